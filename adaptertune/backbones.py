@@ -1,0 +1,108 @@
+"""Known backbones: shapes for counting without weights, aliases, and settings that they suggest.
+
+Nothing here imports torch; loading is in ``model/backbone.py``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated
+
+from pydantic import Field
+
+from adaptertune import configs
+from adaptertune.errors import ConfigError
+from adaptertune.yamlfile import Strict, parse, read_yaml
+
+DEFAULT = "google-bert/bert-base-uncased"
+EMBEDDED = "minilm"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Shape(Strict):
+    """The sizes of a Transformer encoder of BERT's architecture."""
+
+    layers: Count
+    width: Count
+    heads: Count | None = None
+    intermediate: Count
+    vocabulary: Annotated[int, Field(ge=0)] = 30522
+    positions: Annotated[int, Field(ge=0)] = 512
+    types: Annotated[int, Field(ge=0)] = 2
+
+
+class Package(Strict):
+    """A Python package that carries the model as files, and how to install it."""
+
+    name: str
+    folder: str
+    install: str
+
+
+class Suggestions(Strict):
+    """Settings that a backbone asks for; they rank over the recipe and are shown as its own."""
+
+    training: dict[str, int | float] = {}
+    learning_rate: dict[str, float] = {}
+
+
+class Known(Strict):
+    """A backbone of the catalogue."""
+
+    shape: Shape
+    aliases: tuple[str, ...] = ()
+    package: Package | None = None
+    sha256: str | None = None
+    suggests: Suggestions = Suggestions()
+
+
+class _Catalogue(Strict):
+    backbones: dict[str, Known]
+
+
+@cache
+def catalogue() -> dict[str, Known]:
+    """All known backbones by full name."""
+    document = read_yaml(configs.CONFIGS / "backbones.yaml")
+    return parse(
+        _Catalogue, {"backbones": document.data}, lambda at: document.where(at[1:])
+    ).backbones
+
+
+def full_name(name: str) -> str:
+    """``bert-base`` as ``google-bert/bert-base-uncased``; any other name as it is."""
+    return next((full for full, known in catalogue().items() if name in known.aliases), name)
+
+
+def known(name: str) -> Known | None:
+    """The catalogue's entry for a name or alias, if it has one."""
+    return catalogue().get(full_name(name))
+
+
+def suggestions(name: str) -> Suggestions:
+    """What a backbone suggests: nothing if it is not in the catalogue."""
+    entry = known(name)
+    return entry.suggests if entry else Suggestions()
+
+
+def parse_shape(text: str) -> Shape:
+    """``LAYERS,WIDTH[,INTERMEDIATE[,VOCABULARY[,POSITIONS]]]``; the intermediate width is 4 x width.
+
+    Raises:
+        ConfigError: the text is not two to five positive numbers.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+        if not 2 <= len(numbers) <= 5 or min(numbers[:3]) < 1 or min(numbers) < 0:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"'{text}' is not a shape",
+            where="--shape",
+            remedy="give LAYERS,WIDTH[,INTERMEDIATE[,VOCABULARY[,POSITIONS]]], e.g. 24,1024",
+        ) from None
+    layers, width = numbers[:2]
+    intermediate = numbers[2] if len(numbers) > 2 else 4 * width
+    extra = dict(zip(("vocabulary", "positions"), numbers[3:], strict=False))
+    return Shape(layers=layers, width=width, intermediate=intermediate, **extra)

@@ -1,0 +1,1 @@
+"""Rows of a task, as text, as tokens and as batches."""

@@ -1,0 +1,93 @@
+"""Examples into batches of similar length, so that little work is spent on padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from adaptertune.data.encode import Encoded
+
+Indices = npt.NDArray[np.int64]
+
+# Training batches are cut from runs of this many batches sorted by length: long enough that padding
+# stays under 5 % of the tokens on GLUE, short enough that a batch's company changes every epoch.
+POOL = 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A padded batch.
+
+    ``tokens``, ``segments``: int64 (batch, length). ``mask``: bool (batch, length), True where a
+    token is, or None when nothing is padded. ``labels``: (batch,) int64 or float32, or None.
+    """
+
+    tokens: torch.Tensor
+    segments: torch.Tensor
+    mask: torch.Tensor | None
+    labels: torch.Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; pinned copies overlap with work there."""
+
+        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            if tensor is None or device.type == "cpu":
+                return tensor
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        tokens, segments = move(self.tokens), move(self.segments)
+        assert tokens is not None
+        assert segments is not None
+        return Batch(tokens, segments, move(self.mask), move(self.labels))
+
+
+def training_batches(
+    lengths: Indices, batch_size: int, rng: np.random.Generator, *, drop_last: bool
+) -> list[Indices]:
+    """One epoch's batches in random order; every example exactly once.
+
+    The examples are shuffled, cut into pools, sorted by length inside a pool, cut into batches, and
+    the batches are shuffled. With ``drop_last`` the examples that do not fill a batch sit out, other
+    ones in each epoch.
+    """
+    order = rng.permutation(len(lengths))
+    if drop_last:
+        order = order[: len(order) // batch_size * batch_size]
+    pool = POOL * batch_size
+    batches: list[Indices] = []
+    for start in range(0, len(order), pool):
+        block = order[start : start + pool]
+        block = block[np.argsort(lengths[block], kind="stable")]
+        batches += [block[at : at + batch_size] for at in range(0, len(block), batch_size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def num_batches(num_examples: int, batch_size: int, *, drop_last: bool) -> int:
+    """How many batches :func:`training_batches` makes of so many examples."""
+    return num_examples // batch_size if drop_last else -(-num_examples // batch_size)
+
+
+def evaluation_batches(lengths: Indices, batch_size: int) -> list[Indices]:
+    """All examples in order of length, longest first, so that memory peaks at the start."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+
+def collate(encoded: Encoded, indices: Indices) -> Batch:
+    """The padded batch of some examples. Padding is token 0; the mask keeps it out of everything."""
+    lengths = encoded.lengths[indices]
+    width = int(lengths.max())
+    tokens = np.zeros((len(indices), width), dtype=np.int64)
+    segments = np.zeros((len(indices), width), dtype=np.int64)
+    for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+        start = encoded.offsets[index]
+        tokens[row, :length] = encoded.tokens[start : start + length]
+        segments[row, :length] = encoded.segments[start : start + length]
+    mask = None
+    if int(lengths.min()) < width:
+        mask = torch.from_numpy(np.arange(width) < lengths[:, None])
+    labels = None if encoded.labels is None else torch.from_numpy(encoded.labels[indices])
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(segments), mask, labels)

@@ -1,0 +1,308 @@
+"""Rows of a task from the hub, from a folder in the official GLUE layout, or from the sample.
+
+All three give the same thing: texts and labels as they stand, in file order, with a fingerprint of
+what was read. Nothing is shuffled, cleaned or dropped; a row that is not what the task says is an
+error that names its line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adaptertune.errors import DataError
+from adaptertune.tasks import Columns, Task, TsvFile
+from adaptertune.yamlfile import nearest
+
+SAMPLE = Path(__file__).parent / "sample"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split's rows.
+
+    ``labels``: int64 label numbers, float32 scores for regression, or None for a test split.
+    """
+
+    name: str
+    first: list[str]
+    second: list[str] | None
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's rows are. ``kind`` is hub, folder or sample; ``folder`` for the latter two."""
+
+    kind: str
+    folder: Path | None = None
+    offline: bool = False
+
+    def describe(self, task: Task) -> str:
+        """One phrase for tables: ``nyu-mll/glue at bcdcba7``, ``folder ../glue/RTE``, ``sample``."""
+        if self.kind == "hub" and task.hub:
+            return f"{task.hub.dataset} ({task.hub.config}) at {task.hub.revision[:7]}"
+        if self.kind == "sample":
+            return "sample (generated text, not GLUE)"
+        return f"folder {_task_folder(task, self)}"
+
+
+def load_splits(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
+    """Read the named splits; splits in ``task.test`` come without labels.
+
+    Raises:
+        DataError: files, columns, rows or labels are missing or wrong, or the hub can't be reached.
+    """
+    if source.kind == "hub":
+        return _from_hub(task, source, names)
+    return [
+        _from_tsv(task, path, columns, name) for name, path, columns in _files(task, source, names)
+    ]
+
+
+def count_rows(task: Task, source: Source, name: str) -> int | None:
+    """How many rows a split has, without the network: None if only a download could tell."""
+    if source.kind == "hub":
+        return task.rows.get(name)
+    return len(load_splits(task, source, [name])[0])
+
+
+def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
+    """Identifies the rows of the named splits: equal fingerprints mean equal rows.
+
+    A hub dataset at a fixed revision is identified by that; files by the SHA-256 of their bytes.
+    """
+    if source.kind == "hub":
+        assert task.hub is not None
+        return f"hub:{task.hub.dataset}@{task.hub.revision}/{task.hub.config}"
+    digest = hashlib.sha256()
+    for name, path, columns in _files(task, source, names):
+        digest.update(f"{name}:{columns.model_dump_json()}:".encode())
+        digest.update(hashlib.sha256(_read_bytes(path)).digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _task_folder(task: Task, source: Source) -> Path:
+    folder = SAMPLE if source.kind == "sample" else source.folder
+    assert folder is not None
+    assert task.files is not None
+    if source.kind == "sample" and not (SAMPLE / (task.files.folder or "")).is_dir():
+        raise DataError(
+            f"the sample has no task '{task.name}'",
+            remedy="give --data-dir or go without --offline",
+        )
+    inner = folder / task.files.folder if task.files.folder else folder
+    # A user may point at the GLUE folder or at the task's own folder in it.
+    return inner if inner.is_dir() or folder.name != task.files.folder else folder
+
+
+def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, Path, Columns]]:
+    """(split, file, columns) for each name; ``train_subset.tsv`` stands in for a missing train.tsv."""
+    if task.files is None:
+        raise DataError(
+            f"task '{task.name}' does not say how its files look",
+            remedy="add 'files' to its YAML or use the hub",
+        )
+    folder = _task_folder(task, source)
+    if not folder.is_dir():
+        raise DataError(
+            "no such folder",
+            where=folder,
+            remedy=f"give --data-dir a folder that holds {task.files.folder or 'the files'}/",
+        )
+    found = []
+    for name in names:
+        entry: TsvFile | None = task.files.splits.get(name)
+        if entry is None:
+            raise DataError(f"task '{task.name}' has no files for split '{name}'")
+        path = folder / entry.file
+        subset = path.with_name(f"{path.stem}_subset{path.suffix}")
+        if name == "train" and not path.exists() and subset.exists():
+            path = subset
+        if not path.is_file():
+            raise DataError(
+                "no such file", where=path, remedy=f"split '{name}' of '{task.name}' needs it"
+            )
+        found.append((name, path, entry.columns or task.files.columns))
+    return found
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path) from None
+
+
+def _from_tsv(task: Task, path: Path, columns: Columns, name: str) -> Split:
+    """Quotation marks are plain characters; a byte-order mark is skipped; LF or CRLF end a row."""
+    try:
+        text = _read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            "not UTF-8 text", where=f"{path}:{line}", remedy="save it as UTF-8"
+        ) from None
+    # str.splitlines would also split at U+2028 and its kin, which occur inside sentences.
+    lines = text.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    rows = [line.removesuffix("\r").split("\t") for line in lines]
+    start = 1 if columns.has_header else 0
+    if len(rows) <= start:
+        raise DataError("the file holds no rows", where=path)
+    width = len(rows[0])
+    header = rows[0] if columns.has_header else None
+    wanted = [columns.first, columns.second, columns.label if name not in task.test else None]
+    first_at, second_at, label_at = (_position(column, header, width, path) for column in wanted)
+    assert first_at is not None
+    for number, row in enumerate(rows[start:], start + 1):
+        if len(row) != width:
+            raise DataError(
+                f"{len(row)} columns where the first line has {width}",
+                where=f"{path}:{number}",
+                remedy="mend or remove the row (a tab inside a text?)",
+            )
+        for at in (first_at, second_at):
+            if at is not None and not row[at].strip():
+                raise DataError(
+                    f"the text in column {at + 1} is empty",
+                    where=f"{path}:{number}",
+                    remedy="mend or remove the row",
+                )
+    body = rows[start:]
+    labels = None
+    if label_at is not None:
+        spelt = task.files.label_values if task.files else None
+        texts = [row[label_at] for row in body]
+        labels = _labels(task, texts, spelt, lambda index: f"{path}:{index + start + 1}")
+    elif name not in task.test:
+        raise DataError(f"no label column is named for split '{name}'", where=path)
+    return Split(
+        name,
+        [row[first_at] for row in body],
+        [row[second_at] for row in body] if second_at is not None else None,
+        labels,
+    )
+
+
+def _position(
+    column: str | int | None, header: list[str] | None, width: int, path: Path
+) -> int | None:
+    if column is None:
+        return None
+    if isinstance(column, int):
+        if not 0 <= column < width:
+            raise DataError(f"no column {column} (from 0); the first line has {width}", where=path)
+        return column
+    assert header is not None
+    if column not in header:
+        raise DataError(f"no column '{column}'", where=f"{path}:1", remedy=nearest(column, header))
+    return header.index(column)
+
+
+def _labels(task: Task, texts: Sequence[str], spelt: Sequence[str] | None, where: Any) -> Any:
+    """Label texts as numbers, each checked against the task."""
+    if task.range is not None:
+        low, high = task.range
+        scores = np.empty(len(texts), dtype=np.float32)
+        for index, text in enumerate(texts):
+            try:
+                value = float(text)
+            except ValueError:
+                value = float("nan")
+            if not low <= value <= high:
+                raise DataError(
+                    f"score '{text}' is not a number from {low:g} to {high:g}", where=where(index)
+                )
+            scores[index] = value
+        return scores
+    assert task.labels is not None
+    numbers = {text: number for number, text in enumerate(spelt or task.labels)}
+    labels = np.empty(len(texts), dtype=np.int64)
+    for index, text in enumerate(texts):
+        if text not in numbers:
+            raise DataError(
+                f"unknown label '{text}'",
+                where=where(index),
+                remedy=f"expected {', '.join(numbers)}",
+            )
+        labels[index] = numbers[text]
+    return labels
+
+
+def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
+    hub = task.hub
+    if hub is None:
+        raise DataError(f"task '{task.name}' is not on the hub", remedy="give --data-dir")
+    if source.offline:  # read by the libraries when they are first imported
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    import datasets
+
+    datasets.disable_progress_bars()
+    place = f"{hub.dataset} ({hub.config})"
+    try:
+        loaded = datasets.load_dataset(hub.dataset, hub.config, revision=hub.revision)
+    except Exception as error:  # the library raises a dozen kinds for "no network and no cache"
+        raise DataError(
+            f"cannot be loaded from the hub ({type(error).__name__}: {str(error).splitlines()[0]})",
+            where=place,
+            remedy="check the network, or give --data-dir FOLDER, or --offline for the sample",
+        ) from None
+    splits = []
+    for name in names:
+        if name not in loaded:
+            raise DataError(f"no split '{name}'", where=place, remedy=nearest(name, loaded))
+        rows = loaded[name]
+        for column in (hub.columns.first, hub.columns.second, hub.columns.label):
+            if column is not None and column not in rows.column_names:
+                raise DataError(
+                    f"no column '{column}'",
+                    where=place,
+                    remedy=nearest(str(column), rows.column_names),
+                )
+        labels = None
+        if name not in task.test:
+            labels = _hub_labels(task, rows, str(hub.columns.label), f"{place}, {name}")
+        splits.append(
+            Split(
+                name,
+                list(rows[hub.columns.first]),
+                list(rows[hub.columns.second]) if hub.columns.second is not None else None,
+                labels,
+            )
+        )
+    return splits
+
+
+def _hub_labels(task: Task, rows: Any, column: str, place: str) -> Any:
+    """Label numbers as stored; the dataset's own label names must be the task's, in its order."""
+    values = rows[column]
+    stored = getattr(rows.features[column], "names", None)
+    if task.labels is not None and stored is not None and tuple(stored) != task.labels:
+        raise DataError(
+            f"labels are {', '.join(stored)} but the task says {', '.join(task.labels)}",
+            where=place,
+        )
+    if task.range is not None:
+        return _labels(
+            task, [str(value) for value in values], None, lambda index: f"{place}, row {index}"
+        )
+    labels = np.asarray(list(values), dtype=np.int64)
+    outside = np.flatnonzero((labels < 0) | (labels >= task.num_outputs))
+    if outside.size:
+        raise DataError(
+            f"label {labels[outside[0]]} (unlabelled rows have -1)",
+            where=f"{place}, row {outside[0]}",
+        )
+    return labels

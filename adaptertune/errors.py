@@ -1,0 +1,68 @@
+"""The errors a user can cause or meet. Each says what is wrong, where, and what to do next.
+
+AdapterTuneError
+ ├── ConfigError       an option, a YAML file, a task or a recipe is wrong
+ ├── DataError         a data set is missing, damaged or not what its task says
+ ├── BackboneError     a pre-trained model is missing, damaged or of an unsupported kind
+ ├── CheckpointError   a checkpoint is damaged or belongs to another base model
+ ├── StoreError        a run folder is damaged, unwritable or in use
+ ├── TrainingError     every seed failed, so there is nothing to report
+ └── Interrupted       stopped by SIGINT or SIGTERM with the state saved
+"""
+
+from __future__ import annotations
+
+
+class AdapterTuneError(Exception):
+    """A failure that the user can mend. Printed as one line, never as a traceback.
+
+    Args:
+        what: what is wrong, without a full stop.
+        where: the file, line, option or run that it concerns.
+        remedy: what to do or type next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return " ".join(f"{place}{self.what}{remedy}".split())
+
+
+class ConfigError(AdapterTuneError):
+    """An option, a YAML file, a task or a recipe is wrong."""
+
+
+class DataError(AdapterTuneError):
+    """A data set is missing, damaged or not what its task says."""
+
+
+class BackboneError(AdapterTuneError):
+    """A pre-trained model is missing, damaged or of an unsupported kind."""
+
+
+class CheckpointError(AdapterTuneError):
+    """A checkpoint is damaged or belongs to another base model."""
+
+
+class StoreError(AdapterTuneError):
+    """A run folder is damaged, unwritable or in use."""
+
+
+class TrainingError(AdapterTuneError):
+    """Every seed failed, so there is nothing to report."""
+
+    exit_code = 1
+
+
+class Interrupted(AdapterTuneError):
+    """Stopped by SIGINT or SIGTERM with the state saved; 130 is the shell's code for it."""
+
+    exit_code = 130

@@ -1,0 +1,68 @@
+"""Files that are either whole or not there, and folders that belong to one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adaptertune.errors import StoreError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary file beside ``path``, flush it to disk, and rename.
+
+    Raises:
+        StoreError: the disk is full, the folder is read-only, …
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"cannot be written ({error.strerror})",
+            where=path,
+            remedy="free some space or choose another --output",
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, atomically; NaN is refused."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; the lock dies with its process, however that ends.
+
+    Raises:
+        StoreError: another process holds it, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a")
+    except OSError as error:
+        raise StoreError(
+            f"cannot be written ({error.strerror})", where=folder, remedy="choose another --output"
+        ) from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                "in use by another process",
+                where=folder,
+                remedy="wait for it, or choose another --output",
+            ) from None
+        yield

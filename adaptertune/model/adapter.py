@@ -1,0 +1,57 @@
+"""The bottleneck adapter (Houlsby et al. 2019, section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda hidden: functional.gelu(hidden, approximate="tanh"),
+    "relu": functional.relu,
+    "tanh": torch.tanh,
+    "swish": functional.silu,
+}
+
+
+class Adapter(nn.Module):
+    """``x + up(activation(down(x)))``: nearly the identity at first, for both projections are small.
+
+    Weights come from a zero-mean Gaussian truncated at two standard deviations, biases are 0.
+
+    Args:
+        width: the hidden width d of the layer.
+        size: the bottleneck width m; 2md + d + m parameters.
+        init_std: standard deviation before truncation (paper: 1e-2; its official code: 1e-3).
+        activation: a key of ``ACTIVATIONS``.
+        generator: where the initial weights come from.
+    """
+
+    def __init__(
+        self, width: int, size: int, *, init_std: float, activation: str, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, size)
+        self.up = nn.Linear(size, width)
+        self.activation = activation
+        for projection in (self.down, self.up):
+            nn.init.trunc_normal_(
+                projection.weight,
+                std=init_std,
+                a=-2 * init_std,
+                b=2 * init_std,
+                generator=generator,
+            )
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(…, width) -> (…, width)."""
+        bottleneck = ACTIVATIONS[self.activation](self.down(hidden))  # (…, size)
+        output: torch.Tensor = hidden + self.up(bottleneck)
+        return output
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation}"

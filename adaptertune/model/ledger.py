@@ -1,0 +1,193 @@
+"""Parameter counts in closed form, every share with its denominator named. Needs no weights.
+
+The paper's shares (2.1 %, 3.6 %) and storage multiples (1.2x, 1.3x) fit the encoder layers as the
+denominator, not all parameters; so both are always given. The head is counted apart, as in the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adaptertune import config
+from adaptertune.backbones import Shape
+from adaptertune.errors import ConfigError
+
+BYTES_PER_PARAMETER = 4  # checkpoints hold fp32
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of one kind: how many there are and how many of them train."""
+
+    name: str
+    total: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Who trains, out of how many. All counts are numbers of parameters."""
+
+    method: str
+    parts: tuple[Part, ...]
+    # Denominators: the plain model's, without adapters and head.
+    encoder_layers: int
+    all_parameters: int
+
+    @property
+    def head(self) -> int:
+        return self._part("head").total
+
+    @property
+    def trained(self) -> int:
+        """Trained parameters without the head, as the paper counts."""
+        return sum(part.trained for part in self.parts) - self.head
+
+    @property
+    def stored(self) -> int:
+        """What a task's checkpoint holds: the trained parameters and the head."""
+        return self.trained + self.head
+
+    @property
+    def total(self) -> int:
+        """All parameters of the model in use, adapters and head included."""
+        return sum(part.total for part in self.parts)
+
+    @property
+    def share_of_encoder(self) -> float:
+        return self.trained / self.encoder_layers
+
+    @property
+    def share_of_all(self) -> float:
+        """Also the ratio to full fine-tuning, which trains all of them."""
+        return self.trained / self.all_parameters
+
+    def multiple(self, num_tasks: int, *, of: str = "encoder_layers") -> float:
+        """Parameters for N tasks over those of one plain model: N, or 1 + N times the share.
+
+        ``of`` is the denominator: "encoder_layers" (the paper's) or "all_parameters".
+        """
+        if self.method == "full":
+            return float(num_tasks)
+        return 1 + num_tasks * self.trained / int(getattr(self, of))
+
+    def as_json(self, num_tasks: int = 9) -> dict[str, Any]:
+        """Everything above as plain values; shares are fractions."""
+        return {
+            "method": self.method,
+            "parts": [asdict(part) for part in self.parts],
+            "trained": self.trained,
+            "head": self.head,
+            "stored": self.stored,
+            "stored_bytes": self.stored * BYTES_PER_PARAMETER,
+            "total": self.total,
+            "encoder_layers": self.encoder_layers,
+            "all_parameters": self.all_parameters,
+            "share_of_encoder_layers": self.share_of_encoder,
+            "share_of_all_parameters": self.share_of_all,
+            "num_tasks": num_tasks,
+            "multiple_of_encoder_layers": self.multiple(num_tasks),
+            "multiple_of_all_parameters": self.multiple(num_tasks, of="all_parameters"),
+        }
+
+    def _part(self, name: str) -> Part:
+        return next(part for part in self.parts if part.name == name)
+
+
+def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
+    """The ledger of a method on a backbone of some shape.
+
+    Raises:
+        ConfigError: the method names layers that the shape does not have.
+    """
+    d, wide, num_layers = shape.width, shape.intermediate, shape.layers
+    norm = 2 * d
+    tables = (shape.vocabulary + shape.positions + shape.types) * d
+    layer_weights = 4 * d * d + 2 * d * wide
+    layer_biases = 4 * d + wide + d
+    layer = layer_weights + layer_biases  # without its two LayerNorms
+    pooler = d * d + d
+    num_norms = 2 * num_layers + 1
+    head = d * num_outputs + num_outputs
+
+    trained = {
+        "embeddings": 0,
+        "encoder": 0,
+        "LayerNorms": 0,
+        "pooler": 0,
+        "adapters": 0,
+        "head": head,
+    }
+    adapters = 0
+    if isinstance(method, config.Adapter):
+        chosen = num_layers if method.layers is None else len(method.layers)
+        if method.layers is not None and max(method.layers, default=num_layers) >= num_layers:
+            raise ConfigError(
+                f"layer {max(method.layers, default='?')} is not among {num_layers} layers",
+                where="--layers",
+                remedy=f"choose from 0-{num_layers - 1}",
+            )
+        adapters = 2 * chosen * (2 * method.size * d + d + method.size)
+        trained |= {"adapters": adapters, "LayerNorms": num_norms * norm}
+    elif isinstance(method, config.Full):
+        trained |= {
+            "embeddings": tables,
+            "encoder": num_layers * layer,
+            "LayerNorms": num_norms * norm,
+            "pooler": pooler,
+        }
+    elif isinstance(method, config.TopLayers):
+        if method.k > num_layers:
+            raise ConfigError(
+                f"there are {num_layers} layers, not {method.k}",
+                where="--top-k",
+                remedy=f"choose 1 to {num_layers}",
+            )
+        trained |= {
+            "encoder": method.k * layer,
+            "LayerNorms": 2 * method.k * norm,
+            "pooler": pooler,
+        }
+    elif isinstance(method, config.LayerNorm):
+        trained |= {"LayerNorms": num_norms * norm}
+    else:
+        trained |= {"encoder": num_layers * layer_biases, "LayerNorms": num_norms * d, "pooler": d}
+
+    totals = {
+        "embeddings": tables,
+        "encoder": num_layers * layer,
+        "LayerNorms": num_norms * norm,
+        "pooler": pooler,
+        "adapters": adapters,
+        "head": head,
+    }
+    return Ledger(
+        method=method.name,
+        parts=tuple(Part(name, total, trained[name]) for name, total in totals.items() if total),
+        encoder_layers=num_layers * (layer + 2 * norm),
+        all_parameters=tables + norm + num_layers * (layer + 2 * norm) + pooler,
+    )
+
+
+def sizes_between(shape: Shape, low: float, high: float) -> tuple[int, int] | None:
+    """The smallest and largest bottleneck size whose trained share of the encoder layers lies in
+    ``[low, high]`` (fractions); None if no size does.
+    """
+
+    def share(size: int) -> float:
+        method = config.Adapter(size=size, init_std=1e-2, activation="gelu")
+        return count(shape, method, 2).share_of_encoder
+
+    # The share is a + b * size, so both bounds follow from two values of it.
+    slope = share(2) - share(1)
+    start = share(1) - slope
+    smallest = max(1, -int(-((low - start) / slope) // 1))
+    largest = int((high - start) / slope)
+    while smallest > 1 and share(smallest - 1) >= low:
+        smallest -= 1
+    while share(smallest) < low:
+        smallest += 1
+    while share(largest + 1) <= high:
+        largest += 1
+    return (smallest, largest) if smallest <= largest else None

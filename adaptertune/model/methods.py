@@ -1,0 +1,83 @@
+"""What a method inserts and which parameters it trains: exact names, one path for all methods."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+from adaptertune import config, seeds
+from adaptertune.errors import ConfigError
+from adaptertune.model.adapter import Adapter
+from adaptertune.model.classifier import Classifier
+from adaptertune.model.inject import insert_adapters
+
+
+def adapter_layers(method: config.Adapter, num_layers: int) -> tuple[int, ...]:
+    """The layers that get adapters.
+
+    Raises:
+        ConfigError: a layer is beyond the model's last.
+    """
+    layers = tuple(range(num_layers)) if method.layers is None else method.layers
+    if not layers or max(layers) >= num_layers:
+        raise ConfigError(
+            f"layer {max(layers, default='?')} is not among the backbone's {num_layers} layers",
+            where="--layers",
+            remedy=f"choose from 0-{num_layers - 1}",
+        )
+    return layers
+
+
+def prepare(model: Classifier, method: config.Method, seed: int) -> None:
+    """Insert what the method inserts, and let exactly its parameters train. Changes the model."""
+    layers = model.backbone.encoder.layer
+    if isinstance(method, config.Adapter):
+        width = model.backbone.config.hidden_size
+
+        def make(layer: int, place: str) -> Adapter:
+            stream = torch.Generator().manual_seed(seeds.derive(seed, "adapters", layer, place))
+            return Adapter(
+                width,
+                method.size,
+                init_std=method.init_std,
+                activation=method.activation,
+                generator=stream,
+            )
+
+        insert_adapters(model.backbone, adapter_layers(method, len(layers)), make)
+    names = trained_names(model, method, len(layers))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> set[str]:
+    """Names of the parameters that train under a method; the head always does.
+
+    Raises:
+        ConfigError: more top layers than there are.
+    """
+    if isinstance(method, config.Adapter):
+        # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen.
+        pattern = r"\.adapter\.|\.LayerNorm\."
+    elif isinstance(method, config.Full):
+        pattern = r""
+    elif isinstance(method, config.TopLayers):
+        if method.k > num_layers:
+            raise ConfigError(
+                f"the backbone has {num_layers} layers, not {method.k}",
+                where="--top-k",
+                remedy=f"choose 1 to {num_layers}",
+            )
+        top = "|".join(str(layer) for layer in range(num_layers - method.k, num_layers))
+        pattern = rf"\.encoder\.layer\.({top})\.|\.pooler\."
+    elif isinstance(method, config.LayerNorm):
+        pattern = r"\.LayerNorm\."
+    else:
+        pattern = r"\.bias$"
+    return {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith("head.") or re.search(pattern, name)
+    }

@@ -1,0 +1,206 @@
+"""A task: everything that is known about it stands in its one YAML file, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adaptertune import configs
+from adaptertune.errors import ConfigError
+from adaptertune.yamlfile import Strict, nearest, parse, read_yaml
+
+MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
+REGRESSION_METRICS = ("pearson", "spearman")
+METHOD_ROWS = Literal["full", "adapters_8_256", "adapters_64", "top_1_layer"]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+
+
+class Columns(Strict):
+    """Which column holds what: by header name, or by position (from 0) in a file without header."""
+
+    first: str | int
+    second: str | int | None = None
+    label: str | int | None = None
+
+    @property
+    def has_header(self) -> bool:
+        return isinstance(self.first, str)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [c for c in (self.first, self.second, self.label) if c is not None]
+        if len({type(column) for column in given}) > 1:
+            raise ValueError("must be all names (a header line) or all positions (none)")
+        return self
+
+
+class TsvFile(Strict):
+    """One split's file; ``columns`` where they differ from the task's."""
+
+    file: FileName
+    columns: Columns | None = None
+
+
+class Files(Strict):
+    """The task in the official GLUE layout: one folder of tab-separated files, quoting off."""
+
+    folder: FileName | None = None
+    columns: Columns
+    # How each label is spelt in the files, in the order of the task's labels.
+    label_values: tuple[str, ...] | None = None
+    splits: dict[Name, TsvFile]
+
+
+class Hub(Strict):
+    """The task as a dataset of the Hugging Face Hub at one fixed revision."""
+
+    dataset: str
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    config: str
+    columns: Columns
+
+
+class Submission(Strict):
+    """The GLUE server's file for one test split and how it spells the labels."""
+
+    file: FileName
+    labels: tuple[str, ...] | None = None
+
+
+class PaperFigures(Strict):
+    """Figures that others published for this task, with all that decides what they may be set beside.
+
+    ``model`` and ``split`` must equal a run's own before its score may stand next to them.
+    """
+
+    source: str
+    model: str
+    split: str
+    metric: MetricName
+    # In per cent, by row of the paper's tables.
+    figures: dict[METHOD_ROWS, float]
+
+
+class TaskTraining(Strict):
+    """What a task asks of training where it differs from the recipe."""
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+
+
+class Task(Strict):
+    """A task's facts. ``labels`` (in the order of their numbers) or ``range``, never both."""
+
+    name: Name
+    title: str
+    labels: tuple[str, ...] | None = None
+    range: tuple[float, float] | None = None
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)]
+    headline: MetricName
+    # Splits that are evaluated; the first one selects. Empty for a set without labels.
+    evaluation: tuple[Name, ...]
+    test: tuple[Name, ...] = ()
+    # Rows of the complete data set: a training set with fewer is named partial in every result.
+    rows: dict[Name, int] = {}
+    files: Files | None = None
+    hub: Hub | None = None
+    submission: dict[Name, Submission] = {}
+    published: tuple[PaperFigures, ...] = ()
+    training: TaskTraining = TaskTraining()
+    # A set without training data is answered by the model of this task.
+    trained_on: Name | None = None
+
+    @property
+    def is_regression(self) -> bool:
+        return self.range is not None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether an example holds two texts."""
+        columns = self.hub.columns if self.hub else self.files.columns if self.files else None
+        return columns is not None and columns.second is not None
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.labels) if self.labels else 1
+
+    @property
+    def trainable(self) -> bool:
+        return self.trained_on is None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.labels is None) == (self.range is None):
+            raise ValueError("needs either 'labels' (classification) or 'range' (regression)")
+        if self.labels is not None and (
+            len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)
+        ):
+            raise ValueError("'labels' must hold at least two different names")
+        allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
+        wrong = [metric for metric in self.metrics if metric not in allowed]
+        if wrong:
+            kind = "regression" if self.is_regression else "classification"
+            raise ValueError(
+                f"metric '{wrong[0]}' is not for {kind}; choose from {', '.join(allowed)}"
+            )
+        if "f1" in self.metrics and self.num_outputs != 2:
+            raise ValueError("metric 'f1' is that of the second of two labels")
+        if self.headline not in self.metrics:
+            raise ValueError(f"headline '{self.headline}' is not among the metrics")
+        if self.files is None and self.hub is None:
+            raise ValueError("needs 'files' or 'hub' to know where its rows are")
+        if self.trainable and not self.evaluation:
+            raise ValueError("'evaluation' must name at least one split")
+        if self.files is not None:
+            values = self.files.label_values
+            if values is not None and len(values) != self.num_outputs:
+                raise ValueError("'files.label_values' must match 'labels' one to one")
+            needed = ("train", *self.evaluation) if self.trainable else self.test
+            for split in needed:
+                if split not in self.files.splits:
+                    raise ValueError(f"'files.splits' lacks '{split}'")
+        return self
+
+
+def shipped() -> list[str]:
+    """Names of the tasks that come with the package."""
+    return configs.names("tasks")
+
+
+def load(name: str | Path) -> Task:
+    """A shipped task by name, or any task by the path of its YAML file.
+
+    Raises:
+        ConfigError: there is no such task, or its file is wrong.
+    """
+    return load_with_path(name)[0]
+
+
+def load_with_path(name: str | Path) -> tuple[Task, Path]:
+    """As :func:`load`; also the file that the task came from."""
+    text = str(name)
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        path = Path(text).expanduser()
+    elif text in shipped():
+        path = configs.CONFIGS / "tasks" / f"{text}.yaml"
+    else:
+        raise ConfigError(
+            f"unknown task '{text}'",
+            where="--task",
+            remedy=f"{nearest(text, shipped())} (or give the path of a task's YAML file)",
+        )
+    document = read_yaml(path)
+    return parse(Task, document.data, document.where), path
+
+
+def canonical(task: Task) -> dict[str, Any]:
+    """What of a task decides a result: not its title, its published figures or its submission."""
+    dropped = {"title", "published", "submission", "rows", "training", "test", "files", "hub"}
+    return task.model_dump(mode="json", exclude=dropped)

@@ -1,0 +1,52 @@
+"""Decides device, precision and attention from what the machine can do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from adaptertune.errors import ConfigError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(requested: str) -> torch.device:
+    """``auto`` is the first CUDA device if there is one, else the CPU.
+
+    Raises:
+        ConfigError: a CUDA device was asked for that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if requested == "auto":
+        return torch.device("cuda", 0) if count else torch.device("cpu")
+    device = torch.device(requested)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(
+            f"no device '{requested}' ({count} CUDA devices here)",
+            where="--device",
+            remedy="use --device auto or cpu",
+        )
+    return device
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 are done by the hardware and not emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_precision(requested: str, *, native_bf16: bool) -> Precision:
+    """``auto`` is bf16 where the hardware has it, else fp32; anything else is as requested."""
+    if requested == "fp32" or (requested == "auto" and not native_bf16):
+        return "fp32"
+    return "bf16"
+
+
+def choose_attention(device: torch.device) -> str:
+    """transformers' name of the attention that is fastest: on CPU the plain products beat the fused
+    kernel at GLUE's lengths (with dropout), on CUDA it is the other way round.
+    """
+    return "sdpa" if device.type == "cuda" else "eager"

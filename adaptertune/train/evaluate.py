@@ -1,0 +1,73 @@
+"""A model's logits on a split, and what they score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from adaptertune.data.batches import collate, evaluation_batches
+from adaptertune.data.encode import Encoded
+from adaptertune.metrics import TaskMetric, is_collapsed, missing_as_none, predictions_from
+from adaptertune.tasks import Task
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All metrics on one split. ``collapsed``: every prediction is the same class (or score)."""
+
+    split: str
+    num_examples: int
+    values: dict[str, float | None]
+    collapsed: bool
+
+
+def logits(
+    model: nn.Module,
+    encoded: Encoded,
+    device: torch.device,
+    precision: str,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> npt.NDArray[np.float32]:
+    """(examples, outputs) in the split's own order; leaves the model in evaluation mode.
+
+    ``on_batch`` is told the number of examples done since the last call.
+    """
+    model.eval()
+    outputs: list[torch.Tensor] = []
+    order = evaluation_batches(encoded.lengths, BATCH_SIZE)
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        for indices in order:
+            batch = collate(encoded, indices).to(device)
+            outputs.append(model(batch.tokens, batch.segments, batch.mask))
+            on_batch(len(indices))
+    stacked = torch.cat(outputs).float().cpu().numpy()
+    result = np.empty_like(stacked)
+    result[np.concatenate(order)] = stacked
+    return result
+
+
+def score(
+    task: Task, metric: TaskMetric, encoded: Encoded, values: npt.NDArray[np.float32]
+) -> Scores:
+    """All of a task's metrics for a split's logits."""
+    assert encoded.labels is not None, "a split without labels can't be scored"
+    predictions = predictions_from(task, values)
+    if not np.isfinite(values).all():
+        return Scores(encoded.name, len(encoded), dict.fromkeys(task.metrics), False)
+    found = metric.compute(predictions=predictions, references=encoded.labels)
+    return Scores(
+        split=encoded.name,
+        num_examples=len(encoded),
+        values={name: missing_as_none(found[name]) for name in task.metrics},
+        collapsed=is_collapsed(task, predictions),
+    )
