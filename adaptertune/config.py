@@ -142,6 +142,10 @@ class RunConfig(Strict):
         return self
 
 
+class _MethodOnly(Strict):
+    method: Method
+
+
 class Recipe(Strict):
     """Settings that belong together, by name. ``method`` and ``learning_rate`` are per method."""
 
@@ -243,6 +247,15 @@ def load_recipe(name: str) -> Recipe:
         )
     document = read_yaml(path)
     return parse(Recipe, document.data, document.where)
+
+
+def parse_method(values: Plain) -> Adapter | Full | TopLayers | LayerNorm | BitFit:
+    """A method from plain values.
+
+    Raises:
+        ConfigError: an unknown method, a key that it does not have, or a value out of range.
+    """
+    return parse(_MethodOnly, {"method": values}, lambda at: f"--{at[-1]}" if at else None).method
 
 
 def canonical_json(value: Any) -> str:

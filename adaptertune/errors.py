@@ -3,6 +3,7 @@
 AdapterTuneError
  ├── ConfigError       an option, a YAML file, a task or a recipe is wrong
  ├── DataError         a data set is missing, damaged or not what its task says
+ ├── HubError          the hub can't be reached, lacks something, or a download is damaged
  ├── BackboneError     a pre-trained model is missing, damaged or of an unsupported kind
  ├── CheckpointError   a checkpoint is damaged or belongs to another base model
  ├── StoreError        a run folder is damaged, unwritable or in use
@@ -42,6 +43,10 @@ class ConfigError(AdapterTuneError):
 
 class DataError(AdapterTuneError):
     """A data set is missing, damaged or not what its task says."""
+
+
+class HubError(AdapterTuneError):
+    """The hub can't be reached, lacks something, or a download is damaged."""
 
 
 class BackboneError(AdapterTuneError):

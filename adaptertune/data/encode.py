@@ -43,6 +43,18 @@ class Encoded:
         """Tokens of each example, special ones included: (examples,)."""
         return np.diff(self.offsets)
 
+    def subset(self, indices: npt.NDArray[np.int64]) -> Encoded:
+        """Some of the examples, in the order of ``indices``."""
+        where = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in indices])
+        return Encoded(
+            name=self.name,
+            tokens=self.tokens[where],
+            segments=self.segments[where],
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[indices])]),
+            labels=None if self.labels is None else self.labels[indices],
+            num_truncated=0,
+        )
+
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The fast tokenizer of a model folder, without the padding and truncation it may carry.

@@ -8,7 +8,6 @@ error that names its line.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow
 
-from adaptertune.errors import DataError
+from adaptertune import hub
+from adaptertune.errors import DataError, HubError
 from adaptertune.tasks import Columns, Task, TsvFile
 from adaptertune.yamlfile import nearest
 
@@ -242,63 +243,78 @@ def _labels(task: Task, texts: Sequence[str], spelt: Sequence[str] | None, where
 
 
 def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
-    hub = task.hub
-    if hub is None:
+    wanted = task.hub
+    if wanted is None:
         raise DataError(f"task '{task.name}' is not on the hub", remedy="give --data-dir")
-    if source.offline:  # read by the libraries when they are first imported
-        os.environ["HF_HUB_OFFLINE"] = "1"
+    place = f"{wanted.dataset} ({wanted.config})"
+    try:
+        folder = hub.snapshot(
+            "dataset",
+            wanted.dataset,
+            ["README.md", f"{wanted.config}/*"],
+            revision=wanted.revision,
+            offline=source.offline,
+        )
+        for path in sorted((folder / wanted.config).glob("*.parquet")):
+            hub.sha256(path)
+    except HubError as error:
+        raise DataError(
+            error.what,
+            where=error.where,
+            remedy=error.remedy
+            or "check the network, or give --data-dir FOLDER, or --offline for the sample",
+        ) from None
     import datasets
 
     datasets.disable_progress_bars()
-    place = f"{hub.dataset} ({hub.config})"
-    try:
-        loaded = datasets.load_dataset(hub.dataset, hub.config, revision=hub.revision)
-    except Exception as error:  # the library raises a dozen kinds for "no network and no cache"
+    try:  # streaming reads the downloaded Parquet itself and makes no second copy in another cache
+        loaded = datasets.load_dataset(str(folder), wanted.config, streaming=True)
+        tables = {
+            name: loaded[name].with_format("arrow").iter(batch_size=100_000)
+            for name in names
+            if name in loaded
+        }
+        rows = {name: pyarrow.concat_tables(table) for name, table in tables.items()}
+    except Exception as error:  # each format and fault has a class of its own
         raise DataError(
-            f"cannot be loaded from the hub ({type(error).__name__}: {str(error).splitlines()[0]})",
-            where=place,
-            remedy="check the network, or give --data-dir FOLDER, or --offline for the sample",
+            f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})",
+            where=folder,
+            remedy="delete the folder and run the command again",
         ) from None
+    columns = wanted.columns
     splits = []
     for name in names:
-        if name not in loaded:
+        if name not in rows:
             raise DataError(f"no split '{name}'", where=place, remedy=nearest(name, loaded))
-        rows = loaded[name]
-        for column in (hub.columns.first, hub.columns.second, hub.columns.label):
-            if column is not None and column not in rows.column_names:
+        table = rows[name]
+        for column in (columns.first, columns.second, columns.label):
+            if column is not None and column not in table.column_names:
                 raise DataError(
                     f"no column '{column}'",
                     where=place,
-                    remedy=nearest(str(column), rows.column_names),
+                    remedy=nearest(str(column), table.column_names),
                 )
         labels = None
         if name not in task.test:
-            labels = _hub_labels(task, rows, str(hub.columns.label), f"{place}, {name}")
-        splits.append(
-            Split(
-                name,
-                list(rows[hub.columns.first]),
-                list(rows[hub.columns.second]) if hub.columns.second is not None else None,
-                labels,
-            )
-        )
+            stored = getattr(loaded[name].features[columns.label], "names", None)
+            values = table[columns.label].to_pylist()
+            labels = _hub_labels(task, values, stored, f"{place}, {name}")
+        second = None if columns.second is None else table[columns.second].to_pylist()
+        splits.append(Split(name, table[columns.first].to_pylist(), second, labels))
     return splits
 
 
-def _hub_labels(task: Task, rows: Any, column: str, place: str) -> Any:
+def _hub_labels(task: Task, values: Sequence[Any], stored: Sequence[str] | None, place: str) -> Any:
     """Label numbers as stored; the dataset's own label names must be the task's, in its order."""
-    values = rows[column]
-    stored = getattr(rows.features[column], "names", None)
     if task.labels is not None and stored is not None and tuple(stored) != task.labels:
         raise DataError(
             f"labels are {', '.join(stored)} but the task says {', '.join(task.labels)}",
             where=place,
         )
     if task.range is not None:
-        return _labels(
-            task, [str(value) for value in values], None, lambda index: f"{place}, row {index}"
-        )
-    labels = np.asarray(list(values), dtype=np.int64)
+        texts = [str(value) for value in values]
+        return _labels(task, texts, None, lambda index: f"{place}, row {index}")
+    labels = np.asarray(values, dtype=np.int64)
     outside = np.flatnonzero((labels < 0) | (labels >= task.num_outputs))
     if outside.size:
         raise DataError(

@@ -5,16 +5,15 @@ Finding needs no torch; loading does.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptertune import backbones
+from adaptertune import backbones, hub
 from adaptertune.backbones import Shape
-from adaptertune.errors import BackboneError
+from adaptertune.errors import BackboneError, HubError
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -67,7 +66,7 @@ def locate(name: str, *, offline: bool) -> Located:
             where=folder,
             remedy="give a complete model folder",
         )
-    sha256 = file_sha256(weights)
+    sha256 = hub.sha256(weights)
     if known and known.sha256 and sha256 != known.sha256:
         raise BackboneError(
             f"damaged or changed weights (SHA-256 {sha256[:12]}…, expected {known.sha256[:12]}…)",
@@ -114,15 +113,6 @@ def load(located: Located, *, attention: str) -> BertModel:
     return model
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise BackboneError(f"cannot be read ({error.strerror})", where=path) from None
-
-
 def _package_folder(package: backbones.Package) -> Path:
     spec = importlib.util.find_spec(package.name)  # finds without importing
     if spec is None or not spec.submodule_search_locations:
@@ -136,36 +126,20 @@ def _package_folder(package: backbones.Package) -> Path:
 
 def _download(name: str, *, offline: bool) -> tuple[Path, str]:
     """The snapshot folder of a hub repository and its commit."""
-    import huggingface_hub
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()
     repo, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BackboneError("no such folder", where=name, remedy="give a model folder or a hub id")
 
     def fetch(*patterns: str) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repo,
-                revision=revision or None,
-                allow_patterns=list(patterns),
-                local_files_only=offline,
-            )
-        )
+        return hub.snapshot("model", repo, patterns, revision=revision or None, offline=offline)
 
     try:
         folder = fetch(*FILES, SAFETENSORS)
         if not (folder / SAFETENSORS).is_file():
-            folder = fetch(PICKLED)
-    except Exception as error:  # network, missing repository, gated, disk: each has its own class
-        reason = (
-            "it is not in the cache"
-            if offline
-            else f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        )
+            folder = fetch(*FILES, PICKLED)
+    except HubError as error:
         raise BackboneError(
-            f"cannot be had from the hub ({reason})",
+            error.what,
             where=f"--backbone {name}",
             remedy="check the name and the network, or use --backbone minilm, or give a folder",
         ) from None

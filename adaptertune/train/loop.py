@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -81,14 +82,14 @@ class Outcome:
 class Watcher(Protocol):
     """Hears what happens, keeps snapshots, and may ask to stop."""
 
-    def step(self, step: int, num_steps: int, mean_loss: float, examples_per_second: float) -> None:
+    def step(self, step: int, mean_loss: float, examples_per_second: float) -> None:
         """At most every ``REPORT_SECONDS``: steps done so far, the epoch's mean loss and speed."""
 
     def evaluating(self, num_examples: int) -> None:
         """The evaluation got on by so many examples."""
 
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch and its evaluation are done."""
+    def epoch(self, records: Sequence[EpochRecord]) -> None:
+        """An epoch and its evaluation are done; the records of all epochs so far."""
 
     def wants_snapshot(self) -> bool:
         """Asked after every step: whether to make and keep a snapshot now."""
@@ -261,7 +262,7 @@ class _Fitting:
                 if not math.isfinite(mean_loss):
                     raise Diverged(epoch + 1)
                 speed = (num_seen - num_before) / (now - start)
-                self.watcher.step(self.step, self.num_steps, mean_loss, speed)
+                self.watcher.step(self.step, mean_loss, speed)
             if not is_last:  # the next chance after the last step is behind the evaluation
                 self._pause()
 
@@ -303,7 +304,7 @@ class _Fitting:
             self.kept_parameters = {
                 name: tensor.clone() for name, tensor in trained_tensors(self.model).items()
             }
-        self.watcher.epoch(record)
+        self.watcher.epoch(self.records)
 
     def _is_best(self, record: EpochRecord) -> bool:
         """The first of equals; an undefined score is below all others."""

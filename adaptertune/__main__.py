@@ -1,0 +1,6 @@
+"""``python -m adaptertune``."""
+
+from adaptertune.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The command line. Commands are thin and import what they need when they run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from adaptertune.cli import inspect, train
+from adaptertune.errors import AdapterTuneError
+
+app = typer.Typer(
+    name="adaptertune",
+    help="Fine-tune BERT on GLUE with bottleneck adapters (Houlsby et al. 2019).",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("tasks")(inspect.list_tasks)
+app.command("params")(inspect.params)
+app.command("runs")(inspect.list_runs)
+app.command("show")(inspect.show)
+app.command("schema")(inspect.schema)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from adaptertune import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one red line on standard error, and exit code 2."""
+    # With more threads than free cores, threads that spin at every barrier slow each other down by
+    # an order of magnitude; waiting passively costs nothing that can be measured on free cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        code = app(standalone_mode=False)
+    except AdapterTuneError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except BrokenPipeError:  # `adaptertune runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's errors of usage
+        if message is None:
+            raise
+        _complain(f"{message().rstrip('.')} (adaptertune {' '.join(sys.argv[1:2])} --help)")
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str) -> None:
+    line = f"error: {text}"
+    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)

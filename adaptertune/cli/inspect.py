@@ -1,0 +1,226 @@
+"""Commands that look without training: tasks, params, runs, show, schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adaptertune.cli import options
+from adaptertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adaptertune.backbones import Shape
+
+DEFAULT_SIZES = "8,64,256"
+
+
+def list_tasks(as_json: options.Json = False) -> None:
+    """List the tasks that come with the package."""
+    from adaptertune import tasks
+    from adaptertune.report import tables
+
+    loaded = [tasks.load(name) for name in tasks.shipped()]
+    if as_json:
+        print(json.dumps([task.model_dump(mode="json") for task in loaded]))
+        return
+    console = tables.console()
+    console.print(tables.task_list(loaded))
+    console.print("The first metric selects. Your own: --task path/to/task.yaml", style="dim")
+
+
+def params(
+    method: options.Method = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help=f"Bottleneck sizes, e.g. 64 (default {DEFAULT_SIZES})."),
+    ] = None,
+    layers: options.Layers = None,
+    top_k: options.TopK = None,
+    backbone: options.Backbone = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--shape",
+            metavar="LAYERS,WIDTH,…",
+            help="Any Transformer: LAYERS,WIDTH[,INTERMEDIATE[,VOCABULARY[,POSITIONS]]].",
+        ),
+    ] = None,
+    labels: Annotated[int, typer.Option("--labels", min=1, help="Outputs of the head.")] = 2,
+    num_tasks: Annotated[int, typer.Option("--tasks", min=1, help="Tasks to store.")] = 9,
+    between: Annotated[
+        str | None,
+        typer.Option(
+            "--between", metavar="LOW,HIGH", help="Which sizes train LOW to HIGH per cent?"
+        ),
+    ] = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
+) -> None:
+    """Count parameters, without weights: trained, stored and total, each share with its denominator."""
+    from adaptertune.model import ledger
+    from adaptertune.report import tables
+
+    if shape is not None and backbone is not None:
+        raise ConfigError("--shape and --backbone exclude each other", remedy="give one of them")
+    name, form = _shape(shape, backbone, offline=offline)
+    ledgers = [
+        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k)
+    ]
+    counts = [one.as_json(num_tasks) for one in ledgers]
+    bounds = _bounds(between) if between else None
+    found = ledger.sizes_between(form, *bounds) if bounds else None
+    if as_json:
+        value: dict[str, Any] = {
+            "backbone": name, "shape": form.model_dump(), "num_outputs": labels, "ledgers": counts,
+        }  # fmt: skip
+        if bounds:
+            value["between"] = {"low": bounds[0], "high": bounds[1], "sizes": found}
+        print(json.dumps(value))
+        return
+    console = tables.console()
+    console.print(f"\n[bold]{name}[/]: {form.layers} layers, {form.width} wide")
+    if len(counts) == 1:
+        console.print(tables.ledger(counts[0]))
+    else:
+        sizes = [int(part) for part in (size or DEFAULT_SIZES).split(",")]
+        console.print(tables.sizes(sizes, counts))
+    if bounds:
+        low, high = bounds
+        encoder = counts[0]["encoder_layers"]
+        sought = (
+            f"{tables.percent(low)} to {tables.percent(high)} % of the encoder layers "
+            f"({low * encoder:,.0f} to {high * encoder:,.0f} parameters)"
+        )
+        answer = f"sizes {found[0]:,} to {found[1]:,}" if found else "no size"
+        console.print(f"[bold]{answer}[/] train {sought}\n")
+
+
+def list_runs(output: options.Output = None, as_json: options.Json = False) -> None:
+    """List the runs of a store."""
+    from adaptertune.report import tables
+    from adaptertune.runs import store
+
+    root = output or Path("runs")
+    found = [(cell.path, cell.read_result()) for cell in store.cells(root)]
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "folder": str(path),
+                        "finished": result is not None,
+                        "result": result.model_dump(mode="json") if result else None,
+                    }
+                    for path, result in found
+                ]
+            )
+        )
+        return
+    console = tables.console()
+    if not found:
+        console.print(f"No runs in {root}. Begin with: adaptertune train --task rte")
+        return
+    console.print(tables.run_list(root, found))
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")],
+    output: options.Output = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a run: seeds, all metrics, ledger, and where everything lies."""
+    from adaptertune.cli.train import conclude
+    from adaptertune.errors import StoreError
+    from adaptertune.report import tables
+    from adaptertune.runs import store
+
+    cell = store.find_cell(run, output or Path("runs"))
+    result = cell.read_result()
+    if result is None:
+        done = [seed for seed in cell.seeds() if cell.seed(seed).result.exists()]
+        raise StoreError(
+            f"not finished ({len(done)} seeds are)",
+            where=cell.path,
+            remedy="run the command that began it again",
+        )
+    if as_json:
+        print(result.model_dump_json())
+        return
+    console = tables.console()
+    console.print(f"\n[bold]{cell.path.name}[/]")
+    console.print(tables.ledger(result.ledger))
+    conclude(result, console)
+
+
+def schema(
+    which: Annotated[
+        str, typer.Argument(help="cell (what train and show print) or seed.")
+    ] = "cell",
+) -> None:
+    """Print the JSON Schema of the result files and of --json."""
+    from pydantic import BaseModel
+
+    from adaptertune.runs.results import CellResult, SeedResult
+    from adaptertune.yamlfile import nearest
+
+    models: dict[str, type[BaseModel]] = {"cell": CellResult, "seed": SeedResult}
+    if which not in models:
+        raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))
+    print(json.dumps(models[which].model_json_schema(mode="serialization"), indent=2))
+
+
+def _shape(shape: str | None, backbone: str | None, *, offline: bool) -> tuple[str, Shape]:
+    """Name and shape: as given, from the catalogue, or from the model itself."""
+    from adaptertune import backbones
+
+    if shape is not None:
+        return f"shape {shape}", backbones.parse_shape(shape)
+    name = backbone or (backbones.EMBEDDED if offline else backbones.DEFAULT)
+    known = backbones.known(name)
+    if known:
+        return backbones.full_name(name), known.shape
+    from adaptertune.model import backbone as loading
+
+    located = loading.locate(name, offline=offline)
+    return located.name, located.shape
+
+
+def _methods(
+    method: str | None, size: str | None, layers: str | None, top_k: int | None
+) -> list[Any]:
+    """The methods to count: one for each size, or the one asked for."""
+    from adaptertune.config import parse_method
+
+    name = method or "adapter"
+    common: dict[str, Any] = {"name": name}
+    if layers is not None:
+        common["layers"] = layers
+    if top_k is not None:
+        common["k"] = top_k
+    if name != "adapter":
+        return [parse_method(common | ({"size": size} if size is not None else {}))]
+    try:
+        sizes = [int(part) for part in (size or DEFAULT_SIZES).split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"'{size}' is not a list of sizes", where="--size", remedy="e.g. 8,64"
+        ) from None
+    return [
+        parse_method(common | {"size": each, "init_std": 0.01, "activation": "gelu"})
+        for each in sizes
+    ]
+
+
+def _bounds(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part.strip().rstrip("%")) / 100 for part in text.split(","))
+        if not 0 < low < high:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"'{text}' is not LOW,HIGH in per cent", where="--between", remedy="e.g. 0.5,8"
+        ) from None
+    return low, high

@@ -1,0 +1,172 @@
+"""Training as it happens: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from adaptertune.report.tables import METRIC_NAMES, duration, percent, table
+
+if TYPE_CHECKING:
+    from adaptertune.runs.execute import Plan
+    from adaptertune.runs.results import SeedResult
+    from adaptertune.train.loop import EpochRecord
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+@contextmanager
+def nothing() -> Iterator[None]:
+    """A context in which nothing is shown."""
+    yield
+
+
+@contextmanager
+def progress(plan: Plan, console: Console, should_stop: Callable[[], bool]) -> Iterator[Lines]:
+    """The progress for a console: live on a terminal, lines otherwise."""
+    if not console.is_terminal or console.quiet:
+        yield Lines(plan, console, should_stop)
+        return
+    view = LiveTable(plan, console, should_stop)
+    with Live(view, console=console, refresh_per_second=4, transient=True):
+        yield view
+
+
+@dataclass
+class _SeedState:
+    """What is known of a seed so far."""
+
+    state: str = "waiting"
+    step: int = 0
+    mean_loss: float | None = None
+    speed: float | None = None
+    scores: list[float | None] = field(default_factory=list)
+    evaluated: int = 0
+    status: str = ""
+
+
+class Lines:
+    """One line an event; also the base of the live table, which shows the same states."""
+
+    def __init__(self, plan: Plan, console: Console, should_stop: Callable[[], bool]) -> None:
+        self.plan, self.console, self.should_stop = plan, console, should_stop
+        self.seeds = {seed: _SeedState() for seed in plan.config.seeds}
+        self.metric = METRIC_NAMES[plan.task.headline]
+        self._started = time.monotonic()
+        self._first_step: int | None = None
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        self.seeds[seed].state = "running"
+        if resumed:
+            self.line(f"seed {seed}: goes on in epoch {epochs_done + 1}")
+
+    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
+        state = self.seeds[seed]
+        if self._first_step is None:
+            self._first_step = self._steps_done(seed, step)
+            self._started = time.monotonic()
+        state.step, state.mean_loss, state.speed = step, mean_loss, examples_per_second
+        state.evaluated = 0
+
+    def evaluating(self, seed: int, num_examples: int) -> None:
+        self.seeds[seed].evaluated += num_examples
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        state = self.seeds[seed]
+        score = record.values[self.plan.task.headline]
+        state.scores.append(score)
+        remark = ", collapsed to one class" if record.collapsed else ""
+        self.line(
+            f"seed {seed}, epoch {record.epoch} of {self.plan.config.training.epochs}: "
+            f"loss {record.train_loss:.4f}, {self.metric} {percent(score)} on "
+            f"{self.plan.selecting_split}{remark}, {record.examples_per_second:.0f} examples/s, "
+            f"{self._left()} left"
+        )
+
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
+        state = self.seeds[result.seed]
+        state.state, state.step = "reused" if reused else "done", self.plan.num_steps
+        split = result.scores.get(self.plan.selecting_split)
+        score = split.values[self.plan.task.headline] if split else None
+        state.status = result.status
+        how = "finished earlier" if reused else result.status
+        self.line(f"seed {result.seed}: {how}, {self.metric} {percent(score)}")
+        if reused:
+            state.scores = [score]
+
+    def note(self, text: str) -> None:
+        self.console.print(text, style="yellow", soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
+    def _steps_done(self, seed: int, step: int) -> int:
+        return step + sum(state.step for other, state in self.seeds.items() if other != seed)
+
+    def _left(self) -> str:
+        """Time to the end at the pace so far, evaluation included."""
+        total = self.plan.num_steps * len(self.seeds)
+        done = sum(state.step for state in self.seeds.values())
+        if self._first_step is None or done <= self._first_step:
+            return "–"
+        pace = (time.monotonic() - self._started) / (done - self._first_step)
+        return duration(pace * (total - done))
+
+
+class LiveTable(Lines):
+    """A row a seed, refreshed in place."""
+
+    def line(self, text: str) -> None:
+        """Everything is in the table already."""
+
+    def __rich__(self) -> RenderableType:
+        epochs = self.plan.config.training.epochs
+        per_epoch = max(1, self.plan.num_steps // epochs)
+        shown = table(
+            "seed", "epoch", "", "loss", self.metric, "by epoch", "examples/s",
+            right=("seed", "epoch", "loss", self.metric, "examples/s"),
+        )  # fmt: skip
+        for seed, state in self.seeds.items():
+            best = max((s for s in state.scores if s is not None), default=None)
+            evaluating = f" evaluating {state.evaluated:,}" if state.evaluated else ""
+            current = min(epochs, state.step // per_epoch + (state.state == "running"))
+            shown.add_row(
+                str(seed),
+                f"{current}/{epochs}" if state.state != "waiting" else "",
+                ProgressBar(total=self.plan.num_steps, completed=state.step, width=24),
+                "" if state.mean_loss is None else f"{state.mean_loss:.4f}",
+                "" if best is None else percent(best),
+                _sparkline(state.scores),
+                (f"{state.speed:.0f}{evaluating}" if state.speed else state.state)
+                if state.state == "running"
+                else state.status or state.state,
+                style="dim" if state.state == "waiting" else None,
+            )
+        total = self.plan.num_steps * len(self.seeds)
+        done = sum(state.step for state in self.seeds.values())
+        foot = Table.grid(padding=(0, 2))
+        foot.add_row(
+            f"{100 * done / total:.0f} % done",
+            f"{self._left()} left",
+            "[dim]Ctrl-C stops and saves[/]",
+        )
+        return Group(shown, foot)
+
+
+def _sparkline(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return ""
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    return "".join(
+        " " if value is None else SPARKS[int((value - low) / span * (len(SPARKS) - 1))]
+        for value in values[-20:]
+    )

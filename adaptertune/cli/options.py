@@ -1,0 +1,177 @@
+"""The options that commands share, under the same names everywhere, and how they become settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adaptertune.config import Resolved, resolve
+from adaptertune.errors import ConfigError
+from adaptertune.yamlfile import read_value
+
+MODEL, DATA, TRAINING, RUN = "What trains", "Data", "Training", "Run"
+
+
+def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(
+        *names, help=text, metavar=metavar, rich_help_panel=panel, show_default=False
+    )
+
+
+Task = Annotated[
+    str | None,
+    _option(
+        "--task", panel=DATA, text="A GLUE task (see `adaptertune tasks`) or a task's YAML file."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    _option(
+        "--data-dir", panel=DATA, text="Folder in the official GLUE layout, instead of the hub."
+    ),
+]
+Offline = Annotated[
+    bool,
+    _option(
+        "--offline",
+        panel=DATA,
+        text="Touch no network: embedded backbone and sample data unless told otherwise.",
+    ),
+]
+Method = Annotated[
+    str | None,
+    _option(
+        "--method",
+        panel=MODEL,
+        text="adapter (default), full, top_layers, layernorm or bitfit.",
+        metavar="NAME",
+    ),
+]
+Size = Annotated[
+    int | None, _option("--size", panel=MODEL, text="Bottleneck size of the adapters (paper: 64).")
+]
+Layers = Annotated[
+    str | None,
+    _option("--layers", panel=MODEL, text="Layers that get adapters, e.g. 3-5 (default: all)."),
+]
+TopK = Annotated[
+    int | None, _option("--top-k", panel=MODEL, text="How many top layers train (top_layers).")
+]
+InitStd = Annotated[
+    float | None,
+    _option("--init-std", panel=MODEL, text="Standard deviation of the adapters' initial weights."),
+]
+Activation = Annotated[
+    str | None,
+    _option(
+        "--activation", panel=MODEL, text="gelu, gelu_tanh, relu, tanh or swish.", metavar="NAME"
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    _option(
+        "--backbone",
+        panel=MODEL,
+        text="A BERT of the hub, a folder, or minilm (default: google-bert/bert-base-uncased).",
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    _option("--recipe", panel=TRAINING, text="paper (default), official-code, or a YAML file."),
+]
+Seeds = Annotated[
+    int | None, _option("--seeds", panel=TRAINING, text="Number of seeds: 0 to N-1 (default: 5).")
+]
+Seed = Annotated[int | None, _option("--seed", panel=TRAINING, text="One particular seed.")]
+LearningRate = Annotated[
+    float | None, _option("--lr", panel=TRAINING, text="Learning rate at its peak.")
+]
+Epochs = Annotated[int | None, _option("--epochs", panel=TRAINING, text="Epochs.")]
+BatchSize = Annotated[int | None, _option("--batch-size", panel=TRAINING, text="Examples a step.")]
+MaxLength = Annotated[
+    int | None, _option("--max-length", panel=TRAINING, text="Tokens of an example at most.")
+]
+Precision = Annotated[
+    str | None,
+    _option("--precision", panel=TRAINING, text="auto (default), fp32 or bf16.", metavar="NAME"),
+]
+Device = Annotated[
+    str | None, _option("--device", panel=RUN, text="auto (default), cpu, cuda or cuda:N.")
+]
+Output = Annotated[
+    Path | None, _option("--output", panel=RUN, text="Folder of the run store (default: runs).")
+]
+Config = Annotated[
+    Path | None, _option("--config", panel=RUN, text="YAML file with any of the settings.")
+]
+Set = Annotated[
+    list[str] | None,
+    _option("--set", panel=RUN, text="Any setting by its key; repeatable.", metavar="KEY=VALUE"),
+]
+Json = Annotated[
+    bool,
+    _option("--json", panel=RUN, text="One JSON object on standard output, the rest on error."),
+]
+Quiet = Annotated[bool, _option("--quiet", panel=RUN, text="Only the result.")]
+
+# Command-line parameter -> (configuration key, the option's name).
+KEYS = {
+    "task": ("task", "--task"),
+    "method": ("method.name", "--method"),
+    "size": ("method.size", "--size"),
+    "layers": ("method.layers", "--layers"),
+    "top_k": ("method.k", "--top-k"),
+    "init_std": ("method.init_std", "--init-std"),
+    "activation": ("method.activation", "--activation"),
+    "recipe": ("recipe", "--recipe"),
+    "backbone": ("backbone", "--backbone"),
+    "learning_rate": ("training.learning_rate", "--lr"),
+    "epochs": ("training.epochs", "--epochs"),
+    "batch_size": ("training.batch_size", "--batch-size"),
+    "max_length": ("training.max_length", "--max-length"),
+    "precision": ("training.precision", "--precision"),
+    "device": ("device", "--device"),
+    "output": ("output", "--output"),
+}
+
+
+def collect(
+    given: dict[str, Any],
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    seeds: int | None = None,
+    seed: int | None = None,
+    config: Path | None = None,
+    settings: Sequence[str] | None = None,
+) -> Resolved:
+    """Turn a command's parameters into a resolved configuration; None means not given.
+
+    Raises:
+        ConfigError: as :func:`adaptertune.config.resolve`; also for a malformed ``--set``.
+    """
+    command_line: dict[str, tuple[Any, str]] = {}
+    for text in settings or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"'{text}' is not KEY=VALUE", where="--set")
+        command_line[key.strip()] = (read_value(value), f"--set {key.strip()}")
+    for name, value in given.items():
+        if value is not None:
+            key, option = KEYS[name]
+            command_line[key] = (str(value) if isinstance(value, Path) else value, option)
+    if data_dir is not None:
+        command_line["data.source"] = ("folder", "--data-dir")
+        command_line["data.folder"] = (str(data_dir), "--data-dir")
+    if offline:
+        command_line["offline"] = (True, "--offline")
+    if seeds is not None and seed is not None:
+        raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
+    if seeds is not None:
+        command_line["seeds"] = (seeds, "--seeds")
+    if seed is not None:
+        command_line["seeds"] = ([seed], "--seed")
+    return resolve(command_line, config)

@@ -1,0 +1,189 @@
+"""``adaptertune train``: one task, one method, several seeds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaptertune.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptertune.runs.execute import Plan
+    from adaptertune.runs.results import CellResult
+
+
+def train(
+    task: options.Task = None,
+    data_dir: options.DataDir = None,
+    offline: options.Offline = False,
+    method: options.Method = None,
+    size: options.Size = None,
+    layers: options.Layers = None,
+    top_k: options.TopK = None,
+    init_std: options.InitStd = None,
+    activation: options.Activation = None,
+    backbone: options.Backbone = None,
+    recipe: options.Recipe = None,
+    seeds: options.Seeds = None,
+    seed: options.Seed = None,
+    learning_rate: options.LearningRate = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
+    precision: options.Precision = None,
+    device: options.Device = None,
+    output: options.Output = None,
+    config: options.Config = None,
+    settings: options.Set = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show configuration, ledger and work ahead; train nothing.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a task with several seeds and keep the best on validation.
+
+    A finished run is not run again; an interrupted one goes on where it was.
+    """
+    given = {
+        "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
+        "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
+        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
+        "max_length": max_length, "precision": precision, "device": device, "output": output,
+    }  # fmt: skip
+    resolved = options.collect(
+        given,
+        data_dir=data_dir,
+        offline=offline,
+        seeds=seeds,
+        seed=seed,
+        config=config,
+        settings=settings,
+    )
+    from adaptertune.cli import live
+    from adaptertune.report import tables
+    from adaptertune.runs import execute
+
+    talk = tables.console(stderr=as_json, quiet=quiet)
+    with talk.status("Looking up backbone and data …") if talk.is_terminal else live.nothing():
+        plan = execute.plan(resolved)
+    introduce(plan, talk, in_full=dry_run)
+    if dry_run:
+        if as_json:
+            print(json.dumps(dry_run_json(plan)))
+        return
+    stop = _StopRequest(talk)
+    with live.progress(plan, talk, stop.is_set) as progress:
+        result = execute.run_cell(plan, progress)
+    if as_json:
+        print(result.model_dump_json())
+    else:
+        console = tables.console()
+        conclude(result, console)
+        console.print(f"Next        adaptertune show {result.folder}", soft_wrap=True)
+
+
+def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
+    """What is about to happen: settings with their origins, the ledger, the work ahead."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from adaptertune.report import tables
+
+    config, data = plan.config, plan.data
+    console.print(f"\n[bold]{plan.task.title}[/] · {plan.folder.path.name}")
+    facts = Table.grid(padding=(0, 2))
+    rows = f"{data.num_train:,} training rows"
+    if data.partial:
+        rows = f"[yellow]partial training set, {data.num_train:,} of {data.num_train_complete:,}[/]"
+    facts.add_row("data", f"{data.description}, {rows}")
+    facts.add_row("backbone", f"{plan.located.name} (SHA-256 {plan.located.sha256[:12]}…)")
+    facts.add_row("device", f"{plan.device}, {plan.precision}")
+    shown = plan.resolved.origins if in_full else _worth_telling(plan)
+    values = _flat(config.model_dump(mode="json"))
+    for key, origin in sorted(shown.items()):
+        facts.add_row(key, Text(f"{values[key]}  ({origin})"))
+    per_seed = f"{plan.num_steps:,} steps in {config.training.epochs} epochs"
+    facts.add_row("work", f"{len(config.seeds)} seeds of {per_seed}")
+    facts.add_row("folder", Text(str(plan.folder.path)))
+    console.print(facts)
+    console.print()
+    console.print(tables.ledger(plan.ledger.as_json()))
+
+
+def conclude(result: CellResult, console: Console) -> None:
+    """The table of seeds, and where the run lies."""
+    from adaptertune.report import tables
+
+    console.print(tables.cell(result))
+    console.print(f"Run         {result.folder}", soft_wrap=True)
+    console.print(f"Checkpoint  {result.checkpoint}", soft_wrap=True)
+    took = tables.duration(result.train_seconds + result.evaluate_seconds)
+    console.print(f"Took        {took} of training and evaluation")
+
+
+def dry_run_json(plan: Plan) -> dict[str, object]:
+    """What ``--dry-run --json`` prints."""
+    return {
+        "config": plan.config.model_dump(mode="json"),
+        "origins": dict(plan.resolved.origins),
+        "data": plan.data.model_dump(mode="json"),
+        "backbone": {"name": plan.located.name, "sha256": plan.located.sha256},
+        "precision": plan.precision,
+        "device": plan.device,
+        "ledger": plan.ledger.as_json(),
+        "steps_per_seed": plan.num_steps,
+        "seeds": list(plan.config.seeds),
+        "digest": plan.digest,
+        "folder": str(plan.folder.path),
+    }
+
+
+def _worth_telling(plan: Plan) -> dict[str, str]:
+    """Settings that somebody other than the recipe or a plain default decided, and the rate."""
+    return {
+        key: origin
+        for key, origin in plan.resolved.origins.items()
+        if key.startswith("training.")
+        and (
+            not origin.startswith("recipe") or key in ("training.learning_rate", "training.epochs")
+        )
+    }
+
+
+def _flat(value: object, at: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        pieces = [_flat(inner, f"{at}.{key}" if at else str(key)) for key, inner in value.items()]
+        return {key: leaf for piece in pieces for key, leaf in piece.items()}
+    return {at: value}
+
+
+class _StopRequest:
+    """SIGINT and SIGTERM ask to stop after the current step; a second SIGINT stops at once."""
+
+    def __init__(self, console: Console) -> None:
+        self._set = False
+        self._console = console
+        signal.signal(signal.SIGINT, self._ask)
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._set:
+            sys.exit(130)
+        self._set = True
+        self._console.print("[yellow]stopping after this step …[/]")

@@ -1,0 +1,74 @@
+"""Files of a Hugging Face Hub repository as a local folder, of the revision asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from adaptertune.errors import HubError
+
+
+def snapshot(
+    kind: Literal["model", "dataset"],
+    repo: str,
+    patterns: Sequence[str],
+    *,
+    revision: str | None,
+    offline: bool,
+) -> Path:
+    """Download what is missing and return the snapshot's folder; its name is the commit.
+
+    ``datasets.load_dataset`` falls back to *any* cached revision when the hub can't be reached; a
+    snapshot of a commit keeps to that commit.
+
+    Raises:
+        HubError: with the reason in a line.
+    """
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                repo,
+                repo_type=kind,
+                revision=revision,
+                allow_patterns=list(patterns),
+                local_files_only=offline,
+            )
+        )
+    except Exception as error:  # network, missing, gated, disk, cache: each has a class of its own
+        offline = offline or huggingface_hub.constants.HF_HUB_OFFLINE
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise HubError(
+            "is not in the local cache, and the network is off"
+            if offline
+            else f"cannot be had from the hub ({type(error).__name__}: {reason})",
+            where=f"{kind} {repo}",
+        ) from None
+    return folder
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file; a file of the hub's cache must have the one that its name promises.
+
+    Raises:
+        HubError: the file can't be read, or it is not what was downloaded.
+    """
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise HubError(f"cannot be read ({error.strerror})", where=path) from None
+    blob = path.resolve()  # a large file is a link to blobs/<its SHA-256>
+    if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob.name) and found != blob.name:
+        raise HubError(
+            "damaged download (its SHA-256 is wrong)",
+            where=path,
+            remedy=f"delete {blob} and run the command again",
+        )
+    return found

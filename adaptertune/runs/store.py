@@ -1,0 +1,152 @@
+"""Run folders: ``<output>/<task>/<cell>/seed-<n>/``. Results are written last and atomically.
+
+A cell's name ends in its digest, so the same configuration on the same data always meets the same
+folder: a finished run is found, a killed one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from adaptertune.errors import StoreError
+from adaptertune.files import write_json
+from adaptertune.runs.results import CellResult, Record, SeedResult
+
+Result = TypeVar("Result", bound=Record)
+
+
+@dataclass(frozen=True)
+class SeedFolder:
+    """The files of one seed's training."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """Written last; its presence means finished."""
+        return self.path / "result.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What trained, of the kept epoch."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def logits(self) -> Path:
+        """Logits and labels of the evaluated splits, of the kept epoch."""
+        return self.path / "logits.safetensors"
+
+    @property
+    def epochs(self) -> Path:
+        """A JSON line for each epoch done so far."""
+        return self.path / "epochs.jsonl"
+
+    @property
+    def snapshot(self) -> Path:
+        """All that a killed run needs to go on; gone when it is finished."""
+        return self.path / "snapshot.safetensors"
+
+    def read_result(self) -> SeedResult | None:
+        """The result, or None if the run is not finished.
+
+        Raises:
+            StoreError: the file is there but damaged.
+        """
+        return _read(self.result, SeedResult) if self.result.exists() else None
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """The files of one cell."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def result(self) -> Path:
+        """The summary over the seeds of the last call."""
+        return self.path / "result.json"
+
+    def seed(self, seed: int) -> SeedFolder:
+        return SeedFolder(self.path / f"seed-{seed}")
+
+    def seeds(self) -> list[int]:
+        """Seeds that have a folder, finished or not."""
+        found = (re.fullmatch(r"seed-(\d+)", path.name) for path in self.path.glob("seed-*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def read_result(self) -> CellResult | None:
+        """The summary, or None if there is none yet.
+
+        Raises:
+            StoreError: the file is there but damaged.
+        """
+        return _read(self.result, CellResult) if self.result.exists() else None
+
+
+def cell_folder(output: Path, task: str, label: str, digest: str) -> CellFolder:
+    """Where a cell lives: ``runs/rte/adapter-64-minilm-1f2e3d4c``."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", label)
+    return CellFolder(output / task / f"{safe}-{digest[:8]}")
+
+
+def cells(output: Path) -> Iterator[CellFolder]:
+    """All cells of a store, by task and name."""
+    for path in sorted(output.glob("*/*/config.json")):
+        yield CellFolder(path.parent)
+
+
+def find_cell(run: str, output: Path) -> CellFolder:
+    """A cell by its folder, or by its name or the end of its digest within the store.
+
+    Raises:
+        StoreError: there is none, or several fit.
+    """
+    path = Path(run)
+    if (path / "config.json").is_file():
+        return CellFolder(path)
+    if re.fullmatch(r"seed-\d+", path.name) and (path.parent / "config.json").is_file():
+        return CellFolder(path.parent)
+    fitting = [
+        cell
+        for cell in cells(output)
+        if run in (cell.path.name, f"{cell.path.parent.name}/{cell.path.name}")
+        or cell.path.name.endswith(f"-{run}")
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(str(cell.path) for cell in fitting)
+        raise StoreError(f"'{run}' fits several runs", remedy=f"choose from {names}")
+    raise StoreError(
+        f"no run '{run}'",
+        where=output,
+        remedy="adaptertune runs lists them (--output for another place)",
+    )
+
+
+def write_result(path: Path, result: Record) -> None:
+    """Write a result file, atomically."""
+    write_json(path, result.model_dump(mode="json"))
+
+
+def _read(path: Path, kind: type[Result]) -> Result:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return kind.model_validate(content)
+    except (OSError, ValueError, ValidationError) as error:
+        raise StoreError(
+            f"damaged result ({str(error).splitlines()[0]})",
+            where=path,
+            remedy="delete it and run the same command again",
+        ) from None
