@@ -68,14 +68,14 @@ class TaskMetric(evaluate.Metric):  # type: ignore[misc]
     def __init__(self, task: Task) -> None:
         self._names: Sequence[str] = task.metrics
         self._value = "float32" if task.is_regression else "int64"
-        # The library makes its cache folder even when everything stays in memory.
-        self._folder = tempfile.TemporaryDirectory(prefix="adaptertune-metric-")
-        super().__init__(
-            config_name=task.name,
-            keep_in_memory=True,
-            experiment_id="adaptertune",
-            cache_dir=self._folder.name,
-        )
+        # Everything stays in memory, yet the library insists on making a cache folder.
+        with tempfile.TemporaryDirectory() as folder:
+            super().__init__(
+                config_name=task.name,
+                keep_in_memory=True,
+                experiment_id="adaptertune",
+                cache_dir=folder,
+            )
 
     def _info(self) -> evaluate.MetricInfo:
         value = datasets.Value(self._value)

@@ -34,8 +34,9 @@ class Adapter(nn.Module):
         self, width: int, size: int, *, init_std: float, activation: str, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.down = nn.Linear(width, size)
-        self.up = nn.Linear(size, width)
+        # Made without values: torch's own would be drawn from the global generator, for nothing.
+        self.down = nn.Linear(width, size, device="meta").to_empty(device="cpu")
+        self.up = nn.Linear(size, width, device="meta").to_empty(device="cpu")
         self.activation = activation
         for projection in (self.down, self.up):
             nn.init.trunc_normal_(

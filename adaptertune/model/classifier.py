@@ -27,7 +27,8 @@ class Classifier(nn.Module):
         self.backbone: BertModel = backbone
         config = backbone.config
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.head = nn.Linear(config.hidden_size, num_outputs)
+        head = nn.Linear(config.hidden_size, num_outputs, device="meta")
+        self.head = head.to_empty(device="cpu")
         std = HEAD_INIT_STD
         nn.init.trunc_normal_(self.head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
         nn.init.zeros_(self.head.bias)

@@ -1,0 +1,121 @@
+"""Exactly which parameters train under each method: names written out, not computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adaptertune import config
+from adaptertune.errors import ConfigError
+from adaptertune.model import backbone, ledger
+from adaptertune.model.classifier import Classifier
+from adaptertune.runs.execute import load_model
+
+HEAD = {"head.weight", "head.bias"}
+NORMS = {
+    f"backbone.{place}.LayerNorm.{kind}"
+    for kind in ("weight", "bias")
+    for place in (
+        "embeddings",
+        "encoder.layer.0.attention.output",
+        "encoder.layer.0.output",
+        "encoder.layer.1.attention.output",
+        "encoder.layer.1.output",
+    )
+}
+
+
+def adapter_names(layer: int) -> set[str]:
+    return {
+        f"backbone.encoder.layer.{layer}.{place}.adapter.{projection}.{kind}"
+        for place in ("attention.output", "output")
+        for projection in ("down", "up")
+        for kind in ("weight", "bias")
+    }
+
+
+LAYER_1 = {
+    f"backbone.encoder.layer.1.{place}.{kind}"
+    for kind in ("weight", "bias")
+    for place in (
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "attention.output.LayerNorm",
+        "intermediate.dense",
+        "output.dense",
+        "output.LayerNorm",
+    )
+}
+LAYER_0 = {name.replace("layer.1", "layer.0") for name in LAYER_1}
+POOLER = {"backbone.pooler.dense.weight", "backbone.pooler.dense.bias"}
+EMBEDDINGS = {
+    "backbone.embeddings.word_embeddings.weight",
+    "backbone.embeddings.position_embeddings.weight",
+    "backbone.embeddings.token_type_embeddings.weight",
+    "backbone.embeddings.LayerNorm.weight",
+    "backbone.embeddings.LayerNorm.bias",
+}
+EVERYTHING = LAYER_0 | LAYER_1 | POOLER | EMBEDDINGS | HEAD
+
+ADAPTER = config.Adapter(size=8, init_std=1e-2, activation="gelu")
+UPPER = config.Adapter(size=8, layers=(1,), init_std=1e-2, activation="gelu")
+CASES = [
+    (ADAPTER, adapter_names(0) | adapter_names(1) | NORMS | HEAD),
+    (UPPER, adapter_names(1) | NORMS | HEAD),
+    (config.Full(), EVERYTHING),
+    (config.TopLayers(k=1), LAYER_1 | POOLER | HEAD),
+    (config.TopLayers(k=2), LAYER_0 | LAYER_1 | POOLER | HEAD),
+    (config.LayerNorm(), NORMS | HEAD),
+    (config.BitFit(), {name for name in EVERYTHING if name.endswith(".bias")} | HEAD),
+]
+
+
+def build(folder: Path, method: config.Method) -> Classifier:
+    return load_model(backbone.locate(str(folder), offline=True), method, 3, seed=0, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), CASES, ids=lambda value: getattr(value, "name", "")
+)
+def test_trained_names(tiny_bert: Path, method: config.Method, expected: set[str]) -> None:
+    model = build(tiny_bert, method)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), CASES, ids=lambda value: getattr(value, "name", "")
+)
+def test_ledger_counts_what_trains(
+    tiny_bert: Path, method: config.Method, expected: set[str]
+) -> None:
+    located = backbone.locate(str(tiny_bert), offline=True)
+    model = build(tiny_bert, method)
+    counts = ledger.count(located.shape, method, 3)
+    assert counts.stored == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert counts.total == sum(p.numel() for p in model.parameters())
+
+
+def test_layers_out_of_range_are_refused(tiny_bert: Path) -> None:
+    beyond = config.Adapter(size=8, layers=(1, 2), init_std=1e-2, activation="gelu")
+    for method in (beyond, config.TopLayers(k=3)):
+        with pytest.raises(ConfigError, match=r"2"):
+            build(tiny_bert, method)
+
+
+def test_a_seed_varies_head_and_adapters_and_nothing_else(tiny_bert: Path) -> None:
+    located = backbone.locate(str(tiny_bert), offline=True)
+
+    def parameters(seed: int) -> dict[str, list[float]]:
+        model = load_model(located, ADAPTER, 3, seed=seed, device="cpu")
+        return {name: p.flatten().tolist() for name, p in model.named_parameters()}
+
+    zero, again, one = parameters(0), parameters(0), parameters(1)
+    assert zero == again
+    different = {name for name in zero if zero[name] != one[name]}
+    drawn = {name for name in adapter_names(0) | adapter_names(1) if name.endswith("weight")}
+    assert different == drawn | {"head.weight"}
+    places = [zero[name] for name in sorted(drawn) if name.endswith("down.weight")]
+    assert len({tuple(values) for values in places}) == 4, "each adapter has a stream of its own"
