@@ -1,0 +1,364 @@
+"""A cell from configuration to results: reuse, interruption, SIGKILL, damage, summaries."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from adaptertune import config
+from adaptertune.errors import Interrupted, StoreError, TrainingError
+from adaptertune.runs import execute, results, store
+from adaptertune.runs.results import CellResult, SeedResult
+
+# Snapshots after every step instead of every 20 seconds.
+EAGER = (
+    "from adaptertune.runs import execute; execute.SNAPSHOT_SECONDS = 0.0; "
+    "execute.SNAPSHOT_SHARE = 1e9; from adaptertune.cli import main; main()"
+)
+
+
+class Quiet:
+    """A progress that keeps what it hears and may ask to stop at a step."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at, self.steps = stop_at, 0
+        self.notes: list[str] = []
+        self.started: list[tuple[int, int, bool]] = []
+        self.done: list[tuple[int, bool]] = []
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        self.started.append((seed, epochs_done, resumed))
+
+    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
+        pass
+
+    def evaluating(self, seed: int, num_examples: int) -> None:
+        pass
+
+    def epoch(self, seed: int, record: Any) -> None:
+        pass
+
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
+        self.done.append((result.seed, reused))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def should_stop(self) -> bool:
+        self.steps += 1
+        return self.steps == self.stop_at
+
+
+def plan(tiny_bert: Path, root: Path, **changes: Any) -> execute.Plan:
+    settings: dict[str, Any] = {
+        "task": "rte", "backbone": str(tiny_bert), "data.source": "sample", "seeds": 2,
+        "method.size": 8, "training.epochs": 2, "training.max_length": 24, "output": str(root),
+        "training.learning_rate": 1e-2, "training.precision": "fp32",
+    } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
+    resolved = config.resolve({key: (value, key) for key, value in settings.items()})
+    return execute.plan(resolved)
+
+
+def comparable(path: Path) -> Any:
+    """A result file without what a repetition may change: cost and place."""
+    content = json.loads(path.read_text())
+    for key in (
+        "cost",
+        "folder",
+        "config",
+        "seeds",
+        "checkpoint",
+        "train_seconds",
+        "evaluate_seconds",
+    ):
+        if not (key == "checkpoint" and isinstance(content.get(key), dict)):
+            content.pop(key, None)
+    return content
+
+
+def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path)
+    progress = Quiet()
+    summary = execute.run_cell(made, progress)
+    folder = made.folder
+    assert progress.done == [(0, False), (1, False)]
+    assert [path.name for path in sorted(folder.path.iterdir())] == [
+        ".lock", "config.json", "result.json", "seed-0", "seed-1",
+    ]  # fmt: skip
+    for seed in (0, 1):
+        names = sorted(path.name for path in folder.seed(seed).path.iterdir())
+        assert names == [
+            "checkpoint.safetensors",
+            "epochs.jsonl",
+            "logits.safetensors",
+            "result.json",
+        ]
+        assert len(folder.seed(seed).epochs.read_text().splitlines()) == 2
+        result = folder.seed(seed).read_result()
+        assert result is not None
+        # The stored logits give the stored score, by an independent argmax.
+        with safe_open(folder.seed(seed).logits, framework="np") as stream:
+            logits, labels = (
+                stream.get_tensor("logits.validation"),
+                stream.get_tensor("labels.validation"),
+            )
+        correct = sum(int(row.argmax() == label) for row, label in zip(logits, labels, strict=True))
+        assert result.scores["validation"].values["accuracy"] == pytest.approx(
+            correct / len(labels)
+        )
+        assert result.checkpoint is not None
+        assert result.checkpoint.parameters == result.ledger["stored"] == made.ledger.stored
+        assert result.checkpoint.bytes == folder.seed(seed).checkpoint.stat().st_size
+        assert result.data.sample
+        assert "sample" in result.data.description
+    assert folder.read_result() == summary
+    assert summary.checkpoint == str(folder.seed(summary.best_seed or 0).checkpoint)
+    assert not any(figure.comparable for figure in summary.published), "never beside GLUE figures"
+
+
+def test_a_finished_cell_is_not_run_again(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path)
+    first = execute.run_cell(made, Quiet())
+    before = made.folder.seed(0).checkpoint.stat().st_mtime_ns
+    progress = Quiet()
+    again = execute.run_cell(plan(tiny_bert, tmp_path), progress)
+    assert progress.done == [(0, True), (1, True)]
+    assert progress.started == []
+    assert made.folder.seed(0).checkpoint.stat().st_mtime_ns == before
+    assert again == first
+    more = Quiet()
+    wider = execute.run_cell(plan(tiny_bert, tmp_path, seeds=3), more)
+    assert more.done == [(0, True), (1, True), (2, False)]
+    assert len(wider.seeds) == 3
+
+
+@pytest.mark.parametrize("stop_at", [1, 30, 40, 70])
+def test_an_interrupted_cell_goes_on_and_ends_equal(
+    tiny_bert: Path, tmp_path: Path, stop_at: int
+) -> None:
+    whole = plan(tiny_bert, tmp_path / "whole")
+    execute.run_cell(whole, Quiet())
+    made = plan(tiny_bert, tmp_path / "stopped")
+    with pytest.raises(Interrupted, match="goes on from here"):
+        execute.run_cell(made, Quiet(stop_at))
+    assert made.folder.read_result() is None
+    progress = Quiet()
+    execute.run_cell(made, progress)
+    assert any(resumed for _, _, resumed in progress.started)
+    assert_equal_cells(whole.folder, made.folder)
+
+
+def assert_equal_cells(one: store.CellFolder, other: store.CellFolder) -> None:
+    assert one.seeds() == other.seeds()
+    for seed in one.seeds():
+        a, b = one.seed(seed), other.seed(seed)
+        assert a.checkpoint.read_bytes() == b.checkpoint.read_bytes()
+        assert a.logits.read_bytes() == b.logits.read_bytes()
+        assert comparable(a.result) == comparable(b.result)
+    assert comparable(one.result) == comparable(other.result)
+
+
+def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """SIGKILL to the real command, again and again, until it gets through."""
+    whole = plan(tiny_bert, tmp_path / "whole")
+    execute.run_cell(whole, Quiet())
+    command = [
+        sys.executable, "-c", EAGER, "train", "--task", "rte", "--backbone", str(tiny_bert),
+        "--set", "data.source=sample", "--seeds", "2", "--size", "8", "--epochs", "2",
+        "--max-length", "24", "--lr", "1e-2", "--precision", "fp32", "--output", str(tmp_path / "killed"),
+    ]  # fmt: skip
+    rng = random.Random(0)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    kills, seen = 0, 0
+    output = tmp_path / "killed"
+    while kills < 4:
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        # Not before the command has written something new, else it would never get anywhere.
+        while process.poll() is None and written(output) <= seen:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.4))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        seen = written(output)
+    final = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert final.returncode == 0, final.stderr
+    assert kills >= 2
+    (killed,) = store.cells(output)
+    assert_equal_cells(whole.folder, killed)
+    assert not list(output.rglob("*.part*")) or kills, "parts may only come from a kill"
+
+
+def written(output: Path) -> int:
+    """The last time anything in a store was written, in nanoseconds."""
+    times = []
+    for path in output.rglob("*.safetensors"):
+        try:
+            times.append(path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            continue
+    return max(times, default=0)
+
+
+@pytest.mark.parametrize("keep", [0, 50, 2000])
+def test_a_damaged_snapshot_is_dropped_and_named(
+    tiny_bert: Path, tmp_path: Path, keep: int
+) -> None:
+    whole = plan(tiny_bert, tmp_path / "whole", seeds=1)
+    execute.run_cell(whole, Quiet())
+    made = plan(tiny_bert, tmp_path / "damaged", seeds=1)
+    with pytest.raises(Interrupted):
+        execute.run_cell(made, Quiet(10))
+    snapshot = made.folder.seed(0).snapshot
+    snapshot.write_bytes(snapshot.read_bytes()[:keep])
+    progress = Quiet()
+    execute.run_cell(made, progress)
+    assert "begins anew" in " ".join(progress.notes)
+    assert_equal_cells(whole.folder, made.folder)
+
+
+def test_a_lost_or_cut_checkpoint_is_trained_again(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path)
+    execute.run_cell(made, Quiet())
+    checkpoint = made.folder.seed(1).checkpoint
+    before = checkpoint.read_bytes()
+    checkpoint.write_bytes(before[:-5])
+    progress = Quiet()
+    execute.run_cell(made, progress)
+    assert progress.done == [(0, True), (1, False)]
+    assert "truncated" in progress.notes[0]
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_damaged_result_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path)
+    execute.run_cell(made, Quiet())
+    made.folder.seed(0).result.write_text('{"format": 1')
+    with pytest.raises(StoreError, match=r"result\.json: damaged result"):
+        execute.run_cell(made, Quiet())
+
+
+def test_a_folder_in_use_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    from adaptertune.files import exclusive
+
+    made = plan(tiny_bert, tmp_path)
+    with exclusive(made.folder.path), pytest.raises(StoreError, match="in use by another process"):
+        execute.run_cell(made, Quiet())
+
+
+def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path, training__learning_rate=1e30, training__clip_norm=1e30)
+    with pytest.raises(TrainingError, match=r"all 2 seeds diverged.*smaller --lr"):
+        execute.run_cell(made, Quiet())
+    result = made.folder.seed(0).read_result()
+    assert result is not None
+    assert result.status == "diverged"
+    assert result.scores == {}
+    assert result.checkpoint is None
+    summary = made.folder.read_result()
+    assert summary is not None
+    assert summary.num_diverged == 2
+    assert summary.best_seed is None
+    spread = summary.scores["validation"]["accuracy"]
+    assert (spread.n, spread.mean, spread.best) == (0, None, None)
+
+
+def test_digest_depends_on_what_decides_the_numbers_and_nothing_else(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    base = plan(tiny_bert, tmp_path).digest
+    same = [{"seeds": 4}, {"output": str(tmp_path / "elsewhere")}, {"device": "cpu"}]
+    other: list[dict[str, Any]] = [
+        {"method.size": 9},
+        {"training.epochs": 3},
+        {"training.learning_rate": 2e-2},
+        {"task": "wnli"},
+        {"method.init_std": 1e-3},
+        {"training.precision": "bf16"},
+    ]
+    for change in same:
+        assert plan(tiny_bert, tmp_path, **change).digest == base, change
+    digests = {plan(tiny_bert, tmp_path, **change).digest for change in other}
+    assert len(digests | {base}) == len(other) + 1
+    assert len({plan(tiny_bert, tmp_path).seed_digest(seed) for seed in range(3)}) == 3
+
+
+def line(seed: int, accuracy: float | None, *, collapsed: bool = False) -> dict[str, Any]:
+    return {"seed": seed, "accuracy": accuracy, "collapsed": collapsed}
+
+
+def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=[0, 1, 2, 3])
+    execute.run_cell(plan(tiny_bert, tmp_path, seeds=[0]), Quiet())
+    template = made.folder.seed(0).read_result()
+    assert template is not None
+
+    def result(seed: int, accuracy: float, collapsed: bool = False) -> SeedResult:
+        scores = results.SplitScores(
+            num_examples=200, values={"accuracy": accuracy}, collapsed=collapsed
+        )
+        return template.model_copy(update={"seed": seed, "scores": {"validation": scores}})
+
+    diverged = template.model_copy(update={"seed": 3, "status": "diverged", "scores": {}})
+    summary = execute.summarise(
+        made, [result(0, 0.5, True), result(1, 0.8), result(2, 0.8), diverged]
+    )
+    spread = summary.scores["validation"]["accuracy"]
+    assert spread.n == 3
+    assert spread.mean == pytest.approx(0.7)
+    assert spread.deviation == pytest.approx(math.sqrt((0.04 + 0.01 + 0.01) / 2))
+    assert (spread.minimum, spread.maximum, spread.best) == (0.5, 0.8, 0.8)
+    assert summary.best_seed == 1, "the first of equals"
+    assert (summary.num_collapsed, summary.num_diverged) == (1, 1)
+    assert "highest of 3" in summary.protocol
+    one = execute.summarise(made, [result(0, 0.5)])
+    assert one.scores["validation"]["accuracy"].deviation is None
+    assert "no spread" in one.protocol
+    assert statistics.stdev([0.5, 0.8, 0.8]) == pytest.approx(spread.deviation or 0)
+
+
+def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -> None:
+    """Same model, same split, complete training set, same method: else with the reason."""
+    from dataclasses import replace
+
+    made = plan(tiny_bert, tmp_path, task="mnli", method__size=64)
+    data = made.data.model_copy(update={"sample": False, "partial": False})
+    located = replace(made.located, name="google-bert/bert-base-uncased")
+    equal = execute.published_figures(replace(made, data=data, located=located))
+    beside = [figure for figure in equal if figure.comparable]
+    assert [(f.row, f.value, f.split) for f in beside] == [
+        ("adapters_64", 83.7, "validation_matched")
+    ]
+    partial = data.model_copy(update={"partial": True})
+    for figure in execute.published_figures(replace(made, data=partial, located=located)):
+        assert "partial training set" in (figure.why_not or "")
+    for figure in execute.published_figures(replace(made, data=data)):
+        assert not figure.comparable
+    reasons = [figure.why_not or "" for figure in equal if not figure.comparable]
+    assert all("test server" in reason and "BERT-large" in reason for reason in reasons)
+
+
+def test_results_follow_their_schema(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    summary = execute.run_cell(made, Quiet())
+    assert CellResult.model_validate_json(made.folder.result.read_text()) == summary
+    schema = CellResult.model_json_schema(mode="serialization")
+    assert set(schema["required"]) <= set(json.loads(made.folder.result.read_text()))
