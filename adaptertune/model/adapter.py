@@ -17,6 +17,12 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+def linear(module: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+    """The module's product in the type of ``hidden``: fp32 parameters are cast where they are used."""
+    dtype = hidden.dtype
+    return functional.linear(hidden, module.weight.to(dtype), module.bias.to(dtype))
+
+
 class Adapter(nn.Module):
     """``x + up(activation(down(x)))``: nearly the identity at first, for both projections are small.
 
@@ -50,9 +56,8 @@ class Adapter(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(…, width) -> (…, width)."""
-        bottleneck = ACTIVATIONS[self.activation](self.down(hidden))  # (…, size)
-        output: torch.Tensor = hidden + self.up(bottleneck)
-        return output
+        bottleneck = ACTIVATIONS[self.activation](linear(self.down, hidden))  # (…, size)
+        return hidden + linear(self.up, bottleneck)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}"

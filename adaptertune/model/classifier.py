@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from adaptertune.model import forward
+from adaptertune.model.dropout import Dropout
+
 if TYPE_CHECKING:
     from transformers import BertModel
 
@@ -26,19 +29,38 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone: BertModel = backbone
         config = backbone.config
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.compute_type = torch.float32
         head = nn.Linear(config.hidden_size, num_outputs, device="meta")
         self.head = head.to_empty(device="cpu")
         std = HEAD_INIT_STD
         nn.init.trunc_normal_(self.head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
         nn.init.zeros_(self.head.bias)
 
+    def set_compute_type(self, dtype: torch.dtype) -> None:
+        """Compute in ``dtype`` from now on: frozen weights are held in it, trained ones in fp32."""
+        self.compute_type = dtype
+        forward.set_compute_type(self.backbone, dtype)
+
     def forward(
-        self, tokens: torch.Tensor, segments: torch.Tensor, mask: torch.Tensor | None
+        self,
+        tokens: torch.Tensor,
+        segments: torch.Tensor,
+        mask: torch.Tensor | None,
+        dropout: Dropout | None = None,
     ) -> torch.Tensor:
-        """int64 (batch, length) twice and bool (batch, length) or None -> (batch, num_outputs)."""
-        output = self.backbone(input_ids=tokens, token_type_ids=segments, attention_mask=mask)
-        logits: torch.Tensor = self.head(self.dropout(output.pooler_output))
+        """Logits in fp32: (batch, num_outputs).
+
+        Args:
+            tokens: int64 (batch, length); ``segments`` likewise.
+            mask: bool (batch, length), True where a token is; None if nothing is padded.
+            dropout: this step's, or None for evaluation.
+        """
+        pooled = forward.pooled(
+            self.backbone, tokens, segments, mask, self.compute_type, dropout
+        ).float()
+        if dropout is not None:
+            pooled = dropout(pooled, self.backbone.config.hidden_dropout_prob)
+        logits: torch.Tensor = self.head(pooled)
         return logits
 
 
@@ -48,7 +70,6 @@ def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     ``logits``: (batch, outputs). ``labels``: (batch,), int64 classes or float32 scores. The squeeze
     matters: (batch, 1) against (batch,) would broadcast to a (batch, batch) loss.
     """
-    logits = logits.float()
     if labels.dtype.is_floating_point:
         return nn.functional.mse_loss(logits.squeeze(-1), labels)
     return nn.functional.cross_entropy(logits, labels)

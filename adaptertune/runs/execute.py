@@ -320,6 +320,7 @@ def load_model(
     *,
     seed: int,
     device: str,
+    precision: str,
 ) -> Classifier:
     """The backbone with head and whatever the method inserts, on its device, ready to train."""
     import torch
@@ -332,6 +333,7 @@ def load_model(
     stream = torch.Generator().manual_seed(randomness.derive(seed, "head"))
     model = Classifier(bert, num_outputs, stream)
     prepare(model, method, seed)
+    model.set_compute_type(torch.bfloat16 if precision == "bf16" else torch.float32)
     return model.to(device)
 
 
@@ -371,7 +373,12 @@ def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) ->
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     model = load_model(
-        plan.located, plan.config.method, plan.task.num_outputs, seed=seed, device=plan.device
+        plan.located,
+        plan.config.method,
+        plan.task.num_outputs,
+        seed=seed,
+        device=plan.device,
+        precision=plan.precision,
     )
     watcher = _Watcher(plan, folder, seed, progress, resumed)
     progress.seed_started(
@@ -388,7 +395,6 @@ def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) ->
             plan.config.training,
             seed=seed,
             device=device,
-            precision=plan.precision,
             watcher=watcher,
             resume=snapshot,
         )
@@ -456,7 +462,7 @@ def _evaluate_kept(
         if encoded.name == plan.selecting_split:
             logits = outcome.logits
             first = evaluation_batches(encoded.lengths, evaluate.BATCH_SIZE)[0]
-            again = evaluate.logits(model, encoded.subset(first), device, plan.precision)
+            again = evaluate.logits(model, encoded.subset(first), device)
             if not np.array_equal(again, logits[first]):
                 raise CheckpointError(
                     "logits changed in saving and loading",
@@ -464,7 +470,7 @@ def _evaluate_kept(
                     remedy="this is a bug: please report it",
                 )
         else:
-            logits = evaluate.logits(model, encoded, device, plan.precision)
+            logits = evaluate.logits(model, encoded, device)
         scores[encoded.name] = evaluate.score(plan.task, metric, encoded, logits)
         stored[f"logits.{encoded.name}"] = torch.from_numpy(logits)
         stored[f"labels.{encoded.name}"] = torch.from_numpy(encoded.labels)

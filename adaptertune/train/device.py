@@ -1,4 +1,4 @@
-"""Decides device, precision and attention from what the machine can do."""
+"""Decides device and precision from what the machine can do."""
 
 from __future__ import annotations
 
@@ -43,10 +43,3 @@ def choose_precision(requested: str, *, native_bf16: bool) -> Precision:
     if requested == "fp32" or (requested == "auto" and not native_bf16):
         return "fp32"
     return "bf16"
-
-
-def choose_attention(device: torch.device) -> str:
-    """transformers' name of the attention that is fastest: on CPU the plain products beat the fused
-    kernel at GLUE's lengths (with dropout), on CUDA it is the other way round.
-    """
-    return "sdpa" if device.type == "cuda" else "eager"

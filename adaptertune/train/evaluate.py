@@ -32,25 +32,20 @@ def logits(
     model: nn.Module,
     encoded: Encoded,
     device: torch.device,
-    precision: str,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> npt.NDArray[np.float32]:
-    """(examples, outputs) in the split's own order; leaves the model in evaluation mode.
+    """(examples, outputs) in the split's own order.
 
     ``on_batch`` is told the number of examples done since the last call.
     """
-    model.eval()
     outputs: list[torch.Tensor] = []
     order = evaluation_batches(encoded.lengths, BATCH_SIZE)
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-    ):
+    with torch.inference_mode():
         for indices in order:
             batch = collate(encoded, indices).to(device)
             outputs.append(model(batch.tokens, batch.segments, batch.mask))
             on_batch(len(indices))
-    stacked = torch.cat(outputs).float().cpu().numpy()
+    stacked = torch.cat(outputs).cpu().numpy()
     result = np.empty_like(stacked)
     result[np.concatenate(order)] = stacked
     return result

@@ -23,6 +23,7 @@ from adaptertune.data.encode import Encoded
 from adaptertune.errors import DataError
 from adaptertune.metrics import TaskMetric
 from adaptertune.model.classifier import Classifier, loss
+from adaptertune.model.dropout import Dropout
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
 from adaptertune.train.checkpoint import trained_tensors
@@ -117,7 +118,6 @@ def fit(
     *,
     seed: int,
     device: torch.device,
-    precision: str,
     watcher: Watcher,
     resume: Snapshot | None = None,
 ) -> Outcome:
@@ -125,7 +125,6 @@ def fit(
 
     Args:
         selecting: the split that is evaluated after each epoch and selects among epochs.
-        precision: "fp32", or "bf16" for bf16 products with fp32 parameters.
         resume: a snapshot of the same training, or None to begin.
 
     Raises:
@@ -138,10 +137,10 @@ def fit(
             f"{len(train)} training examples do not fill one batch of {training.batch_size}",
             remedy="choose a smaller --batch-size, or --set training.drop_last=false",
         )
-    fitting = _Fitting(model, task, train, selecting, training, seed, device, precision, watcher)
+    fitting = _Fitting(model, task, train, selecting, training, seed, device, watcher)
     if resume:
         fitting.restore(resume)
-    # Dropout draws from torch's global generators: they are lent for the duration and given back.
+    # On CUDA dropout draws from torch's global generator: it is lent for the duration.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         return fitting.run()
 
@@ -158,12 +157,11 @@ class _Fitting:
         training: Training,
         seed: int,
         device: torch.device,
-        precision: str,
         watcher: Watcher,
     ) -> None:
         self.model, self.task, self.train, self.selecting = model, task, train, selecting
         self.training, self.seed, self.watcher = training, seed, watcher
-        self.device, self.precision = device, precision
+        self.device = device
         self.metric = TaskMetric(task)
         self.per_epoch = num_batches(len(train), training.batch_size, drop_last=training.drop_last)
         self.num_steps = training.epochs * self.per_epoch
@@ -245,7 +243,6 @@ class _Fitting:
             seeds.generator(self.seed, "order", epoch),
             drop_last=self.training.drop_last,
         )
-        self.model.train()
         already = self.step - epoch * self.per_epoch
         num_before = num_seen = sum(len(indices) for indices in order[:already])
         seconds_before, start = self.train_seconds, time.perf_counter()
@@ -268,9 +265,8 @@ class _Fitting:
 
     def _step(self, batch: Batch, num_examples: int) -> None:
         assert batch.labels is not None
-        torch.manual_seed(seeds.derive(self.seed, "dropout", self.step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            value = loss(self.model(batch.tokens, batch.segments, batch.mask), batch.labels)
+        dropout = Dropout(seeds.derive(self.seed, "dropout", self.step), self.device)
+        value = loss(self.model(batch.tokens, batch.segments, batch.mask, dropout), batch.labels)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.loss_sum += value.detach() * num_examples
@@ -278,9 +274,7 @@ class _Fitting:
 
     def _evaluate_epoch(self, epoch: int) -> None:
         start = time.perf_counter()
-        logits = evaluate.logits(
-            self.model, self.selecting, self.device, self.precision, self.watcher.evaluating
-        )
+        logits = evaluate.logits(self.model, self.selecting, self.device, self.watcher.evaluating)
         scores = evaluate.score(self.task, self.metric, self.selecting, logits)
         num_examples = len(self.train)
         if self.training.drop_last:

@@ -74,7 +74,14 @@ CASES = [
 
 
 def build(folder: Path, method: config.Method) -> Classifier:
-    return load_model(backbone.locate(str(folder), offline=True), method, 3, seed=0, device="cpu")
+    return load_model(
+        backbone.locate(str(folder), offline=True),
+        method,
+        3,
+        seed=0,
+        device="cpu",
+        precision="fp32",
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_a_seed_varies_head_and_adapters_and_nothing_else(tiny_bert: Path) -> No
     located = backbone.locate(str(tiny_bert), offline=True)
 
     def parameters(seed: int) -> dict[str, list[float]]:
-        model = load_model(located, ADAPTER, 3, seed=seed, device="cpu")
+        model = load_model(located, ADAPTER, 3, seed=seed, device="cpu", precision="fp32")
         return {name: p.flatten().tolist() for name, p in model.named_parameters()}
 
     zero, again, one = parameters(0), parameters(0), parameters(1)

@@ -21,7 +21,7 @@ FACTS = {"base_sha256": "a" * 64, "base_name": "tiny", "labels": ["no", "yes"]}
 
 def build(folder: Path, seed: int = 0, method: config.Method = METHOD) -> Classifier:
     located = backbone.locate(str(folder), offline=True)
-    return load_model(located, method, 2, seed=seed, device="cpu")
+    return load_model(located, method, 2, seed=seed, device="cpu", precision="fp32")
 
 
 @pytest.fixture

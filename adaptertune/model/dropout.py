@@ -1,0 +1,55 @@
+"""Dropout whose masks cost little and depend on a seed alone.
+
+On a CPU torch draws a mask number by number, which takes a third of a training step. Here a mask comes
+from the raw bits of a numpy generator, 16 for each element: the rate is kept to within 1 in 65,536
+(0.1 becomes 6,554 / 65,536 = 0.100006). Elsewhere torch's own dropout is fast, and is used.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+LEVELS = 1 << 16
+
+
+class Dropout:
+    """The dropout of one training step.
+
+    Args:
+        seed: decides all masks of the step, in the order in which they are drawn.
+        device: masks are drawn there.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cpu":
+            self._bits = np.random.Generator(np.random.PCG64DXSM(seed))
+        else:
+            torch.manual_seed(seed)
+
+    def __call__(self, hidden: torch.Tensor, rate: float) -> torch.Tensor:
+        """Set a share ``rate`` of the elements to 0 and scale the others by 1 / (1 - rate)."""
+        if rate == 0:
+            return hidden
+        if self._device.type != "cpu":
+            return functional.dropout(hidden, rate)
+        keep, scale = self.mask(hidden.shape, rate, hidden.dtype)
+        return hidden * keep.mul_(scale)
+
+    def mask(
+        self, shape: torch.Size, rate: float, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, float]:
+        """A mask of ones and zeros, and the factor that keeps the mean: 1 / share of ones."""
+        dropped = round(rate * LEVELS)
+        keep = torch.empty(shape, dtype=dtype, device=self._device)
+        if self._device.type == "cpu":
+            count = keep.numel()
+            words = self._bits.integers(0, 2**64, (count + 3) // 4, dtype=np.uint64)
+            # As signed numbers the draws run from -LEVELS / 2 on.
+            draws = torch.from_numpy(words.view(np.int16)[:count]).view(shape)
+            torch.ge(draws, dropped - LEVELS // 2, out=keep)
+        else:
+            keep.bernoulli_(1 - dropped / LEVELS)
+        return keep, LEVELS / (LEVELS - dropped)

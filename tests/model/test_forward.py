@@ -1,0 +1,155 @@
+"""Our forward pass against transformers' own, gradients included; dropout against its distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from adaptertune import config
+from adaptertune.model import backbone, forward
+from adaptertune.model.dropout import Dropout
+from adaptertune.runs.execute import load_model
+
+CPU = torch.device("cpu")
+ADAPTER = config.Adapter(size=8, init_std=0.2, activation="gelu")
+
+
+def batch(*, padded: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    generator = torch.Generator().manual_seed(4)
+    tokens = torch.randint(5, 50, (3, 11), generator=generator)
+    segments = (torch.arange(11) > 5).long().expand(3, 11).clone()
+    mask = torch.arange(11) < torch.tensor([[11], [8], [4]]) if padded else None
+    return tokens, segments, mask
+
+
+def build(folder: Path, method: config.Method, precision: str = "fp32") -> Any:
+    located = backbone.locate(str(folder), offline=True)
+    return load_model(located, method, 2, seed=0, device="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("method", [ADAPTER, config.Full()], ids=["adapter", "full"])
+def test_equals_transformers_forward_and_backward(
+    tiny_bert: Path, method: config.Method, padded: bool
+) -> None:
+    ours, theirs = build(tiny_bert, method), build(tiny_bert, method)
+    tokens, segments, mask = batch(padded=padded)
+    mine = ours(tokens, segments, mask)
+    output = theirs.backbone(tokens, attention_mask=mask, token_type_ids=segments)
+    reference = theirs.head(output.pooler_output)
+    torch.testing.assert_close(mine, reference, atol=1e-6, rtol=1e-5)
+    weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
+    (mine * weights).sum().backward()
+    (reference * weights).sum().backward()
+    compared = 0
+    for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        if a.requires_grad:
+            assert a.grad is not None, name
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4, msg=name)
+            compared += 1
+        else:
+            assert a.grad is None, name
+    assert compared > 20
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_attention_gradients_are_those_of_the_formula(rate: float, padded: bool) -> None:
+    """With dropout too: autograd through the formula, with the same mask, in fp64."""
+    generator = torch.Generator().manual_seed(0)
+    together = torch.randn(
+        2, 5, 3 * 8, generator=generator, dtype=torch.float64, requires_grad=True
+    )
+    mask = torch.tensor([[True] * 5, [True, True, True, False, False]]) if padded else None
+    bias = forward.attention_bias(mask, torch.float64)
+    keep, factor = None, 1.0
+    if rate:
+        keep, factor = Dropout(7, CPU).mask(torch.Size((4, 5, 5)), rate, torch.float64)
+    got = forward._Attend.apply(together, bias, keep, factor, 2)  # type: ignore[no-untyped-call]
+    query, key, value = together.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    scores = query @ key.transpose(-1, -2) / 2.0
+    if bias is not None:
+        scores = scores + bias
+    weights = scores.softmax(-1)
+    if keep is not None:
+        weights = weights * keep.view(2, 2, 5, 5) * factor
+    expected = (weights @ value).transpose(1, 2).reshape(2, 5, 8)
+    torch.testing.assert_close(got, expected)
+    direction = torch.randn(2, 5, 8, generator=generator, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((got * direction).sum(), together)
+    (theirs,) = torch.autograd.grad((expected * direction).sum(), together)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_padding_changes_nothing(tiny_bert: Path) -> None:
+    model = build(tiny_bert, ADAPTER)
+    tokens, segments, _ = batch(padded=False)
+    alone = model(tokens[:1, :7], segments[:1, :7], None)
+    mask = torch.arange(11) < torch.tensor([[7], [11], [11]])
+    together = model(tokens, segments, mask)
+    torch.testing.assert_close(alone, together[:1], atol=1e-6, rtol=1e-5)
+
+
+def test_frozen_weights_are_held_in_bf16_and_trained_ones_in_fp32(tiny_bert: Path) -> None:
+    for method in (ADAPTER, config.Full(), config.TopLayers(k=1)):
+        model = build(tiny_bert, method, "bf16")
+        for name, p in model.named_parameters():
+            is_table_or_product = "LayerNorm" not in name
+            held = torch.bfloat16 if is_table_or_product and not p.requires_grad else torch.float32
+            assert p.dtype == held, (method.name, name)
+        logits = model(*batch(padded=True))
+        assert logits.dtype == torch.float32
+        exact = build(tiny_bert, method)(*batch(padded=True))
+        torch.testing.assert_close(logits, exact, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_distribution(rate: float, dtype: torch.dtype) -> None:
+    dropout = Dropout(3, CPU)
+    keep, factor = dropout.mask(torch.Size((500, 800)), rate, dtype)
+    values = keep.float().numpy()
+    assert set(np.unique(values)) == {0.0, 1.0}
+    dropped = round(rate * 65536) / 65536
+    assert abs(dropped - rate) < 1 / 65536
+    assert factor == pytest.approx(1 / (1 - dropped))
+    number = int((values == 0).sum())
+    assert stats.binomtest(number, values.size, dropped).pvalue > 1e-3
+    # Neighbours are independent, along rows and columns and at the distance of a 64-bit word.
+    for shift in (1, 4, 800):
+        flat = values.ravel()
+        correlation = np.corrcoef(flat[:-shift], flat[shift:])[0, 1]
+        assert abs(correlation) < 4 / np.sqrt(values.size)
+    assert not torch.equal(dropout.mask(torch.Size((500, 800)), rate, dtype)[0], keep)
+    assert torch.equal(Dropout(3, CPU).mask(torch.Size((500, 800)), rate, dtype)[0], keep)
+    assert not torch.equal(Dropout(4, CPU).mask(torch.Size((500, 800)), rate, dtype)[0], keep)
+
+
+def test_dropout_keeps_the_mean_and_rate_zero_is_free() -> None:
+    ones = torch.ones(1000, 1000)
+    assert Dropout(0, CPU)(ones, 0.1).mean().item() == pytest.approx(1, abs=2e-3)
+    assert Dropout(0, CPU)(ones, 0.0) is ones
+
+
+def test_all_three_places_have_dropout(tiny_bert: Path) -> None:
+    """Hidden states (before the adapter), attention and the head's input: switch off all but one."""
+    tokens, segments, mask = batch(padded=True)
+
+    def changed(hidden: float, attention: float, head: float) -> bool:
+        model = build(tiny_bert, ADAPTER)
+        for name, module in model.backbone.named_modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = attention if name.endswith("self.dropout") else hidden
+        model.backbone.config.hidden_dropout_prob = head
+        plain = model(tokens, segments, mask)
+        return not torch.equal(plain, model(tokens, segments, mask, Dropout(1, CPU)))
+
+    assert not changed(0, 0, 0)
+    assert changed(0.5, 0, 0)
+    assert changed(0, 0.5, 0)
+    assert changed(0, 0, 0.5)

@@ -1,0 +1,279 @@
+"""Parameter counts: the paper's own numbers, and a real BERT's parameters counted one by one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from adaptertune import backbones, config
+from adaptertune.backbones import Shape
+from adaptertune.errors import ConfigError
+from adaptertune.model import ledger
+from adaptertune.model.ledger import Ledger, count, sizes_between
+
+BASE, LARGE, MINILM = "google-bert/bert-base-uncased", "google-bert/bert-large-uncased", "minilm"
+
+
+def shape(name: str) -> Shape:
+    return backbones.catalogue()[name].shape
+
+
+def adapter(size: int, layers: tuple[int, ...] | None = None) -> config.Adapter:
+    return config.Adapter(size=size, layers=layers, init_std=1e-2, activation="gelu")
+
+
+def part(counts: Ledger, name: str) -> tuple[int, int]:
+    """Total and trained parameters of one kind; (0, 0) where there are none."""
+    found = {each.name: (each.total, each.trained) for each in counts.parts}
+    return found.get(name, (0, 0))
+
+
+# ---- the paper's arithmetic ----
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "adapters"),
+    [
+        (BASE, 8, 313_536), (BASE, 64, 2_379_264), (BASE, 256, 9_461_760),
+        (LARGE, 8, 835_968), (LARGE, 64, 6_343_680), (LARGE, 256, 25_227_264),
+        (MINILM, 64, 595_200),
+    ],
+)  # fmt: skip
+def test_adapter_parameters(name: str, size: int, adapters: int) -> None:
+    assert part(count(shape(name), adapter(size), 2), "adapters") == (adapters, adapters)
+
+
+@pytest.mark.parametrize(
+    ("name", "norms", "everything", "encoder"),
+    [
+        (BASE, 38_400, "109.48M", "85.05M"),
+        (LARGE, 100_352, "335.14M", "302.31M"),
+        (MINILM, 9_984, "22.71M", "10.65M"),
+    ],
+)
+def test_norms_and_denominators(name: str, norms: int, everything: str, encoder: str) -> None:
+    counts = count(shape(name), config.LayerNorm(), 2)
+    assert part(counts, "LayerNorms") == (norms, norms)
+    assert counts.trained == norms
+    assert f"{counts.all_parameters / 1e6:.2f}M" == everything
+    assert f"{counts.encoder_layers / 1e6:.2f}M" == encoder
+
+
+def test_bert_large_with_64_is_the_papers_2_per_cent_and_1_2_times() -> None:
+    counts = count(shape(LARGE), adapter(64), 2)
+    assert counts.trained == 6_444_032 == 6_343_680 + 100_352
+    assert f"{counts.share_of_encoder:.2%}" == "2.13%"
+    assert f"{counts.share_of_all:.2%}" == "1.92%"
+    assert f"{counts.multiple(9):.2f}" == "1.19"  # the paper: 1.2x
+    assert counts.multiple(9) == pytest.approx(1 + 9 * 6_444_032 / 302_309_376)
+    assert f"{counts.multiple(9, of='all_parameters'):.2f}" == "1.17"
+    full = count(shape(LARGE), config.Full(), 2)
+    assert full.multiple(9) == full.multiple(9, of="all_parameters") == 9
+    assert full.share_of_all == 1
+    assert full.trained == full.all_parameters
+
+
+def test_sizes_8_to_256_are_the_papers_3_6_per_cent() -> None:
+    """The best size per task is mostly 256 in the paper's table: 3.6 % is a mean over the tasks."""
+    shares = [count(shape(LARGE), adapter(size), 2).share_of_encoder for size in (8, 64, 256)]
+    assert [f"{share:.2%}" for share in shares] == ["0.31%", "2.13%", "8.38%"]
+    assert shares[0] < 0.036 < shares[2]
+    assert f"{1 + 9 * 0.036:.1f} {1 + 9 * 0.021:.1f}" == "1.3 1.2"
+
+
+def test_bert_base_with_17_tasks_is_the_papers_1_14_per_cent_and_1_19_times() -> None:
+    """Section 3.3: 1.14 % a task and 1.19x for 17 of them, which is the mean size it chose there."""
+    assert pytest.approx(1.19, abs=0.005) == 1 + 17 * 0.0114
+    found = sizes_between(shape(BASE), 0.0113, 0.0115)
+    assert found is not None
+    for size in range(found[0], found[1] + 1):
+        assert f"{count(shape(BASE), adapter(size), 2).multiple(17):.2f}" in ("1.19", "1.20")
+
+
+def test_a_model_of_30_billion_parameters() -> None:
+    """0.5 % to 8 %, 0.15 to 2.4 billion: which sizes of a 48-layer, 7168-wide Transformer are that."""
+    big = backbones.parse_shape("48,7168")
+    counts = count(big, adapter(64), 2)
+    assert counts.encoder_layers == 48 * (12 * 7168**2 + 13 * 7168) == 29_600_219_136
+    low, high = 0.5 / 100, 8 / 100
+    assert 0.148e9 < low * counts.encoder_layers < 0.15e9
+    assert 2.36e9 < high * counts.encoder_layers < 2.4e9
+    found = sizes_between(big, low, high)
+    assert found is not None
+    smallest, largest = found
+    assert (smallest, largest) == (107, 1719)
+    for size, inside in (
+        (smallest - 1, False),
+        (smallest, True),
+        (largest, True),
+        (largest + 1, False),
+    ):
+        trained = count(big, adapter(size), 2).trained
+        assert (low <= trained / counts.encoder_layers <= high) == inside
+        per_layer = 2 * (2 * size * 7168 + 7168 + size)
+        assert trained == 48 * per_layer + (2 * 48 + 1) * 2 * 7168
+
+
+# ---- against a real model ----
+
+
+class Bottleneck(nn.Module):
+    """An adapter as the paper draws it; this test's own."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, size), nn.Linear(size, width)
+
+
+def counted(form: Shape, method: config.Method, num_outputs: int) -> dict[str, int]:
+    """Parameters of a transformers BertModel without values, by what the methods' papers say."""
+    from transformers import BertConfig, BertModel
+
+    with torch.device("meta"):
+        model: Any = BertModel(
+            BertConfig(
+                vocab_size=form.vocabulary,
+                hidden_size=form.width,
+                num_hidden_layers=form.layers,
+                num_attention_heads=form.heads or 1,
+                intermediate_size=form.intermediate,
+                max_position_embeddings=form.positions,
+                type_vocab_size=form.types,
+            )
+        )
+        plain = {name: p.numel() for name, p in model.named_parameters()}
+        for index, layer in enumerate(model.encoder.layer):
+            chosen = isinstance(method, config.Adapter) and index in (
+                range(form.layers) if method.layers is None else method.layers
+            )
+            for place in (layer.attention.output, layer.output) if chosen else ():
+                assert isinstance(method, config.Adapter)
+                place.adapter = Bottleneck(form.width, method.size)
+        head = nn.Linear(form.width, num_outputs)
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    heads = {f"head.{name}": p.numel() for name, p in head.named_parameters()}
+
+    def trains(name: str) -> bool:
+        if isinstance(method, config.Adapter):
+            return ".adapter." in name or "LayerNorm" in name
+        if isinstance(method, config.TopLayers):
+            top = range(form.layers - method.k, form.layers)
+            return name.startswith("pooler") or any(f"layer.{index}." in name for index in top)
+        if isinstance(method, config.LayerNorm):
+            return "LayerNorm" in name
+        if isinstance(method, config.BitFit):
+            return name.endswith("bias")
+        return True
+
+    return {
+        "all": sum(plain.values()),
+        "encoder": sum(n for name, n in plain.items() if name.startswith("encoder.")),
+        "total": sum(sizes.values()) + sum(heads.values()),
+        "trained": sum(n for name, n in sizes.items() if trains(name)),
+        "head": sum(heads.values()),
+    }
+
+
+METHODS: list[config.Method] = [
+    adapter(8),
+    adapter(64, layers=(1,)),
+    config.Full(),
+    config.TopLayers(k=1),
+    config.TopLayers(k=2),
+    config.LayerNorm(),
+    config.BitFit(),
+]
+FORMS = {
+    "bert-base": shape(BASE),
+    "bert-large": shape(LARGE),
+    "minilm": shape(MINILM),
+    "odd": Shape(
+        layers=3, width=24, heads=3, intermediate=70, vocabulary=101, positions=33, types=3
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{getattr(m, 'k', '')}")
+def test_closed_form_equals_counting_a_real_bert(form: str, method: config.Method) -> None:
+    for num_outputs in (1, 3):
+        counts = count(FORMS[form], method, num_outputs)
+        expected = counted(FORMS[form], method, num_outputs)
+        assert counts.all_parameters == expected["all"]
+        assert counts.encoder_layers == expected["encoder"]
+        assert counts.total == expected["total"]
+        assert counts.trained == expected["trained"]
+        assert counts.head == expected["head"]
+        assert counts.stored == expected["trained"] + expected["head"]
+
+
+# ---- the rest ----
+
+
+def test_parts_add_up_and_json_has_all_of_it() -> None:
+    counts = count(shape(BASE), adapter(64), 3)
+    written = json.loads(json.dumps(counts.as_json(5)))
+    assert sum(each["total"] for each in written["parts"]) == written["total"] == counts.total
+    assert sum(each["trained"] for each in written["parts"]) == written["stored"] == counts.stored
+    assert written["stored"] == written["trained"] + written["head"]
+    assert written["stored_bytes"] == 4 * written["stored"]
+    assert written["head"] == 3 * 768 + 3
+    assert written["share_of_encoder_layers"] == written["trained"] / written["encoder_layers"]
+    assert written["share_of_all_parameters"] == written["trained"] / written["all_parameters"]
+    assert written["multiple_of_encoder_layers"] == 1 + 5 * written["share_of_encoder_layers"]
+    assert written["multiple_of_all_parameters"] == 1 + 5 * written["share_of_all_parameters"]
+    names = ["embeddings", "encoder", "LayerNorms", "pooler", "adapters", "head"]
+    assert [each["name"] for each in written["parts"]] == names
+
+
+def test_layers_that_the_backbone_does_not_have() -> None:
+    with pytest.raises(ConfigError, match=r"--layers: layer 12 is not among 12 layers; .* 0-11"):
+        count(shape(BASE), adapter(8, layers=(0, 12)), 2)
+    with pytest.raises(ConfigError, match="--layers: "):
+        count(shape(BASE), adapter(8, layers=()), 2)
+    with pytest.raises(ConfigError, match=r"--top-k: there are 12 layers, not 13; choose 1 to 12"):
+        count(shape(BASE), config.TopLayers(k=13), 2)
+    assert count(shape(BASE), config.TopLayers(k=12), 2).trained < shape_total(BASE)
+
+
+def shape_total(name: str) -> int:
+    return count(shape(name), config.Full(), 2).all_parameters
+
+
+@given(
+    st.integers(1, 12), st.integers(4, 64), st.floats(1e-4, 0.5), st.floats(1.0001, 100)
+)  # fmt: skip
+def test_sizes_between_are_all_sizes_between(
+    layers: int, width: int, low: float, times: float
+) -> None:
+    form = Shape(layers=layers, width=width, intermediate=4 * width)
+    high = low * times
+
+    def inside(size: int) -> bool:
+        return low <= count(form, adapter(size), 2).share_of_encoder <= high
+
+    found = sizes_between(form, low, high)
+    if found is None:
+        # The share grows with the size, so the first size above `low` tells for all.
+        first = next(
+            size
+            for size in range(1, 10**6)
+            if count(form, adapter(size), 2).share_of_encoder >= low
+        )
+        assert not inside(first)
+        return
+    smallest, largest = found
+    assert inside(smallest)
+    assert inside(largest)
+    assert not inside(largest + 1)
+    assert smallest == 1 or not inside(smallest - 1)
+
+
+def test_no_weights_are_needed() -> None:
+    assert "torch" not in vars(ledger)
