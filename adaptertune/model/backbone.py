@@ -76,8 +76,8 @@ def locate(name: str, *, offline: bool) -> Located:
     return Located(backbones.full_name(name), folder, weights, sha256, shape, commit)
 
 
-def load(located: Located, *, attention: str) -> BertModel:
-    """The plain ``BertModel`` in fp32, in training mode off, with transformers' attention ``attention``.
+def load(located: Located, *, attention: str = "eager") -> BertModel:
+    """The plain ``BertModel`` in fp32; ``attention`` is for transformers' own forward pass.
 
     Raises:
         BackboneError: the weights are damaged or do not fit the configuration.

@@ -327,9 +327,8 @@ def load_model(
 
     from adaptertune.model.classifier import Classifier
     from adaptertune.model.methods import prepare
-    from adaptertune.train.device import choose_attention
 
-    bert = backbone.load(located, attention=choose_attention(torch.device(device)))
+    bert = backbone.load(located)
     stream = torch.Generator().manual_seed(randomness.derive(seed, "head"))
     model = Classifier(bert, num_outputs, stream)
     prepare(model, method, seed)

@@ -179,7 +179,8 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
     command = [
         sys.executable, "-c", EAGER, "train", "--task", "rte", "--backbone", str(tiny_bert),
         "--set", "data.source=sample", "--seeds", "2", "--size", "8", "--epochs", "2",
-        "--max-length", "24", "--lr", "1e-2", "--precision", "fp32", "--output", str(tmp_path / "killed"),
+        "--max-length", "24", "--lr", "1e-2", "--precision", "fp32",
+        "--output", str(tmp_path / "killed"),
     ]  # fmt: skip
     rng = random.Random(0)
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -285,7 +286,11 @@ def test_digest_depends_on_what_decides_the_numbers_and_nothing_else(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
     base = plan(tiny_bert, tmp_path).digest
-    same = [{"seeds": 4}, {"output": str(tmp_path / "elsewhere")}, {"device": "cpu"}]
+    same: list[dict[str, Any]] = [
+        {"seeds": 4},
+        {"output": str(tmp_path / "elsewhere")},
+        {"device": "cpu"},
+    ]
     other: list[dict[str, Any]] = [
         {"method.size": 9},
         {"training.epochs": 3},

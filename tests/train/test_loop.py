@@ -213,7 +213,7 @@ def test_best_epoch_is_kept_and_its_parameters_are_in_the_model(tiny_bert: Path)
     outcome = run(model, Recorder(), training)
     scores = [record.values["accuracy"] or 0.0 for record in outcome.records]
     assert outcome.kept.epoch == 1 + scores.index(max(scores)), "the first of equals"
-    again = logits(model, made("validation", 20, 2), torch.device("cpu"), "fp32")
+    again = logits(model, made("validation", 20, 2), torch.device("cpu"))
     assert np.array_equal(again, outcome.logits)
 
 
