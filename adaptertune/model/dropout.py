@@ -7,11 +7,31 @@ from the raw bits of a numpy generator, 16 for each element: the rate is kept to
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn import functional
 
 LEVELS = 1 << 16
+
+
+class _Drop(torch.autograd.Function):
+    """``hidden * keep * factor``, in two passes each way and with nothing but ``keep`` remembered.
+
+    The factor stays a number: rounded to bf16 it would be off by 0.2 %.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.save_for_backward(keep)
+        ctx.factor = factor
+        return (hidden * keep).mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (keep,) = ctx.saved_tensors
+        return (gradients[0] * keep).mul_(ctx.factor), None, None
 
 
 class Dropout:
@@ -35,8 +55,9 @@ class Dropout:
             return hidden
         if self._device.type != "cpu":
             return functional.dropout(hidden, rate)
-        keep, scale = self.mask(hidden.shape, rate, hidden.dtype)
-        return hidden * keep.mul_(scale)
+        keep, factor = self.mask(hidden.shape, rate, hidden.dtype)
+        dropped: torch.Tensor = _Drop.apply(hidden, keep, factor)  # type: ignore[no-untyped-call]
+        return dropped
 
     def mask(
         self, shape: torch.Size, rate: float, dtype: torch.dtype

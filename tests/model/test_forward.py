@@ -130,9 +130,22 @@ def test_dropout_distribution(rate: float, dtype: torch.dtype) -> None:
     assert not torch.equal(Dropout(4, CPU).mask(torch.Size((500, 800)), rate, dtype)[0], keep)
 
 
+def test_dropout_gradient_goes_where_the_values_went() -> None:
+    hidden = torch.randn(50, 60, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    dropped = Dropout(5, CPU)(hidden, 0.25)
+    dropped.sum().backward()  # type: ignore[no-untyped-call]
+    kept = dropped != 0
+    assert 0.7 < kept.float().mean() < 0.8
+    torch.testing.assert_close(dropped[kept], hidden[kept] / 0.75)
+    assert hidden.grad is not None
+    torch.testing.assert_close(hidden.grad, kept.float() / 0.75)
+
+
 def test_dropout_keeps_the_mean_and_rate_zero_is_free() -> None:
     ones = torch.ones(1000, 1000)
     assert Dropout(0, CPU)(ones, 0.1).mean().item() == pytest.approx(1, abs=2e-3)
+    halves = Dropout(0, CPU)(ones.bfloat16(), 0.5).float()
+    assert halves.mean().item() == pytest.approx(1, abs=4e-3)
     assert Dropout(0, CPU)(ones, 0.0) is ones
 
 

@@ -103,7 +103,7 @@ def test_a_model_of_30_billion_parameters() -> None:
     counts = count(big, adapter(64), 2)
     assert counts.encoder_layers == 48 * (12 * 7168**2 + 13 * 7168) == 29_599_481_856
     low, high = 0.5 / 100, 8 / 100
-    assert 0.148e9 < low * counts.encoder_layers < 0.15e9
+    assert 0.147e9 < low * counts.encoder_layers < 0.15e9
     assert 2.36e9 < high * counts.encoder_layers < 2.4e9
     # 96 adapters of 14,337 m + 7,168 and 97 LayerNorms of 14,336: 1,376,352 m + 2,078,720
     assert count(big, adapter(100), 2).trained == 1_376_352 * 100 + 2_078_720
@@ -277,7 +277,7 @@ def test_sizes_between_are_all_sizes_between(
 def test_no_size_is_small_enough() -> None:
     """LayerNorms train in any case: 0.045 % of BERT-base's layers."""
     assert sizes_between(shape(BASE), 1e-5, 4e-4) is None
-    assert sizes_between(shape(BASE), 1e-5, 1e-3) == (1, 1)
+    assert sizes_between(shape(BASE), 1e-5, 1.2e-3) == (1, 1)
 
 
 def test_no_weights_are_needed() -> None:

@@ -1,0 +1,48 @@
+"""Every command in the README exists, with the options it is given."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from adaptertune import tasks
+from adaptertune.cli import app
+
+CHECKOUT = Path(__file__).parent.parent
+README = (CHECKOUT / "README.md").read_text()
+COMMANDS = sorted(
+    set(re.findall(r"^(adaptertune [^#\n]+)", README, re.MULTILINE))
+    | set(re.findall(r"`(adaptertune [^`]+)`", README))
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_parse(command: str) -> None:
+    _, name, *arguments = shlex.split(command)
+    group = typer.main.get_command(app)
+    chosen = group.get_command(typer.Context(group), name)  # type: ignore[attr-defined]
+    assert chosen is not None, name
+    chosen.make_context(name, arguments)
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 8
+    assert any("--dry-run" in command for command in COMMANDS)
+
+
+def test_scripts_exist() -> None:
+    for script in re.findall(r"bash (scripts/\S+)", README):
+        assert (CHECKOUT / script).is_file(), script
+    for path in re.findall(r"`(configs/[\w/.-]+|scripts/[\w/.-]+)`", README):
+        assert (CHECKOUT / path).exists(), path
+
+
+def test_the_example_task_is_valid(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(name: .+?)```", README, re.DOTALL)
+    path = tmp_path / "tickets.yaml"
+    path.write_text(block)
+    assert tasks.load(path).labels == ("low", "high")
