@@ -99,7 +99,7 @@ class Watcher(Protocol):
         """Keep a snapshot."""
 
     def should_stop(self) -> bool:
-        """Asked after every step: whether to end with :class:`Stopped`."""
+        """Asked after every step and every evaluated batch: whether to end with :class:`Stopped`."""
 
 
 def num_steps(num_examples: int, training: Training) -> int:
@@ -189,8 +189,6 @@ class _Fitting:
         while len(self.records) < self.training.epochs:
             self._train_epoch(len(self.records))
             self._evaluate_epoch(len(self.records))
-            if len(self.records) < self.training.epochs:
-                self._pause()
         if self.training.keep_epoch == "best":
             own = trained_tensors(self.model)
             for name, tensor in self.kept_parameters.items():
@@ -252,16 +250,14 @@ class _Fitting:
             num_seen += len(indices)
             now = time.perf_counter()
             self.train_seconds = seconds_before + now - start
-            is_last = number == self.per_epoch
-            if is_last or now - reported > REPORT_SECONDS:
+            if number == self.per_epoch or now - reported > REPORT_SECONDS:
                 reported = now
                 mean_loss = float(self.loss_sum) / num_seen
                 if not math.isfinite(mean_loss):
                     raise Diverged(epoch + 1)
                 speed = (num_seen - num_before) / (now - start)
                 self.watcher.step(self.step, mean_loss, speed)
-            if not is_last:  # the next chance after the last step is behind the evaluation
-                self._pause()
+            self._pause()
 
     def _step(self, batch: Batch, num_examples: int) -> None:
         assert batch.labels is not None
@@ -274,7 +270,7 @@ class _Fitting:
 
     def _evaluate_epoch(self, epoch: int) -> None:
         start = time.perf_counter()
-        logits = evaluate.logits(self.model, self.selecting, self.device, self.watcher.evaluating)
+        logits = evaluate.logits(self.model, self.selecting, self.device, self._evaluated)
         scores = evaluate.score(self.task, self.metric, self.selecting, logits)
         num_examples = len(self.train)
         if self.training.drop_last:
@@ -299,6 +295,12 @@ class _Fitting:
                 name: tensor.clone() for name, tensor in trained_tensors(self.model).items()
             }
         self.watcher.epoch(self.records)
+
+    def _evaluated(self, num_examples: int) -> None:
+        """Stopped here, the training goes on with this evaluation."""
+        self.watcher.evaluating(num_examples)
+        if self.watcher.should_stop():
+            raise Stopped(self.snapshot())
 
     def _is_best(self, record: EpochRecord) -> bool:
         """The first of equals; an undefined score is below all others."""

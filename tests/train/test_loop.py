@@ -132,8 +132,8 @@ def timeless(records: Sequence[EpochRecord]) -> list[EpochRecord]:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 @pytest.mark.parametrize("bias_correction", [True, False])
-# 6 steps an epoch; asked after each but the last of training, and after each evaluation but the last.
-@pytest.mark.parametrize("stop_at", [1, 4, 6, 7, 17])
+# Asked after each of an epoch's 6 steps and after its evaluation's one batch.
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 7, 8, 20, 21])
 def test_resumed_equals_uninterrupted_bitwise(
     tiny_bert: Path, tmp_path: Path, method: config.Method, bias_correction: bool, stop_at: int
 ) -> None:
@@ -162,7 +162,7 @@ def test_snapshots_do_not_disturb_the_training(tiny_bert: Path) -> None:
     run(quiet, Recorder())
     recorder = Recorder(save_every_step=True)
     run(watched, recorder)
-    assert len(recorder.snapshots) == 17
+    assert len(recorder.snapshots) == 18
     assert_same(parameters(quiet), parameters(watched))
 
 
@@ -227,7 +227,7 @@ def test_incomplete_batch_is_dropped_on_request(tiny_bert: Path) -> None:
     training = TRAINING.model_copy(update={"drop_last": True})
     recorder = Recorder()
     run(build(tiny_bert, METHODS[0]), recorder, training)
-    assert recorder.asked == 3 * 5 - 1
+    assert recorder.asked == 3 * (5 + 1)
     with pytest.raises(DataError, match="do not fill one batch of 64"):
         run(build(tiny_bert, METHODS[0]), recorder, training.model_copy(update={"batch_size": 64}))
 
