@@ -6,6 +6,7 @@ Nothing here imports torch; loading is in ``model/backbone.py``.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -78,6 +79,12 @@ def full_name(name: str) -> str:
 def known(name: str) -> Known | None:
     """The catalogue's entry for a name or alias, if it has one."""
     return catalogue().get(full_name(name))
+
+
+def is_local(name: str) -> bool:
+    """Whether a backbone comes from a package or a folder, and never from the hub."""
+    entry = known(name)
+    return bool(entry and entry.package) or Path(name).expanduser().is_dir()
 
 
 def suggestions(name: str) -> Suggestions:

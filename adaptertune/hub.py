@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,8 @@ def snapshot(
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         folder = Path(
             huggingface_hub.snapshot_download(

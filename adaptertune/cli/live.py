@@ -13,9 +13,11 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from adaptertune import backbones
 from adaptertune.report.tables import METRIC_NAMES, duration, percent, table
 
 if TYPE_CHECKING:
+    from adaptertune.config import RunConfig
     from adaptertune.runs.execute import Plan
     from adaptertune.runs.results import SeedResult
     from adaptertune.train.loop import EpochRecord
@@ -24,9 +26,16 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 @contextmanager
-def nothing() -> Iterator[None]:
-    """A context in which nothing is shown."""
-    yield
+def looking_up(console: Console, config: RunConfig) -> Iterator[None]:
+    """Shows that backbone and data are being looked up; downloads show bars of their own."""
+    may_download = not config.offline and (
+        config.data.source == "hub" or not backbones.is_local(config.backbone)
+    )
+    if may_download or not console.is_terminal or console.quiet:
+        yield
+        return
+    with console.status("Looking up backbone and data …"):
+        yield
 
 
 @contextmanager

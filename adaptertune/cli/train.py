@@ -77,7 +77,7 @@ def train(
     from adaptertune.runs import execute
 
     talk = tables.console(stderr=as_json, quiet=quiet)
-    with talk.status("Looking up backbone and data …") if talk.is_terminal else live.nothing():
+    with live.looking_up(talk, resolved.config):
         plan = execute.plan(resolved)
     introduce(plan, talk, in_full=dry_run)
     if dry_run:

@@ -71,13 +71,6 @@ def load_splits(task: Task, source: Source, names: Sequence[str]) -> list[Split]
     ]
 
 
-def count_rows(task: Task, source: Source, name: str) -> int | None:
-    """How many rows a split has, without the network: None if only a download could tell."""
-    if source.kind == "hub":
-        return task.rows.get(name)
-    return len(load_splits(task, source, [name])[0])
-
-
 def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     """Identifies the rows of the named splits: equal fingerprints mean equal rows.
 

@@ -154,11 +154,9 @@ def plan(resolved: Resolved) -> Plan:
             remedy=f"choose at most {located.shape.positions}",
         )
     source = sources.Source(config.data.source, config.data.folder, config.offline)
-    num_train = sources.count_rows(task, source, "train")
+    num_train = len(sources.load_splits(task, source, ["train"])[0])
     complete = task.rows.get("train")
     is_sample = source.kind == "sample"
-    if num_train is None:
-        num_train = len(sources.load_splits(task, source, ["train"])[0])
     data = results.DataFacts(
         source=source.kind,
         description=source.describe(task),
