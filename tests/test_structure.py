@@ -69,7 +69,7 @@ def test_only_execute_opens_a_configuration() -> None:
 @pytest.mark.parametrize(
     "module",
     ["cli", "config", "tasks", "backbones", "model.ledger", "model.backbone", "report.tables",
-     "runs.store", "runs.results", "runs.execute"],
+     "runs.store", "runs.results", "runs.plan", "runs.summary", "runs.execute"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:
     code = (

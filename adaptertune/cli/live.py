@@ -18,7 +18,7 @@ from adaptertune.report.tables import METRIC_NAMES, duration, percent, table
 
 if TYPE_CHECKING:
     from adaptertune.config import RunConfig
-    from adaptertune.runs.execute import Plan
+    from adaptertune.runs.plan import Plan
     from adaptertune.runs.results import SeedResult
     from adaptertune.train.loop import EpochRecord
 

@@ -15,7 +15,7 @@ from adaptertune.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adaptertune.runs.execute import Plan
+    from adaptertune.runs.plan import Plan
     from adaptertune.runs.results import CellResult
 
 
@@ -74,11 +74,12 @@ def train(
     )
     from adaptertune.cli import live
     from adaptertune.report import tables
-    from adaptertune.runs import execute
+    from adaptertune.runs.execute import run_cell
+    from adaptertune.runs.plan import plan as make_plan
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):
-        plan = execute.plan(resolved)
+        plan = make_plan(resolved)
     introduce(plan, talk, in_full=dry_run)
     if dry_run:
         if as_json:
@@ -86,7 +87,7 @@ def train(
         return
     stop = _StopRequest(talk)
     with live.progress(plan, talk, stop.is_set) as progress:
-        result = execute.run_cell(plan, progress)
+        result = run_cell(plan, progress)
     if as_json:
         print(result.model_dump_json())
     else:

@@ -1,6 +1,6 @@
 """From a configuration to results: the only place where all parts meet.
 
-``plan`` finds out what there is to do, without training; ``run_cell`` does it, seed by seed.
+``plan.py`` finds out what there is to do; ``run_cell`` does it, seed by seed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptertune import config as configuration
-from adaptertune import seeds as randomness
-from adaptertune import tasks
-from adaptertune.config import Resolved, RunConfig
 from adaptertune.data import sources
-from adaptertune.errors import CheckpointError, DataError, Interrupted, StoreError, TrainingError
+from adaptertune.errors import CheckpointError, Interrupted, StoreError, TrainingError
 from adaptertune.files import exclusive, write_atomically, write_json
-from adaptertune.model import backbone, ledger
 from adaptertune.runs import results, store
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.summary import summarise
 
 if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
@@ -34,64 +30,9 @@ if TYPE_CHECKING:
     from adaptertune.train.evaluate import Scores
     from adaptertune.train.loop import EpochRecord, Outcome, Snapshot
 
-# Raised whenever the same configuration would give other numbers than before.
-SEMANTICS = 1
 SNAPSHOT_SECONDS = 20.0  # at most this much work is lost to a kill …
 SNAPSHOT_SHARE = 0.05  # … unless saving would take more than this share of the time
 LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "numpy")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A cell ready to run: everything resolved, nothing trained."""
-
-    resolved: Resolved
-    located: backbone.Located
-    source: sources.Source
-    data: results.DataFacts
-    ledger: ledger.Ledger
-    precision: str
-    device: str
-    num_steps: int  # of one seed
-
-    @property
-    def config(self) -> RunConfig:
-        return self.resolved.config
-
-    @property
-    def task(self) -> tasks.Task:
-        return self.resolved.task
-
-    @property
-    def selecting_split(self) -> str:
-        return self.task.evaluation[0]
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """All that decides the numbers, apart from the seed."""
-        training = self.config.training.model_dump(mode="json", exclude={"precision"})
-        return {
-            "semantics": SEMANTICS,
-            "task": tasks.canonical(self.task),
-            "method": self.config.method.model_dump(mode="json"),
-            "training": training,
-            "precision": self.precision,
-            "backbone": self.located.sha256,
-            "data": self.data.fingerprint,
-        }
-
-    @cached_property
-    def digest(self) -> str:
-        return configuration.digest(self.identity)
-
-    def seed_digest(self, seed: int) -> str:
-        return configuration.digest(self.identity | {"seed": seed})
-
-    @property
-    def folder(self) -> store.CellFolder:
-        short = self.located.name.rstrip("/").rpartition("/")[2]
-        label = f"{method_label(self.config.method)}-{short}"
-        return store.cell_folder(self.config.output, self.task.name, label, self.digest)
 
 
 class Progress(Protocol):
@@ -117,65 +58,6 @@ class Progress(Protocol):
 
     def should_stop(self) -> bool:
         """Whether the user asked to stop."""
-
-
-def method_label(method: configuration.Method) -> str:
-    """A method in a word or two: ``adapter-64``, ``top_layers-2``, ``full``."""
-    if isinstance(method, configuration.Adapter):
-        if method.layers is None:
-            return f"adapter-{method.size}"
-        spans = ",".join(map(str, method.layers))
-        return f"adapter-{method.size}-layers-{spans}"
-    if isinstance(method, configuration.TopLayers):
-        return f"top_layers-{method.k}"
-    return method.name
-
-
-def plan(resolved: Resolved) -> Plan:
-    """Find backbone and data, count parameters and steps, decide device and precision.
-
-    Raises:
-        AdapterTuneError: anything that would stop the run before its first step.
-    """
-    from adaptertune.train import device as devices
-    from adaptertune.train.loop import num_steps
-
-    config, task = resolved.config, resolved.task
-    device = devices.choose_device(config.device)
-    precision = devices.choose_precision(
-        config.training.precision, native_bf16=devices.has_native_bf16(device)
-    )
-    located = backbone.locate(config.backbone, offline=config.offline)
-    counts = ledger.count(located.shape, config.method, task.num_outputs)
-    if config.training.max_length > located.shape.positions:
-        raise DataError(
-            f"the backbone has {located.shape.positions} positions, not {config.training.max_length}",
-            where="--max-length",
-            remedy=f"choose at most {located.shape.positions}",
-        )
-    source = sources.Source(config.data.source, config.data.folder, config.offline)
-    num_train = len(sources.load_splits(task, source, ["train"])[0])
-    complete = task.rows.get("train")
-    is_sample = source.kind == "sample"
-    data = results.DataFacts(
-        source=source.kind,
-        description=source.describe(task),
-        fingerprint=sources.fingerprint(task, source, ["train", *task.evaluation]),
-        num_train=num_train,
-        num_train_complete=None if is_sample else complete,
-        partial=not is_sample and complete is not None and num_train < complete,
-        sample=is_sample,
-    )
-    return Plan(
-        resolved=resolved,
-        located=located,
-        source=source,
-        data=data,
-        ledger=counts,
-        precision=precision,
-        device=str(device),
-        num_steps=num_steps(num_train, config.training),
-    )
 
 
 def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
@@ -214,126 +96,6 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
     return summary
 
 
-def summarise(plan: Plan, done: Sequence[results.SeedResult]) -> results.CellResult:
-    """The cell's result: spread over the finished seeds, and the best on validation."""
-    task, split = plan.task, plan.selecting_split
-    finished = [result for result in done if result.status == "finished"]
-
-    def headline(result: results.SeedResult) -> float | None:
-        return result.scores[split].values[task.headline] if split in result.scores else None
-
-    scored = [result for result in finished if headline(result) is not None]
-    best = max(scored, key=lambda result: headline(result) or 0.0, default=None)
-    spreads: dict[str, dict[str, results.Spread]] = {}
-    for name in task.evaluation:
-        spreads[name] = {}
-        for metric in task.metrics:
-            values = [result.scores[name].values[metric] for result in finished]
-            chosen = best.scores[name].values[metric] if best else None
-            spreads[name][metric] = _spread([v for v in values if v is not None], chosen)
-    folder = plan.folder
-    return results.CellResult(
-        task=task.name,
-        digest=plan.digest,
-        folder=str(folder.path),
-        config=plan.config.model_dump(mode="json"),
-        origins=dict(plan.resolved.origins),
-        data=plan.data,
-        backbone=_backbone_facts(plan),
-        precision=plan.precision,
-        ledger=plan.ledger.as_json(),
-        headline=task.headline,
-        selecting_split=split,
-        protocol=protocol_in_words(plan, len(finished)),
-        seeds=[
-            results.SeedLine(
-                seed=result.seed,
-                status=result.status,
-                score=headline(result),
-                kept_epoch=result.kept_epoch,
-                collapsed=split in result.scores and result.scores[split].collapsed,
-                folder=str(folder.seed(result.seed).path),
-            )
-            for result in done
-        ],
-        scores=spreads,
-        num_diverged=len(done) - len(finished),
-        num_collapsed=sum(result.scores[split].collapsed for result in finished),
-        best_seed=best.seed if best else None,
-        checkpoint=str(folder.seed(best.seed).checkpoint) if best else None,
-        train_seconds=sum(result.cost.train_seconds for result in done),
-        evaluate_seconds=sum(result.cost.evaluate_seconds for result in done),
-        published=published_figures(plan),
-    )
-
-
-def protocol_in_words(plan: Plan, num_seeds: int) -> str:
-    """What was selected on what, so that nobody takes a best for a mean."""
-    split, keep = plan.selecting_split, plan.config.training.keep_epoch
-    epoch = f"its best epoch on {split}" if keep == "best" else "its last epoch"
-    if num_seeds < 2:
-        return f"One seed, {epoch}; no spread can be known from one seed."
-    return (
-        f"Each seed keeps {epoch}. Mean and deviation are over {num_seeds} seeds. 'Best' is the "
-        f"highest of {num_seeds} on {split}, the same data it is reported on, so it is optimistic; "
-        "the mean is what to expect of one run."
-    )
-
-
-def published_figures(plan: Plan) -> list[results.PublishedFigure]:
-    """The task's published figures for this method, each with whether it may stand beside ours."""
-    rows = _paper_rows(plan)
-    figures = []
-    for published in plan.task.published:
-        reasons = []
-        if plan.data.sample:
-            reasons.append("this is the sample, not GLUE")
-        if plan.data.partial:
-            reasons.append("partial training set")
-        if published.model != plan.located.name:
-            reasons.append(published.model)
-        if published.split not in plan.task.evaluation:
-            reasons.append("test server")
-        for row, value in published.figures.items():
-            if row in rows:
-                figures.append(
-                    results.PublishedFigure(
-                        source=published.source,
-                        model=published.model,
-                        split=published.split,
-                        metric=published.metric,
-                        row=row,
-                        value=value,
-                        comparable=not reasons,
-                        why_not=", ".join(reasons) or None,
-                    )
-                )
-    return figures
-
-
-def load_model(
-    located: backbone.Located,
-    method: configuration.Method,
-    num_outputs: int,
-    *,
-    seed: int,
-    device: str,
-    precision: str,
-) -> Classifier:
-    """The backbone with head and whatever the method inserts, on its device, ready to train."""
-    import torch
-
-    from adaptertune.model.classifier import Classifier
-    from adaptertune.model.methods import prepare
-
-    bert = backbone.load(located)
-    stream = torch.Generator().manual_seed(randomness.derive(seed, "head"))
-    model = Classifier(bert, num_outputs, stream)
-    prepare(model, method, seed)
-    model.set_compute_type(torch.bfloat16 if precision == "bf16" else torch.float32)
-    return model.to(device)
-
-
 @dataclass(frozen=True)
 class _Prepared:
     """What all seeds of a cell share."""
@@ -361,6 +123,7 @@ def _prepare(plan: Plan, progress: Progress) -> _Prepared:
 def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) -> results.SeedResult:
     import torch
 
+    from adaptertune.model.build import load_model
     from adaptertune.train import checkpoint, loop
 
     folder = plan.folder.seed(seed)
@@ -580,7 +343,7 @@ def _seed_result(
         digest=plan.seed_digest(seed),
         config=plan.config.model_dump(mode="json"),
         data=plan.data,
-        backbone=_backbone_facts(plan),
+        backbone=plan.backbone,
         precision=plan.precision,
         device=plan.device,
         ledger=plan.ledger.as_json(),
@@ -608,22 +371,6 @@ def _seed_result(
     )
 
 
-def _spread(values: Sequence[float], best: float | None) -> results.Spread:
-    return results.Spread(
-        n=len(values),
-        mean=statistics.fmean(values) if values else None,
-        deviation=statistics.stdev(values) if len(values) > 1 else None,
-        minimum=min(values, default=None),
-        maximum=max(values, default=None),
-        best=best,
-    )
-
-
-def _backbone_facts(plan: Plan) -> results.BackboneFacts:
-    located = plan.located
-    return results.BackboneFacts(name=located.name, sha256=located.sha256, commit=located.commit)
-
-
 def _config_file(plan: Plan) -> dict[str, Any]:
     return {
         "config": plan.config.model_dump(mode="json"),
@@ -631,18 +378,6 @@ def _config_file(plan: Plan) -> dict[str, Any]:
         "identity": plan.identity,
         "digest": plan.digest,
     }
-
-
-def _paper_rows(plan: Plan) -> tuple[str, ...]:
-    """Which rows of the paper's tables are this method's."""
-    method = plan.config.method
-    if isinstance(method, configuration.Adapter) and method.layers is None:
-        return ("adapters_64", "adapters_8_256") if method.size == 64 else ("adapters_8_256",)
-    if isinstance(method, configuration.Full):
-        return ("full",)
-    if isinstance(method, configuration.TopLayers) and method.k == 1:
-        return ("top_1_layer",)
-    return ()
 
 
 def _versions() -> dict[str, str]:

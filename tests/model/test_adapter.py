@@ -209,8 +209,8 @@ def test_near_identity_start_survives_loading(tiny_bert: Path) -> None:
     """transformers re-initialises unknown modules while loading; ours are put in after it."""
     from adaptertune.config import Adapter as AdapterMethod
     from adaptertune.model import backbone
+    from adaptertune.model.build import load_model
     from adaptertune.model.methods import prepare
-    from adaptertune.runs.execute import load_model
 
     located = backbone.locate(str(tiny_bert), offline=True)
     method = AdapterMethod(size=16, init_std=1e-4, activation="gelu")

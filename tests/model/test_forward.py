@@ -12,8 +12,8 @@ from scipy import stats
 
 from adaptertune import config
 from adaptertune.model import backbone, forward
+from adaptertune.model.build import load_model
 from adaptertune.model.dropout import Dropout
-from adaptertune.runs.execute import load_model
 
 CPU = torch.device("cpu")
 ADAPTER = config.Adapter(size=8, init_std=0.2, activation="gelu")

@@ -9,8 +9,8 @@ import pytest
 from adaptertune import config
 from adaptertune.errors import ConfigError
 from adaptertune.model import backbone, ledger
+from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier
-from adaptertune.runs.execute import load_model
 
 HEAD = {"head.weight", "head.bias"}
 NORMS = {

@@ -20,7 +20,10 @@ from safetensors import safe_open
 from adaptertune import config
 from adaptertune.errors import Interrupted, StoreError, TrainingError
 from adaptertune.runs import execute, results, store
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
+from adaptertune.runs.summary import published_figures, summarise
 
 # Snapshots after every step instead of every 20 seconds.
 EAGER = (
@@ -61,14 +64,14 @@ class Quiet:
         return self.steps == self.stop_at
 
 
-def plan(tiny_bert: Path, root: Path, **changes: Any) -> execute.Plan:
+def plan(tiny_bert: Path, root: Path, **changes: Any) -> Plan:
     settings: dict[str, Any] = {
         "task": "rte", "backbone": str(tiny_bert), "data.source": "sample", "seeds": 2,
         "method.size": 8, "training.epochs": 2, "training.max_length": 24, "output": str(root),
         "training.learning_rate": 1e-2, "training.precision": "fp32",
     } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
     resolved = config.resolve({key: (value, key) for key, value in settings.items()})
-    return execute.plan(resolved)
+    return make_plan(resolved)
 
 
 def comparable(path: Path) -> Any:
@@ -91,7 +94,7 @@ def comparable(path: Path) -> Any:
 def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
     progress = Quiet()
-    summary = execute.run_cell(made, progress)
+    done = execute.run_cell(made, progress)
     folder = made.folder
     assert progress.done == [(0, False), (1, False)]
     assert [path.name for path in sorted(folder.path.iterdir())] == [
@@ -123,9 +126,9 @@ def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
         assert result.checkpoint.bytes == folder.seed(seed).checkpoint.stat().st_size
         assert result.data.sample
         assert "sample" in result.data.description
-    assert folder.read_result() == summary
-    assert summary.checkpoint == str(folder.seed(summary.best_seed or 0).checkpoint)
-    assert not any(figure.comparable for figure in summary.published), "never beside GLUE figures"
+    assert folder.read_result() == done
+    assert done.checkpoint == str(folder.seed(done.best_seed or 0).checkpoint)
+    assert not any(figure.comparable for figure in done.published), "never beside GLUE figures"
 
 
 def test_a_finished_cell_is_not_run_again(tiny_bert: Path, tmp_path: Path) -> None:
@@ -323,9 +326,7 @@ def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
         return template.model_copy(update={"seed": seed, "scores": {"validation": scores}})
 
     diverged = template.model_copy(update={"seed": 3, "status": "diverged", "scores": {}})
-    summary = execute.summarise(
-        made, [result(0, 0.5, True), result(1, 0.8), result(2, 0.8), diverged]
-    )
+    summary = summarise(made, [result(0, 0.5, True), result(1, 0.8), result(2, 0.8), diverged])
     spread = summary.scores["validation"]["accuracy"]
     assert spread.n == 3
     assert spread.mean == pytest.approx(0.7)
@@ -334,7 +335,7 @@ def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
     assert summary.best_seed == 1, "the first of equals"
     assert (summary.num_collapsed, summary.num_diverged) == (1, 1)
     assert "highest of 3" in summary.protocol
-    one = execute.summarise(made, [result(0, 0.5)])
+    one = summarise(made, [result(0, 0.5)])
     assert one.scores["validation"]["accuracy"].deviation is None
     assert "no spread" in one.protocol
     assert statistics.stdev([0.5, 0.8, 0.8]) == pytest.approx(spread.deviation or 0)
@@ -347,15 +348,15 @@ def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -
     made = plan(tiny_bert, tmp_path, task="mnli", method__size=64)
     data = made.data.model_copy(update={"sample": False, "partial": False})
     located = replace(made.located, name="google-bert/bert-base-uncased")
-    equal = execute.published_figures(replace(made, data=data, located=located))
+    equal = published_figures(replace(made, data=data, located=located))
     beside = [figure for figure in equal if figure.comparable]
     assert [(f.row, f.value, f.split) for f in beside] == [
         ("adapters_64", 83.7, "validation_matched")
     ]
     partial = data.model_copy(update={"partial": True})
-    for figure in execute.published_figures(replace(made, data=partial, located=located)):
+    for figure in published_figures(replace(made, data=partial, located=located)):
         assert "partial training set" in (figure.why_not or "")
-    for figure in execute.published_figures(replace(made, data=data)):
+    for figure in published_figures(replace(made, data=data)):
         assert not figure.comparable
     reasons = [figure.why_not or "" for figure in equal if not figure.comparable]
     assert all("test server" in reason and "BERT-large" in reason for reason in reasons)
@@ -363,7 +364,7 @@ def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -
 
 def test_results_follow_their_schema(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, seeds=1)
-    summary = execute.run_cell(made, Quiet())
-    assert CellResult.model_validate_json(made.folder.result.read_text()) == summary
+    done = execute.run_cell(made, Quiet())
+    assert CellResult.model_validate_json(made.folder.result.read_text()) == done
     schema = CellResult.model_json_schema(mode="serialization")
     assert set(schema["required"]) <= set(json.loads(made.folder.result.read_text()))

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from adaptertune import config
 from adaptertune.errors import CheckpointError, StoreError
 from adaptertune.model import backbone
+from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier
-from adaptertune.runs.execute import load_model
 from adaptertune.train.checkpoint import load_trained, read_tensors, trained_tensors, write_tensors
 
 METHOD = config.Adapter(size=8, init_std=1e-2, activation="gelu")

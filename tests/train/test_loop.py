@@ -14,8 +14,8 @@ from adaptertune import config, tasks
 from adaptertune.data.encode import Encoded
 from adaptertune.errors import DataError
 from adaptertune.model import backbone
+from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier, loss
-from adaptertune.runs.execute import load_model
 from adaptertune.train.checkpoint import read_tensors, trained_tensors, write_tensors
 from adaptertune.train.loop import Diverged, EpochRecord, Outcome, Snapshot, Stopped, fit
 

@@ -1,0 +1,28 @@
+"""A model ready to train: backbone, head, and whatever the method inserts."""
+
+from __future__ import annotations
+
+import torch
+
+from adaptertune import config, seeds
+from adaptertune.model import backbone
+from adaptertune.model.classifier import Classifier
+from adaptertune.model.methods import prepare
+
+
+def load_model(
+    located: backbone.Located,
+    method: config.Method,
+    num_outputs: int,
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+) -> Classifier:
+    """The backbone with head and whatever the method inserts, on its device, ready to train."""
+    bert = backbone.load(located)
+    stream = torch.Generator().manual_seed(seeds.derive(seed, "head"))
+    model = Classifier(bert, num_outputs, stream)
+    prepare(model, method, seed)
+    model.set_compute_type(torch.bfloat16 if precision == "bf16" else torch.float32)
+    return model.to(device)

@@ -1,0 +1,137 @@
+"""What a cell will do, found out without training: backbone, data, counts, steps, identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from adaptertune import config as configuration
+from adaptertune import tasks
+from adaptertune.config import Resolved, RunConfig
+from adaptertune.data import sources
+from adaptertune.errors import DataError
+from adaptertune.model import backbone, ledger
+from adaptertune.runs import results, store
+
+# Raised whenever the same configuration would give other numbers than before.
+SEMANTICS = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell ready to run: everything resolved, nothing trained."""
+
+    resolved: Resolved
+    located: backbone.Located
+    source: sources.Source
+    data: results.DataFacts
+    ledger: ledger.Ledger
+    precision: str
+    device: str
+    num_steps: int  # of one seed
+
+    @property
+    def config(self) -> RunConfig:
+        return self.resolved.config
+
+    @property
+    def task(self) -> tasks.Task:
+        return self.resolved.task
+
+    @property
+    def selecting_split(self) -> str:
+        return self.task.evaluation[0]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the numbers, apart from the seed."""
+        training = self.config.training.model_dump(mode="json", exclude={"precision"})
+        return {
+            "semantics": SEMANTICS,
+            "task": tasks.canonical(self.task),
+            "method": self.config.method.model_dump(mode="json"),
+            "training": training,
+            "precision": self.precision,
+            "backbone": self.located.sha256,
+            "data": self.data.fingerprint,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        return configuration.digest(self.identity)
+
+    def seed_digest(self, seed: int) -> str:
+        return configuration.digest(self.identity | {"seed": seed})
+
+    @property
+    def folder(self) -> store.CellFolder:
+        short = self.located.name.rstrip("/").rpartition("/")[2]
+        label = f"{method_label(self.config.method)}-{short}"
+        return store.cell_folder(self.config.output, self.task.name, label, self.digest)
+
+    @property
+    def backbone(self) -> results.BackboneFacts:
+        located = self.located
+        return results.BackboneFacts(
+            name=located.name, sha256=located.sha256, commit=located.commit
+        )
+
+
+def method_label(method: configuration.Method) -> str:
+    """A method in a word or two: ``adapter-64``, ``top_layers-2``, ``full``."""
+    if isinstance(method, configuration.Adapter):
+        if method.layers is None:
+            return f"adapter-{method.size}"
+        spans = ",".join(map(str, method.layers))
+        return f"adapter-{method.size}-layers-{spans}"
+    if isinstance(method, configuration.TopLayers):
+        return f"top_layers-{method.k}"
+    return method.name
+
+
+def plan(resolved: Resolved) -> Plan:
+    """Find backbone and data, count parameters and steps, decide device and precision.
+
+    Raises:
+        AdapterTuneError: anything that would stop the run before its first step.
+    """
+    from adaptertune.train import device as devices
+    from adaptertune.train.loop import num_steps
+
+    config, task = resolved.config, resolved.task
+    device = devices.choose_device(config.device)
+    precision = devices.choose_precision(
+        config.training.precision, native_bf16=devices.has_native_bf16(device)
+    )
+    located = backbone.locate(config.backbone, offline=config.offline)
+    counts = ledger.count(located.shape, config.method, task.num_outputs)
+    if config.training.max_length > located.shape.positions:
+        raise DataError(
+            f"the backbone has {located.shape.positions} positions, not {config.training.max_length}",
+            where="--max-length",
+            remedy=f"choose at most {located.shape.positions}",
+        )
+    source = sources.Source(config.data.source, config.data.folder, config.offline)
+    num_train = len(sources.load_splits(task, source, ["train"])[0])
+    complete = task.rows.get("train")
+    is_sample = source.kind == "sample"
+    data = results.DataFacts(
+        source=source.kind,
+        description=source.describe(task),
+        fingerprint=sources.fingerprint(task, source, ["train", *task.evaluation]),
+        num_train=num_train,
+        num_train_complete=None if is_sample else complete,
+        partial=not is_sample and complete is not None and num_train < complete,
+        sample=is_sample,
+    )
+    return Plan(
+        resolved=resolved,
+        located=located,
+        source=source,
+        data=data,
+        ledger=counts,
+        precision=precision,
+        device=str(device),
+        num_steps=num_steps(num_train, config.training),
+    )

@@ -1,0 +1,130 @@
+"""A cell's seeds in one result: spread, best, protocol in words, published figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from adaptertune import config as configuration
+from adaptertune.runs import results
+from adaptertune.runs.plan import Plan
+
+
+def summarise(plan: Plan, done: Sequence[results.SeedResult]) -> results.CellResult:
+    """The cell's result: spread over the finished seeds, and the best on validation."""
+    task, split = plan.task, plan.selecting_split
+    finished = [result for result in done if result.status == "finished"]
+
+    def headline(result: results.SeedResult) -> float | None:
+        return result.scores[split].values[task.headline] if split in result.scores else None
+
+    scored = [result for result in finished if headline(result) is not None]
+    best = max(scored, key=lambda result: headline(result) or 0.0, default=None)
+    spreads: dict[str, dict[str, results.Spread]] = {}
+    for name in task.evaluation:
+        spreads[name] = {}
+        for metric in task.metrics:
+            values = [result.scores[name].values[metric] for result in finished]
+            chosen = best.scores[name].values[metric] if best else None
+            spreads[name][metric] = _spread([v for v in values if v is not None], chosen)
+    folder = plan.folder
+    return results.CellResult(
+        task=task.name,
+        digest=plan.digest,
+        folder=str(folder.path),
+        config=plan.config.model_dump(mode="json"),
+        origins=dict(plan.resolved.origins),
+        data=plan.data,
+        backbone=plan.backbone,
+        precision=plan.precision,
+        ledger=plan.ledger.as_json(),
+        headline=task.headline,
+        selecting_split=split,
+        protocol=protocol_in_words(plan, len(finished)),
+        seeds=[
+            results.SeedLine(
+                seed=result.seed,
+                status=result.status,
+                score=headline(result),
+                kept_epoch=result.kept_epoch,
+                collapsed=split in result.scores and result.scores[split].collapsed,
+                folder=str(folder.seed(result.seed).path),
+            )
+            for result in done
+        ],
+        scores=spreads,
+        num_diverged=len(done) - len(finished),
+        num_collapsed=sum(result.scores[split].collapsed for result in finished),
+        best_seed=best.seed if best else None,
+        checkpoint=str(folder.seed(best.seed).checkpoint) if best else None,
+        train_seconds=sum(result.cost.train_seconds for result in done),
+        evaluate_seconds=sum(result.cost.evaluate_seconds for result in done),
+        published=published_figures(plan),
+    )
+
+
+def protocol_in_words(plan: Plan, num_seeds: int) -> str:
+    """What was selected on what, so that nobody takes a best for a mean."""
+    split, keep = plan.selecting_split, plan.config.training.keep_epoch
+    epoch = f"its best epoch on {split}" if keep == "best" else "its last epoch"
+    if num_seeds < 2:
+        return f"One seed, {epoch}; no spread can be known from one seed."
+    return (
+        f"Each seed keeps {epoch}. Mean and deviation are over {num_seeds} seeds. 'Best' is the "
+        f"highest of {num_seeds} on {split}, the same data it is reported on, so it is optimistic; "
+        "the mean is what to expect of one run."
+    )
+
+
+def published_figures(plan: Plan) -> list[results.PublishedFigure]:
+    """The task's published figures for this method, each with whether it may stand beside ours."""
+    rows = _paper_rows(plan)
+    figures = []
+    for published in plan.task.published:
+        reasons = []
+        if plan.data.sample:
+            reasons.append("this is the sample, not GLUE")
+        if plan.data.partial:
+            reasons.append("partial training set")
+        if published.model != plan.located.name:
+            reasons.append(published.model)
+        if published.split not in plan.task.evaluation:
+            reasons.append("test server")
+        for row, value in published.figures.items():
+            if row in rows:
+                figures.append(
+                    results.PublishedFigure(
+                        source=published.source,
+                        model=published.model,
+                        split=published.split,
+                        metric=published.metric,
+                        row=row,
+                        value=value,
+                        comparable=not reasons,
+                        why_not=", ".join(reasons) or None,
+                    )
+                )
+    return figures
+
+
+def _spread(values: Sequence[float], best: float | None) -> results.Spread:
+    return results.Spread(
+        n=len(values),
+        mean=statistics.fmean(values) if values else None,
+        deviation=statistics.stdev(values) if len(values) > 1 else None,
+        minimum=min(values, default=None),
+        maximum=max(values, default=None),
+        best=best,
+    )
+
+
+def _paper_rows(plan: Plan) -> tuple[str, ...]:
+    """Which rows of the paper's tables are this method's."""
+    method = plan.config.method
+    if isinstance(method, configuration.Adapter) and method.layers is None:
+        return ("adapters_64", "adapters_8_256") if method.size == 64 else ("adapters_8_256",)
+    if isinstance(method, configuration.Full):
+        return ("full",)
+    if isinstance(method, configuration.TopLayers) and method.k == 1:
+        return ("top_1_layer",)
+    return ()
