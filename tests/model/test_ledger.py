@@ -277,6 +277,7 @@ def test_sizes_between_are_all_sizes_between(
 def test_no_size_is_small_enough() -> None:
     """LayerNorms train in any case: 0.045 % of BERT-base's layers."""
     assert sizes_between(shape(BASE), 1e-5, 4e-4) is None
+    assert sizes_between(shape(BASE), 1e-7, 1e-6) is None
     assert sizes_between(shape(BASE), 1e-5, 1.2e-3) == (1, 1)
 
 

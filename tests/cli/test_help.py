@@ -1,0 +1,121 @@
+"""Help answers at once and for every command; the command line imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from adaptertune import __version__, tasks
+from adaptertune.cli import app
+from tests.conftest import CHECKOUT, Finished
+
+Cli = Callable[..., Finished]
+
+COMMANDS = sorted(str(command.name) for command in app.registered_commands)
+# What only reports may be asked for JSON; see the design's "Interface".
+WITH_JSON = {"train", "tasks", "params", "runs", "show"}
+
+
+def plain(text: str) -> str:
+    """Without rich's boxes and line breaks."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command(cli: Cli, flag: str) -> None:
+    done = cli(flag)
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: " in done.out
+    assert len(COMMANDS) >= 6
+    for command in app.registered_commands:
+        assert re.search(rf"│ {command.name} ", done.out), command.name
+        assert command.callback is not None
+        first_line = (command.callback.__doc__ or "").strip().splitlines()[0]
+        assert first_line in plain(done.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(cli: Cli, command: str) -> None:
+    done = cli(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"adaptertune {command} " in plain(done.out)
+    if command in WITH_JSON:
+        assert "--json" in done.out
+
+
+def test_every_option_of_train_is_explained(cli: Cli) -> None:
+    """Each option stands on a line of its own with some words after it."""
+    shown = cli("train", "--help").out
+    lines = [line.strip("│ \n") for line in shown.splitlines()]
+    options = {
+        match[1]: match[2] for line in lines if (match := re.match(r"(--[a-z-]+)\s+(.*)", line))
+    }
+    for option in (
+        "--task", "--data-dir", "--offline", "--method", "--size", "--layers", "--top-k",
+        "--init-std", "--activation", "--backbone", "--recipe", "--seeds", "--seed", "--lr",
+        "--epochs", "--batch-size", "--max-length", "--precision", "--device", "--output",
+        "--config", "--set", "--dry-run", "--json", "--quiet",
+    ):  # fmt: skip
+        assert options[option].strip(), option
+
+
+def test_without_a_command_the_help_is_shown_and_no_error(cli: Cli) -> None:
+    done = cli()
+    assert "Usage: " in done.out
+    assert done.err == ""
+
+
+def test_version(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.code, done.out, done.err) == (0, f"{__version__}\n", "")
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+
+
+def test_as_a_module() -> None:
+    done = run_python("-m", "adaptertune", "--help")
+    assert done.returncode == 0
+    assert "Usage: " in done.stdout
+    assert done.stderr == ""
+
+
+HEAVY = ("torch", "transformers", "datasets", "evaluate", "sklearn", "scipy", "ray", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import adaptertune, adaptertune.cli",
+        "import adaptertune.config, adaptertune.tasks, adaptertune.report.tables\n"
+        "import adaptertune.runs.store",
+        # What plans or reports needs no torch either.
+        "import sys; sys.argv[1:] = ['tasks']; from adaptertune.cli import main\n"
+        "try: main()\nexcept SystemExit: pass",
+        "import sys; sys.argv[1:] = ['params']; from adaptertune.cli import main\n"
+        "try: main()\nexcept SystemExit: pass",
+        "import sys; sys.argv[1:] = ['runs']; from adaptertune.cli import main\n"
+        "try: main()\nexcept SystemExit: pass",
+    ],
+    ids=["cli", "planning", "tasks", "params", "runs"],
+)
+def test_nothing_heavy_is_imported(code: str) -> None:
+    done = run_python("-c", f"{code}\nimport sys; print('MODULES', *sorted(sys.modules))")
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.rpartition("MODULES")[2].split())
+    assert "adaptertune" in modules
+    assert not modules & set(HEAVY)
+
+
+def test_tasks_lists_them_all(cli: Cli) -> None:
+    done = cli("tasks")
+    assert (done.code, done.err) == (0, "")
+    for name in tasks.shipped():
+        assert re.search(rf"^\W*{name}\b", done.out, re.MULTILINE), name
