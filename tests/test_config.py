@@ -64,7 +64,7 @@ def test_every_recipe_and_suggestion_gives_a_configuration(method: str) -> None:
     suggesting = [name for name, known in backbones.catalogue().items() if known.suggests.training]
     pairs = [(recipe, backbones.DEFAULT) for recipe in configs.names("recipes")]
     for recipe, backbone in [*pairs, *(("paper", name) for name in suggesting)]:
-        extra = {"method__k": 1} if method == "top_layers" else {}
+        extra: dict[str, Any] = {"method__k": 1} if method == "top_layers" else {}
         found = resolved(
             task="rte", recipe=recipe, backbone=backbone, method__name=method, **extra
         ).config
