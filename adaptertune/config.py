@@ -27,11 +27,13 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def parse_layers(value: Any) -> Any:
-    """``"3-5"``, ``"0,2,4-5"`` or a list of layer numbers (from 0) as a sorted list; "all" as None."""
+    """``"3-5"``, ``"0,2,4-5"`` or a list of layer numbers (from 0) in order; "all" as None."""
     if value is None or value == "all":
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
+    if isinstance(value, list) and all(type(item) is int for item in value):
+        return tuple(sorted(set(value)))
     if not isinstance(value, str):
         return value
     layers: set[int] = set()
@@ -45,7 +47,7 @@ def parse_layers(value: Any) -> Any:
         if last > 10_000:
             raise ValueError(f"has no layer {last}")
         layers.update(range(first, last + 1))
-    return sorted(layers)
+    return tuple(sorted(layers))
 
 
 class Adapter(Strict):
@@ -165,6 +167,25 @@ class Resolved:
     origins: Mapping[str, str]
 
 
+# The option for each key that has one.
+OPTIONS = {
+    "task": "--task",
+    "method.name": "--method",
+    "method.size": "--size",
+    "method.layers": "--layers",
+    "method.k": "--top-k",
+    "method.init_std": "--init-std",
+    "method.activation": "--activation",
+    "recipe": "--recipe",
+    "backbone": "--backbone",
+    "training.learning_rate": "--lr",
+    "training.epochs": "--epochs",
+    "training.batch_size": "--batch-size",
+    "training.max_length": "--max-length",
+    "training.precision": "--precision",
+    "device": "--device",
+    "output": "--output",
+}
 DEFAULTS: Plain = {"recipe": "paper", "method": {"name": "adapter"}, "seeds": 5}
 ONLINE: Plain = {"backbone": backbones.DEFAULT}
 OFFLINE: Plain = {"backbone": backbones.EMBEDDED}
@@ -180,60 +201,50 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
     Raises:
         ConfigError: with the place (option, or file and line) of whatever is wrong.
     """
-    document = read_yaml(file) if file else None
-    stack = _Stack(command_line, document)
+    stack = _Stack(command_line, read_yaml(file) if file else None)
     stack.add(DEFAULTS, "default")
     offline = bool(stack.chosen("offline"))
-    stack.add(OFFLINE if offline else ONLINE, "--offline" if offline else "default")
+    origin = "--offline" if offline else "default"
+    stack.add(OFFLINE if offline else ONLINE, origin)
 
-    task_name = stack.chosen("task")
-    if not task_name:
-        raise ConfigError(
-            "no task given", where="--task", remedy=f"choose from: {', '.join(tasks.shipped())}"
-        )
-    task, task_path = tasks.load_with_path(_text(task_name, "task"))
+    if stack.chosen("task") is None:
+        remedy = f"choose from: {', '.join(tasks.shipped())}"
+        raise ConfigError("no task given", where="--task", remedy=remedy)
+    task, task_path = tasks.load_with_path(stack.text("task"), stack.where(("task",)))
     if not task.trainable:
         raise ConfigError(
             f"'{task.name}' has no training data",
-            where="--task",
+            where=stack.where(("task",)),
             remedy=f"train --task {task.trained_on}; its model answers {task.name}",
         )
-
-    method = _text(stack.chosen("method.name"), "method.name")
-    if method not in get_args(MethodName):
-        raise ConfigError(
-            f"unknown method '{method}'",
-            where=stack.where(("method", "name")),
-            remedy=nearest(method, get_args(MethodName)),
-        )
-    stack.drop_other_method(method)
-    recipe = load_recipe(_text(stack.chosen("recipe"), "recipe"))
-    suggestions = backbones.suggestions(_text(stack.chosen("backbone"), "backbone"))
+    stack.keep_only_method(get_args(MethodName))
+    method = stack.text("method.name")
+    recipe = load_recipe(stack.text("recipe"), stack.where(("recipe",)))
+    backbone = stack.text("backbone")
+    suggested = backbones.suggestions(backbone)
 
     stack.add(
         _for_method(recipe.method, recipe.training, recipe.learning_rate, method),
         f"recipe {recipe.name}",
     )
     stack.add(
-        _for_method({}, suggestions.training, suggestions.learning_rate, method),
-        f"suggested by backbone {stack.chosen('backbone')}",
+        _for_method({}, suggested.training, suggested.learning_rate, method),
+        f"suggested by backbone {backbone}",
     )
     stack.add({"training": task.training.model_dump(exclude_none=True)}, f"task {task.name}")
-    stack.add(
-        {"data": _default_data(task, task_path, offline)}, "--offline" if offline else "default"
-    )
+    if stack.chosen("data.source") is None:
+        if stack.chosen("data.folder") is None:
+            stack.add({"data": _default_data(task, task_path, offline)}, origin)
+        else:
+            stack.add({"data": {"source": "folder"}}, "default")
     stack.finish()
-    stack.values["seeds"] = _seed_list(stack.values["seeds"])
-    if "folder" in stack.values["data"] and "data.source" not in command_line:
-        stack.values["data"].setdefault("source", "folder")
-    stack.values["data"] = {k: v for k, v in stack.values["data"].items() if v is not None}
+    stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
     config = parse(RunConfig, stack.values, stack.where)
-    return Resolved(
-        config, task, {key: stack.origins[key] for key in _leaves(config) if key in stack.origins}
-    )
+    origins = {key: stack.origins[key] for key in _leaves(config) if key in stack.origins}
+    return Resolved(config, task, origins)
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str, where: str | None = "--recipe") -> Recipe:
     """A shipped recipe by name, or any by the path of its YAML file."""
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
@@ -242,7 +253,7 @@ def load_recipe(name: str) -> Recipe:
     else:
         raise ConfigError(
             f"unknown recipe '{name}'",
-            where="--recipe",
+            where=where,
             remedy=nearest(name, configs.names("recipes")),
         )
     document = read_yaml(path)
@@ -255,7 +266,9 @@ def parse_method(values: Plain) -> Adapter | Full | TopLayers | LayerNorm | BitF
     Raises:
         ConfigError: an unknown method, a key that it does not have, or a value out of range.
     """
-    return parse(_MethodOnly, {"method": values}, lambda at: f"--{at[-1]}" if at else None).method
+    return parse(
+        _MethodOnly, {"method": values}, lambda at: OPTIONS.get(".".join(map(str, at)))
+    ).method
 
 
 def canonical_json(value: Any) -> str:
@@ -279,8 +292,14 @@ class _Stack:
         self.values: Plain = {}
         self.origins: dict[str, str] = {}
         self._document = document
-        self._command_line = dict(command_line)
         self._file: Plain = document.data if document else {}
+        self._options = {key: origin for key, (_, origin) in command_line.items()}
+        self._command_line: Plain = {}
+        for key, (value, _) in command_line.items():
+            layer = value
+            for part in reversed(key.split(".")):
+                layer = {part: layer}
+            _merge(self._command_line, layer, {}, lambda _: None)
 
     def add(self, layer: Plain, origin: str) -> None:
         """Put a layer over those added before."""
@@ -288,9 +307,7 @@ class _Stack:
 
     def chosen(self, key: str) -> Any:
         """What a key will be in the end, as far as the layers so far tell."""
-        if key in self._command_line:
-            return self._command_line[key][0]
-        for source in (self._file, self.values):
+        for source in (self._command_line, self._file, self.values):
             found: Any = source
             for part in key.split("."):
                 found = found.get(part) if isinstance(found, dict) else None
@@ -298,34 +315,49 @@ class _Stack:
                 return found
         return None
 
-    def drop_other_method(self, method: str) -> None:
-        """A file's settings of one method say nothing about another chosen on the command line."""
+    def text(self, key: str) -> str:
+        """As :meth:`chosen`, for a key that must be text."""
+        value = self.chosen(key)
+        if not isinstance(value, str):
+            where = self.where(tuple(key.split(".")))
+            raise ConfigError(f"'{key}' must be text, not {value!r}", where=where)
+        return value
+
+    def keep_only_method(self, known: Iterable[str]) -> None:
+        """Check the method's name; a file's settings of another method say nothing about it."""
         block = self._file.get("method")
-        if isinstance(block, dict) and block.get("name", method) != method:
+        if isinstance(block, dict) and block.get("name") not in (None, self.chosen("method.name")):
             self._file = {key: value for key, value in self._file.items() if key != "method"}
+        name = self.text("method.name")
+        if name not in known:
+            where = self.where(("method", "name"))
+            raise ConfigError(f"unknown method '{name}'", where=where, remedy=nearest(name, known))
 
     def finish(self) -> None:
         """Put the file and the command line on top."""
         if self._document:
-            where = self._document.where
-            _merge(self.values, self._file, self.origins, where)
-        for key, (value, origin) in self._command_line.items():
-            layer: Plain = {}
-            inner = layer
-            *parents, last = key.split(".")
-            for part in parents:
-                inner = inner.setdefault(part, {})
-            inner[last] = value
-            _merge(self.values, layer, self.origins, lambda _, origin=origin: origin)
+            _merge(self.values, self._file, self.origins, self._document.where)
+        _merge(self.values, self._command_line, self.origins, self.where)
 
     def where(self, location: Location) -> str | None:
-        """Where a key was given: an option, a file's line, or a layer's name."""
-        path = tuple(location)
-        while path:
-            origin = self.origins.get(".".join(map(str, path)))
-            if origin:
-                return origin
-            path = path[:-1]
+        """Where a key was given: an option, a file's line, or a layer's name.
+
+        Failing that, where something inside it was given, or the option that would give it.
+        """
+        for length in range(len(location), 0, -1):
+            path = location[:length]
+            key = ".".join(map(str, path))
+            if key in self._options:
+                return self._options[key]
+            if self._document and path in self._document.lines and path[0] in self._file:
+                return self._document.where(path)
+            if key in self.origins:
+                return self.origins[key]
+        whole = ".".join(map(str, location))
+        inside = (origin for key, origin in self._options.items() if key.startswith(f"{whole}."))
+        return next(inside, None) or OPTIONS.get(whole) or self._fallback()
+
+    def _fallback(self) -> str | None:
         return str(self._document.path) if self._document else None
 
 
@@ -366,18 +398,12 @@ def _default_data(task: tasks.Task, path: Path, offline: bool) -> Plain:
     return {"source": "folder", "folder": str(path.parent)}
 
 
-def _seed_list(value: Any) -> Any:
+def _seed_list(value: Any, where: str | None) -> Any:
     """``5`` means the seeds 0 to 4; a list stands for itself."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
-            raise ConfigError(f"'seeds' must be at least 1, not {value}", where="--seeds")
+            raise ConfigError(f"'seeds' must be at least 1, not {value}", where=where)
         return list(range(value))
-    return value
-
-
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"'{key}' must be text, not {value!r}")
     return value
 
 

@@ -31,12 +31,12 @@ def accuracy(predictions: Array, references: Array) -> float:
 
 def f1(predictions: Array, references: Array) -> float:
     """F1 of label 1; 0 if there is neither a predicted nor a true one."""
-    return float(sklearn_metrics.f1_score(references, predictions, zero_division=0.0))
+    return _quietly(sklearn_metrics.f1_score, references, predictions, zero_division=0.0)
 
 
 def matthews(predictions: Array, references: Array) -> float:
     """Matthews correlation coefficient; 0 for a constant prediction, by its definition."""
-    return float(sklearn_metrics.matthews_corrcoef(references, predictions))
+    return _quietly(sklearn_metrics.matthews_corrcoef, references, predictions)
 
 
 def pearson(predictions: Array, references: Array) -> float:
@@ -111,8 +111,14 @@ def missing_as_none(value: float) -> float | None:
 def _correlation(function: Callable[..., Any], predictions: Array, references: Array) -> float:
     if len(predictions) < 2 or np.ptp(predictions) == 0 or np.ptp(references) == 0:
         return math.nan
+    one, other = predictions.astype(np.float64), references.astype(np.float64)
+    return _quietly(lambda: function(one, other).statistic)
+
+
+def _quietly(function: Callable[..., Any], *arguments: Array, **options: float) -> float:
+    """A library's value without its warnings: single-class and nearly constant inputs are named by
+    :func:`is_collapsed`, and the value is defined all the same.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nearly constant input: the value is given all the same
-        return float(
-            function(predictions.astype(np.float64), references.astype(np.float64)).statistic
-        )
+        warnings.simplefilter("ignore")
+        return float(function(*arguments, **options))

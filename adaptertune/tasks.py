@@ -143,6 +143,8 @@ class Task(Strict):
             len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)
         ):
             raise ValueError("'labels' must hold at least two different names")
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"'range' runs backwards: {self.range[0]:g} to {self.range[1]:g}")
         allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
         wrong = [metric for metric in self.metrics if metric not in allowed]
         if wrong:
@@ -160,7 +162,7 @@ class Task(Strict):
             raise ValueError("'evaluation' must name at least one split")
         if self.files is not None:
             values = self.files.label_values
-            if values is not None and len(values) != self.num_outputs:
+            if values is not None and len(set(values)) != self.num_outputs:
                 raise ValueError("'files.label_values' must match 'labels' one to one")
             needed = ("train", *self.evaluation) if self.trainable else self.test
             for split in needed:
@@ -183,8 +185,8 @@ def load(name: str | Path) -> Task:
     return load_with_path(name)[0]
 
 
-def load_with_path(name: str | Path) -> tuple[Task, Path]:
-    """As :func:`load`; also the file that the task came from."""
+def load_with_path(name: str | Path, where: str | None = "--task") -> tuple[Task, Path]:
+    """As :func:`load`; also the file that the task came from. ``where`` is where it was named."""
     text = str(name)
     if text.endswith((".yaml", ".yml")) or "/" in text:
         path = Path(text).expanduser()
@@ -193,7 +195,7 @@ def load_with_path(name: str | Path) -> tuple[Task, Path]:
     else:
         raise ConfigError(
             f"unknown task '{text}'",
-            where="--task",
+            where=where,
             remedy=f"{nearest(text, shipped())} (or give the path of a task's YAML file)",
         )
     document = read_yaml(path)

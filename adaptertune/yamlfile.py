@@ -91,12 +91,22 @@ def read_yaml(path: Path) -> Document:
     return Document(path, _plain(tree, (), lines, path), lines)
 
 
-def read_value(text: str) -> Any:
-    """The value of a ``--set key=value`` argument, read as YAML 1.2 (``1e-4`` is a number)."""
+def read_value(text: str, where: str | None = None) -> Any:
+    """The value of a ``--set key=value`` argument, read as YAML 1.2 (``1e-4`` is a number).
+
+    Raises:
+        ConfigError: it is a date or an object, which no setting is.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        value = YAML(typ="safe", pure=True).load(text)
     except YAMLError:
         return text
+    try:
+        json.dumps(value)
+    except TypeError:
+        remedy = "put quotation marks around it"
+        raise ConfigError(f"'{text}' is a date or an object", where=where, remedy=remedy) from None
+    return value
 
 
 def parse(model: type[Model], data: Plain, where: Callable[[Location], str | None]) -> Model:

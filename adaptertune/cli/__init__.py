@@ -13,7 +13,6 @@ from adaptertune.errors import AdapterTuneError
 app = typer.Typer(
     name="adaptertune",
     help="Fine-tune BERT on GLUE with bottleneck adapters (Houlsby et al. 2019).",
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -28,6 +27,7 @@ app.command("schema")(inspect.schema)
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
@@ -35,6 +35,8 @@ def _root(
 
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main() -> None:

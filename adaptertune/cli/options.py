@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptertune.config import Resolved, resolve
+from adaptertune.config import OPTIONS, Resolved, resolve
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import read_value
 
@@ -117,24 +117,10 @@ Json = Annotated[
 ]
 Quiet = Annotated[bool, _option("--quiet", panel=RUN, text="Only the result.")]
 
-# Command-line parameter -> (configuration key, the option's name).
-KEYS = {
-    "task": ("task", "--task"),
-    "method": ("method.name", "--method"),
-    "size": ("method.size", "--size"),
-    "layers": ("method.layers", "--layers"),
-    "top_k": ("method.k", "--top-k"),
-    "init_std": ("method.init_std", "--init-std"),
-    "activation": ("method.activation", "--activation"),
-    "recipe": ("recipe", "--recipe"),
-    "backbone": ("backbone", "--backbone"),
-    "learning_rate": ("training.learning_rate", "--lr"),
-    "epochs": ("training.epochs", "--epochs"),
-    "batch_size": ("training.batch_size", "--batch-size"),
-    "max_length": ("training.max_length", "--max-length"),
-    "precision": ("training.precision", "--precision"),
-    "device": ("device", "--device"),
-    "output": ("output", "--output"),
+# Parameters of the commands that are not named as their configuration key's last part.
+PARAMETERS = {key.rpartition(".")[2]: key for key in OPTIONS} | {
+    "method": "method.name",
+    "top_k": "method.k",
 }
 
 
@@ -158,11 +144,12 @@ def collect(
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"'{text}' is not KEY=VALUE", where="--set")
-        command_line[key.strip()] = (read_value(value), f"--set {key.strip()}")
+        origin = f"--set {key.strip()}"
+        command_line[key.strip()] = (read_value(value, origin), origin)
     for name, value in given.items():
         if value is not None:
-            key, option = KEYS[name]
-            command_line[key] = (str(value) if isinstance(value, Path) else value, option)
+            key = PARAMETERS[name]
+            command_line[key] = (str(value) if isinstance(value, Path) else value, OPTIONS[key])
     if data_dir is not None:
         command_line["data.source"] = ("folder", "--data-dir")
         command_line["data.folder"] = (str(data_dir), "--data-dir")

@@ -64,6 +64,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     from transformers import AutoTokenizer
 
+    remedy = "the folder needs tokenizer.json, or vocab.txt and tokenizer_config.json"
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        # transformers would make do with a vocabulary of [UNK] and its like.
+        raise BackboneError("no tokenizer files", where=folder, remedy=remedy)
     try:
         wrapped = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         backend: Tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
@@ -71,7 +75,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise BackboneError(
             f"no usable tokenizer ({str(error).splitlines()[0]})",
             where=folder,
-            remedy="the folder needs tokenizer.json, or vocab.txt and tokenizer_config.json",
+            remedy=remedy,
         ) from None
     backend.no_truncation()
     backend.no_padding()

@@ -97,7 +97,8 @@ def _task_folder(task: Task, source: Source) -> Path:
         )
     inner = folder / task.files.folder if task.files.folder else folder
     # A user may point at the GLUE folder or at the task's own folder in it.
-    return inner if inner.is_dir() or folder.name != task.files.folder else folder
+    is_own = folder.resolve().name == task.files.folder
+    return folder if is_own and not inner.is_dir() else inner
 
 
 def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, Path, Columns]]:

@@ -182,12 +182,14 @@ def sizes_between(shape: Shape, low: float, high: float) -> tuple[int, int] | No
     # The share is a + b * size, so both bounds follow from two values of it.
     slope = share(2) - share(1)
     start = share(1) - slope
-    smallest = max(1, -int(-((low - start) / slope) // 1))
-    largest = int((high - start) / slope)
+    smallest = max(1, int((low - start) / slope))
+    largest = max(1, int((high - start) / slope))
     while smallest > 1 and share(smallest - 1) >= low:
         smallest -= 1
     while share(smallest) < low:
         smallest += 1
+    while largest > 1 and share(largest) > high:
+        largest -= 1
     while share(largest + 1) <= high:
         largest += 1
-    return (smallest, largest) if smallest <= largest else None
+    return (smallest, largest) if smallest <= largest and share(largest) <= high else None

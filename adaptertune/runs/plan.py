@@ -113,7 +113,9 @@ def plan(resolved: Resolved) -> Plan:
             remedy=f"choose at most {located.shape.positions}",
         )
     source = sources.Source(config.data.source, config.data.folder, config.offline)
-    num_train = len(sources.load_splits(task, source, ["train"])[0])
+    # All splits are read here, so that a bad row in any of them is found before anything is written.
+    num_train = len(sources.load_splits(task, source, ["train", *task.evaluation])[0])
+    steps = num_steps(num_train, config.training)
     complete = task.rows.get("train")
     is_sample = source.kind == "sample"
     data = results.DataFacts(
@@ -133,5 +135,5 @@ def plan(resolved: Resolved) -> Plan:
         ledger=counts,
         precision=precision,
         device=str(device),
-        num_steps=num_steps(num_train, config.training),
+        num_steps=steps,
     )

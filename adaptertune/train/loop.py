@@ -103,10 +103,20 @@ class Watcher(Protocol):
 
 
 def num_steps(num_examples: int, training: Training) -> int:
-    """Optimiser steps of a whole training."""
-    return training.epochs * num_batches(
+    """Optimiser steps of a whole training.
+
+    Raises:
+        DataError: ``drop_last`` leaves no batch.
+    """
+    steps = training.epochs * num_batches(
         num_examples, training.batch_size, drop_last=training.drop_last
     )
+    if steps == 0:
+        raise DataError(
+            f"{num_examples} training examples do not fill one batch of {training.batch_size}",
+            remedy="choose a smaller --batch-size, or --set training.drop_last=false",
+        )
+    return steps
 
 
 def fit(
@@ -132,11 +142,6 @@ def fit(
         Stopped: the watcher asked to stop.
         DataError: ``drop_last`` leaves no batch.
     """
-    if num_steps(len(train), training) == 0:
-        raise DataError(
-            f"{len(train)} training examples do not fill one batch of {training.batch_size}",
-            remedy="choose a smaller --batch-size, or --set training.drop_last=false",
-        )
     fitting = _Fitting(model, task, train, selecting, training, seed, device, watcher)
     if resume:
         fitting.restore(resume)
@@ -164,7 +169,7 @@ class _Fitting:
         self.device = device
         self.metric = TaskMetric(task)
         self.per_epoch = num_batches(len(train), training.batch_size, drop_last=training.drop_last)
-        self.num_steps = training.epochs * self.per_epoch
+        self.num_steps = num_steps(len(train), training)
         self.optimizer = AdamW(
             model.named_parameters(),
             learning_rate=training.learning_rate,
