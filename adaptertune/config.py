@@ -342,8 +342,12 @@ class _Stack:
     def where(self, location: Location) -> str | None:
         """Where a key was given: an option, a file's line, or a layer's name.
 
-        Failing that, where something inside it was given, or the option that would give it.
+        Failing that, the option that would give it.
         """
+        whole = ".".join(map(str, location))
+        for option, origin in self._options.items():
+            if option.startswith(f"{whole}."):  # something inside it was given where nothing may be
+                return origin
         for length in range(len(location), 0, -1):
             path = location[:length]
             key = ".".join(map(str, path))
@@ -353,9 +357,7 @@ class _Stack:
                 return self._document.where(path)
             if key in self.origins:
                 return self.origins[key]
-        whole = ".".join(map(str, location))
-        inside = (origin for key, origin in self._options.items() if key.startswith(f"{whole}."))
-        return next(inside, None) or OPTIONS.get(whole) or self._fallback()
+        return OPTIONS.get(whole) or self._fallback()
 
     def _fallback(self) -> str | None:
         return str(self._document.path) if self._document else None

@@ -164,7 +164,15 @@ def _plain(node: Any, at: Location, lines: dict[Any, int], path: Path) -> Any:
         result: dict[str, Any] = {}
         for key, value in node.items():
             here = (*at, str(key))
-            lines[here] = node.lc.key(key)[0] + 1
+            # A key that came through a merge (<<) has no line of its own here.
+            if key in (node.lc.data or {}):
+                lines[here] = node.lc.key(key)[0] + 1
+            if str(key) in result:
+                raise ConfigError(
+                    f"key '{key}' stands twice, as a number and as text",
+                    where=f"{path}:{lines.get(here, 1)}",
+                    remedy="keep one of the two keys",
+                )
             result[str(key)] = _plain(value, here, lines, path)
         return result
     if isinstance(node, CommentedSeq):

@@ -261,14 +261,20 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
     import datasets
 
     datasets.disable_progress_bars()
+    files = folder / wanted.config
+    parts = {name: sorted(map(str, files.glob(f"{name}-*.parquet"))) for name in names}
+    for name, found in parts.items():
+        if not found:
+            known = {path.name.split("-")[0] for path in files.glob("*.parquet")}
+            raise DataError(f"no split '{name}'", where=place, remedy=nearest(name, sorted(known)))
     try:  # streaming reads the downloaded Parquet itself and makes no second copy in another cache
-        loaded = datasets.load_dataset(str(folder), wanted.config, streaming=True)
-        tables = {
-            name: loaded[name].with_format("arrow").iter(batch_size=100_000)
+        loaded = datasets.load_dataset("parquet", data_files=parts, streaming=True)
+        rows = {
+            name: pyarrow.concat_tables(loaded[name].with_format("arrow").iter(batch_size=100_000))
             for name in names
-            if name in loaded
         }
-        rows = {name: pyarrow.concat_tables(table) for name, table in tables.items()}
+        # The dataset's own account of its columns, if its README gives one.
+        described = datasets.info.DatasetInfosDict.from_directory(str(folder)).get(wanted.config)
     except Exception as error:  # each format and fault has a class of its own
         raise DataError(
             f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})",
@@ -278,8 +284,6 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
     columns = wanted.columns
     splits = []
     for name in names:
-        if name not in rows:
-            raise DataError(f"no split '{name}'", where=place, remedy=nearest(name, loaded))
         table = rows[name]
         for column in (columns.first, columns.second, columns.label):
             if column is not None and column not in table.column_names:
@@ -290,7 +294,8 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
                 )
         labels = None
         if name not in task.test:
-            stored = getattr(loaded[name].features[columns.label], "names", None)
+            features = described.features if described else loaded[name].features
+            stored = getattr(features[columns.label], "names", None)
             values = table[columns.label].to_pylist()
             labels = _hub_labels(task, values, stored, f"{place}, {name}")
         second = None if columns.second is None else table[columns.second].to_pylist()
