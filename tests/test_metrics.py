@@ -257,5 +257,5 @@ def test_it_needs_no_network_and_leaves_no_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(tasks.shipped())
     assert "ResourceWarning" not in done.stderr
-    assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert list(home.rglob("*")) == []
     assert list(temporary.iterdir()) == []

@@ -241,10 +241,16 @@ def test_columns_go_by_the_header_of_each_file(put: Write) -> None:
     assert (train.first, train.second, dev.first, dev.second) == (["a"], ["b"], ["c"], ["d"])
 
 
-def test_labels_of_a_test_split_are_not_even_looked_at(put: Write) -> None:
+def test_labels_of_a_test_split_are_not_even_looked_at(put: Write, tmp_path: Path) -> None:
+    """Neither where the task names no label column for it, nor where it does."""
+    rte = (configs.CONFIGS / "tasks/rte.yaml").read_text()
+    own = rte.replace("test.tsv, columns: {first: sentence1, second: sentence2}", "test.tsv")
+    assert own != rte
+    (tmp_path / "own.yaml").write_text(own)
     folder = put("RTE/test.tsv", f"{HEADER}0\ta\tb\tno such label\n")
-    found = one("rte", folder, "test")
-    assert (found.first, found.second, found.labels) == (["a"], ["b"], None)
+    for task in ("rte", tmp_path / "own.yaml"):
+        found = one(task, folder, "test")
+        assert (found.first, found.second, found.labels) == (["a"], ["b"], None)
 
 
 def test_every_task_of_the_tiny_folder(tiny_glue: Path) -> None:
