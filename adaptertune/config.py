@@ -148,6 +148,12 @@ class _MethodOnly(Strict):
     method: Method
 
 
+class Embedded(Strict):
+    """What the embedded sample asks of training."""
+
+    training: tasks.TaskTraining
+
+
 class Recipe(Strict):
     """Settings that belong together, by name. ``method`` and ``learning_rate`` are per method."""
 
@@ -237,6 +243,9 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
             stack.add({"data": _default_data(task, task_path, offline)}, origin)
         else:
             stack.add({"data": {"source": "folder"}}, "default")
+    if stack.chosen("data.source") == "sample":
+        asked = load_embedded().training.model_dump(exclude_none=True)
+        stack.add({"training": asked}, "the sample")
     stack.finish()
     stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
     config = parse(RunConfig, stack.values, stack.where)
@@ -258,6 +267,12 @@ def load_recipe(name: str, where: str | None = "--recipe") -> Recipe:
         )
     document = read_yaml(path)
     return parse(Recipe, document.data, document.where)
+
+
+def load_embedded() -> Embedded:
+    """The shipped ``embedded.yaml``."""
+    document = read_yaml(configs.CONFIGS / "embedded.yaml")
+    return parse(Embedded, document.data, document.where)
 
 
 def parse_method(values: Plain) -> Adapter | Full | TopLayers | LayerNorm | BitFit:

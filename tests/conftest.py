@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HOME"] = cache.name
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # The same examples every time, and no deadline: machines are slow when they are busy.
+    hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
+    hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

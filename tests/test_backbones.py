@@ -196,6 +196,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "config.json").write_text('{"model_type": "bert", "num_hidden_layers": 2}'),
         r"config\.json: the configuration lacks 'hidden_size'",
     ),
+    "a width that is text": (
+        lambda f: edit_config(f, hidden_size="32"),
+        r"config\.json: (?!.*pydantic).*(hidden_size|width)",
+    ),
     "truncated weights": (
         lambda f: keep_half(f / "model.safetensors"),
         r"cannot be loaded .*; delete it and fetch it again",

@@ -44,6 +44,7 @@ LOADERS: dict[str, Callable[[Path], BaseModel]] = {
     "tasks": lambda path: tasks.load(path.stem),
     "recipes": lambda path: config.load_recipe(path.stem),
     "backbones.yaml": lambda path: next(iter(backbones.catalogue().values())),
+    "embedded.yaml": lambda path: config.load_embedded(),
 }
 
 
@@ -289,7 +290,8 @@ def test_offline_means_the_embedded_backbone_and_the_sample(tmp_path: Path) -> N
     assert found.config.backbone == "minilm"
     assert found.config.data == config.Data(source="sample")
     assert found.origins["backbone"] == found.origins["data.source"] == "--offline"
-    assert found.origins["training.epochs"] == "suggested by backbone minilm"
+    assert found.origins["training.learning_rate"] == "suggested by backbone minilm"
+    assert found.origins["training.epochs"] == "the sample"
     other = collect({"task": "rte", "backbone": "bert-tiny"}, offline=True, data_dir=tmp_path)
     assert other.config.offline
     assert other.config.backbone == "bert-tiny"
@@ -317,9 +319,7 @@ def test_a_folder_alone_says_that_the_rows_are_there(write: Write) -> None:
 
 def test_source_and_folder_must_agree(write: Write) -> None:
     for text in ("source: folder", "source: hub, folder: x", "source: sample, folder: x"):
-        with pytest.raises(
-            ConfigError, match=r"run\.yaml.*'data\.folder' goes with source 'folder'"
-        ):
+        with pytest.raises(ConfigError, match=r"run\.yaml:2: 'data\.folder' goes with source"):
             resolved(write(f"task: rte\ndata: {{{text}}}\n"))
 
 
@@ -405,6 +405,7 @@ SET: dict[str, tuple[str, str]] = {
     "wrong type": ("training.epochs=1.5", r"--set training\.epochs: .* valid integer, not 1\.5"),
     "date": ("training.epochs=2024-01-31", r"--set training\.epochs: .*2024"),
     "date in a list": ("seeds=[1, 2024-01-31]", r"--set seeds: .*2024"),
+    "ring": ("seeds=&x [*x]", r"--set seeds: "),
     "infinite": ("training.learning_rate=.inf", r"--set training\.learning_rate: .* finite"),
     "no mapping": ("training=5", r"--set training: 'training' should be an object, not 5"),
     "data": ("data=5", r"--set data: 'data' should be an object, not 5"),

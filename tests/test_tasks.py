@@ -281,6 +281,9 @@ INCONSISTENT: dict[str, tuple[Edit, str]] = {
         lambda own: files(own).update(label_values=["0"]),
         "'files.label_values' must match 'labels' one to one",
     ),
+    "a spelling too many": (
+        lambda own: files(own).update(label_values=["0", "1", "1"]), "'files.label_values'",
+    ),
     "a spelling twice": (
         lambda own: files(own).update(label_values=["1", "1"]), "'files.label_values'",
     ),

@@ -257,7 +257,7 @@ def published(result: CellResult) -> RenderableType:
             figure.row.replace("_", " "),
             figure.split,
             METRIC_NAMES[figure.metric],
-            f"{figure.value:g}",
+            f"{figure.value:.1f}",
             "[green]yes[/]" if figure.comparable else f"[dim]no: {figure.why_not}[/]",
         )
     return titled("What others published", figures)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptertune import tasks
@@ -92,7 +92,6 @@ TEXTS = st.lists(st.sampled_from([*WORDS[:8], "word1abc", "unheard", "!"]), min_
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(PAIRS, st.integers(8, 40), st.booleans())
 def test_sequences_equal_those_of_the_official_code(
     tiny_bert: Path, texts: list[tuple[list[str], list[str]]], max_length: int, pair: bool

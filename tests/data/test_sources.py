@@ -293,6 +293,30 @@ def test_a_fingerprint_is_that_of_the_rows(tiny_glue: Path) -> None:
     assert fingerprint(task, Source("folder", moved), names) != before
 
 
+def test_another_reading_of_the_same_rows_is_another_run(tiny_glue: Path, tmp_path: Path) -> None:
+    """Or a corrected task file would be answered with the results of the wrong one."""
+    text = (configs.CONFIGS / "tasks/wnli.yaml").read_text()
+    (tiny_glue / "WNLI").mkdir()
+    for name in ("train", "dev"):
+        (tiny_glue / f"WNLI/{name}.tsv").write_text(f"{HEADER}0\ta\tb\t0\n")
+
+    def identity(kind: str, old: str, new: str) -> tuple[object, str]:
+        assert text.count(old) >= 1
+        path = tmp_path / "own.yaml"
+        path.write_text(text.replace(old, new))
+        task = tasks.load(path)
+        return tasks.canonical(task), fingerprint(task, Source(kind, tiny_glue), ["train"])
+
+    spelt = 'label_values: ["0", "1"]'
+    columns = "{first: sentence1, second: sentence2, label: label}"
+    turned = "{first: sentence2, second: sentence1, label: label}"
+    as_it_is = identity("folder", spelt, spelt)
+    assert identity("folder", "title: ", "title: My ") == as_it_is
+    assert identity("folder", spelt, 'label_values: ["1", "0"]') != as_it_is
+    assert identity("folder", columns, turned) != as_it_is
+    assert identity("hub", columns, turned) != identity("hub", columns, columns)
+
+
 def test_the_hubs_fingerprint_needs_no_network() -> None:
     task = tasks.load("rte")
     assert fingerprint(task, Source("hub"), ["train"]) == f"hub:{GLUE}@{GLUE_SHA}/rte"
@@ -500,13 +524,29 @@ class Hub:
             server.add_repo("dataset", "own/unlabelled", unlabelled_train, sha=BROKEN_SHA)
             server.add_repo("dataset", "own/garbage", files | {train: b"x" * 999}, sha=BROKEN_SHA)
             server.add_repo("dataset", "own/damaged", files, sha=BROKEN_SHA)
+            bare = {path: data for path, data in files.items() if path != "README.md"}
+            server.add_repo("dataset", "own/bare", bare, sha=BROKEN_SHA)
+            card = b"---\ndataset_info:\n- config_name: rte\n  dataset_size: 1\n---\n"
+            server.add_repo("dataset", "own/plain", bare | {"README.md": card}, sha=BROKEN_SHA)
+            card = b"---\ndataset_info:\n- config_name: rte\n  features:\n  - name: idx\n    dtype: int32\n---\n"
+            server.add_repo("dataset", "own/other", bare | {"README.md": card}, sha=BROKEN_SHA)
             good: dict[str, Question] = {
                 name: (config, splits, False)
                 for name, (config, _, splits) in GOOD_QUESTIONS.items()
             }
             bad: dict[str, Question] = {
                 name: (own_rte(folder, name, f"own/{name}", BROKEN_SHA), ["train"], False)
-                for name in ("swapped", "unlabelled", "garbage", "damaged", "absent", "refused")
+                for name in (
+                    "swapped",
+                    "unlabelled",
+                    "garbage",
+                    "damaged",
+                    "absent",
+                    "refused",
+                    "bare",
+                    "plain",
+                    "other",
+                )
             }
             column = own_rte(
                 folder, "column", GLUE, GLUE_SHA, **{"first: sentence1": "first: sent1"}
@@ -546,6 +586,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
 def test_hub_rows(hub: Hub) -> None:
     for name, (config, texts, splits) in GOOD_QUESTIONS.items():
         assert hub.online[name] == expected(config, texts, splits), name
+
+
+def test_a_dataset_need_not_describe_itself(hub: Hub) -> None:
+    """No README, one without features, and one that does not know the label column."""
+    for name in ("bare", "plain", "other"):
+        assert hub.online[name] == expected("rte", ("sentence1", "sentence2"), ["train"]), name
 
 
 def test_only_the_pinned_revision_of_what_is_needed_is_fetched(hub: Hub) -> None:
