@@ -162,7 +162,7 @@ class Task(Strict):
             raise ValueError("'evaluation' must name at least one split")
         if self.files is not None:
             values = self.files.label_values
-            if values is not None and len(set(values)) != self.num_outputs:
+            if values is not None and not len(values) == len(set(values)) == self.num_outputs:
                 raise ValueError("'files.label_values' must match 'labels' one to one")
             needed = ("train", *self.evaluation) if self.trainable else self.test
             for split in needed:

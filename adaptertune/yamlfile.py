@@ -103,9 +103,11 @@ def read_value(text: str, where: str | None = None) -> Any:
         return text
     try:
         json.dumps(value)
-    except TypeError:
+    except (TypeError, ValueError):
         remedy = "put quotation marks around it"
-        raise ConfigError(f"'{text}' is a date or an object", where=where, remedy=remedy) from None
+        raise ConfigError(
+            f"'{text}' is a date, an object or a ring", where=where, remedy=remedy
+        ) from None
     return value
 
 
@@ -140,7 +142,8 @@ def parse(model: type[Model], data: Plain, where: Callable[[Location], str | Non
         else:
             message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
             given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-            what = f"'{key}' {message}{given}" if key else message
+            # A message that begins with a key of its own speaks for itself.
+            what = message if message[0] == "'" or not key else f"'{key}' {message}{given}"
         raise ConfigError(what, where=where(location), remedy=remedy) from None
 
 
