@@ -368,3 +368,54 @@ def test_results_follow_their_schema(tiny_bert: Path, tmp_path: Path) -> None:
     assert CellResult.model_validate_json(made.folder.result.read_text()) == done
     schema = CellResult.model_json_schema(mode="serialization")
     assert set(schema["required"]) <= set(json.loads(made.folder.result.read_text()))
+
+
+def test_mnli_scores_both_validation_sets_and_selects_on_the_first(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, task="mnli", seeds=1, training__epochs=1)
+    done = execute.run_cell(made, Quiet())
+    assert done.selecting_split == "validation_matched"
+    assert list(done.scores) == ["validation_matched", "validation_mismatched"]
+    with safe_open(made.folder.seed(0).logits, framework="np") as stream:
+        for split in done.scores:
+            logits, labels = (stream.get_tensor(f"{part}.{split}") for part in ("logits", "labels"))
+            assert logits.shape == (200, 3)
+            accuracy = float((logits.argmax(1) == labels).mean())
+            assert done.scores[split]["accuracy"].mean == pytest.approx(accuracy)
+
+
+def test_regression_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
+    """Scores are (batch,) and predictions (batch, 1): neither broadcasts, Pearson is numpy's own."""
+    import numpy as np
+
+    made = plan(tiny_bert, tmp_path, task="stsb", seeds=1, training__epochs=1)
+    done = execute.run_cell(made, Quiet())
+    with safe_open(made.folder.seed(0).logits, framework="np") as stream:
+        logits, labels = (stream.get_tensor(f"{part}.validation") for part in ("logits", "labels"))
+    assert logits.shape == (200, 1)
+    assert labels.dtype == np.float32
+    expected = float(np.corrcoef(logits[:, 0].astype(float), labels.astype(float))[0, 1])
+    assert done.scores["validation"]["pearson"].mean == pytest.approx(expected, abs=1e-6)
+
+
+def test_ctrl_c_saves_stops_with_130_and_says_what_to_do(tiny_bert: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "adaptertune", "train", "--task", "rte", "--backbone", str(tiny_bert),
+        "--set", "data.source=sample", "--seed", "0", "--epochs", "400", "--max-length", "24",
+        "--output", str(tmp_path),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout is not None
+    for text in process.stdout:
+        if text.startswith("seed 0, epoch 1"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; the state is saved; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.rglob("snapshot.safetensors"))
+    assert not list(tmp_path.rglob("result.json"))
