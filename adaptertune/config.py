@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from adaptertune import backbones, configs, tasks
+from adaptertune import catalogue, paths, tasks
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import Document, Location, Plain, Strict, nearest, parse, read_yaml
 
@@ -148,7 +148,7 @@ class _MethodOnly(Strict):
     method: Method
 
 
-class Embedded(Strict):
+class SampleSettings(Strict):
     """What the embedded sample asks of training."""
 
     training: tasks.TaskTraining
@@ -193,8 +193,8 @@ OPTIONS = {
     "output": "--output",
 }
 DEFAULTS: Plain = {"recipe": "paper", "method": {"name": "adapter"}, "seeds": 5}
-ONLINE: Plain = {"backbone": backbones.DEFAULT}
-OFFLINE: Plain = {"backbone": backbones.EMBEDDED}
+ONLINE: Plain = {"backbone": catalogue.DEFAULT}
+OFFLINE: Plain = {"backbone": catalogue.EMBEDDED}
 
 
 def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = None) -> Resolved:
@@ -227,7 +227,7 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
     method = stack.text("method.name")
     recipe = load_recipe(stack.text("recipe"), stack.where(("recipe",)))
     backbone = stack.text("backbone")
-    suggested = backbones.suggestions(backbone)
+    suggested = catalogue.suggestions(backbone)
 
     stack.add(
         _for_method(recipe.method, recipe.training, recipe.learning_rate, method),
@@ -244,7 +244,7 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
         else:
             stack.add({"data": {"source": "folder"}}, "default")
     if stack.chosen("data.source") == "sample":
-        asked = load_embedded().training.model_dump(exclude_none=True)
+        asked = load_sample_settings().training.model_dump(exclude_none=True)
         stack.add({"training": asked}, "the sample")
     stack.finish()
     stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
@@ -257,22 +257,22 @@ def load_recipe(name: str, where: str | None = "--recipe") -> Recipe:
     """A shipped recipe by name, or any by the path of its YAML file."""
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-    elif name in configs.names("recipes"):
-        path = configs.CONFIGS / "recipes" / f"{name}.yaml"
+    elif name in paths.names("recipes"):
+        path = paths.CONFIGS / "recipes" / f"{name}.yaml"
     else:
         raise ConfigError(
             f"unknown recipe '{name}'",
             where=where,
-            remedy=nearest(name, configs.names("recipes")),
+            remedy=nearest(name, paths.names("recipes")),
         )
     document = read_yaml(path)
     return parse(Recipe, document.data, document.where)
 
 
-def load_embedded() -> Embedded:
-    """The shipped ``embedded.yaml``."""
-    document = read_yaml(configs.CONFIGS / "embedded.yaml")
-    return parse(Embedded, document.data, document.where)
+def load_sample_settings() -> SampleSettings:
+    """The shipped ``sample.yaml``."""
+    document = read_yaml(paths.CONFIGS / "sample.yaml")
+    return parse(SampleSettings, document.data, document.where)
 
 
 def parse_method(values: Plain) -> Adapter | Full | TopLayers | LayerNorm | BitFit:
@@ -407,7 +407,7 @@ def _for_method(
 
 
 def _default_data(task: tasks.Task, path: Path, offline: bool) -> Plain:
-    is_shipped = path.parent == configs.CONFIGS / "tasks"
+    is_shipped = path.parent == paths.CONFIGS / "tasks"
     if offline and is_shipped:
         return {"source": "sample"}
     if task.hub and not offline:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from adaptertune import configs
+from adaptertune import paths
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import Strict, nearest, parse, read_yaml
 
@@ -173,7 +173,7 @@ class Task(Strict):
 
 def shipped() -> list[str]:
     """Names of the tasks that come with the package."""
-    return configs.names("tasks")
+    return paths.names("tasks")
 
 
 def load(name: str | Path) -> Task:
@@ -191,7 +191,7 @@ def load_with_path(name: str | Path, where: str | None = "--task") -> tuple[Task
     if text.endswith((".yaml", ".yml")) or "/" in text:
         path = Path(text).expanduser()
     elif text in shipped():
-        path = configs.CONFIGS / "tasks" / f"{text}.yaml"
+        path = paths.CONFIGS / "tasks" / f"{text}.yaml"
     else:
         raise ConfigError(
             f"unknown task '{text}'",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the embedded sample data set: small, made-up stand-ins for the nine GLUE tasks.
 
-Every sentence comes from the word lists and sentence patterns in ``grammar.toml``, next to the
-files written; nothing is taken from GLUE. The files have the layout of the official distribution
+Every sentence comes from the word lists and sentence patterns in ``sample_grammar.toml``, next to this
+script; nothing is taken from GLUE. The files have the layout of the official distribution
 (columns, header lines, the byte-order mark in MRPC, no labels in the test files), so one reader
 serves both.
 
@@ -33,7 +33,8 @@ SEED = "adaptertune-sample-1"
 SAMPLE_DIR = Path(__file__).resolve().parent.parent / "adaptertune" / "data" / "sample"
 ROWS = {"train": 800, "dev": 200, "test": 200}
 DIAGNOSTIC_ROWS = 100
-GRAMMAR: dict[str, Any] = tomllib.loads((SAMPLE_DIR / "grammar.toml").read_text("utf-8"))
+GRAMMAR_FILE = Path(__file__).with_name("sample_grammar.toml")
+GRAMMAR: dict[str, Any] = tomllib.loads(GRAMMAR_FILE.read_text("utf-8"))
 
 Rng = random.Random
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from adaptertune import backbones, config, configs, tasks
+from adaptertune import catalogue, config, paths, tasks
 from adaptertune.cli.options import collect
 from adaptertune.config import Resolved, canonical_json, digest, parse_layers, resolve
 from adaptertune.errors import ConfigError
@@ -43,16 +43,16 @@ def resolved(file: Path | None = None, **options: Any) -> Resolved:
 LOADERS: dict[str, Callable[[Path], BaseModel]] = {
     "tasks": lambda path: tasks.load(path.stem),
     "recipes": lambda path: config.load_recipe(path.stem),
-    "backbones.yaml": lambda path: next(iter(backbones.catalogue().values())),
-    "embedded.yaml": lambda path: config.load_embedded(),
+    "sample.yaml": lambda path: config.load_sample_settings(),
+    "backbones.yaml": lambda path: next(iter(catalogue.known_backbones().values())),
 }
 
 
 @pytest.mark.parametrize(
-    "path", sorted(configs.CONFIGS.rglob("*.y*ml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+    "path", sorted(paths.CONFIGS.rglob("*.y*ml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
 )
 def test_every_shipped_yaml_loads(path: Path) -> None:
-    kind = path.relative_to(configs.CONFIGS).parts[0]
+    kind = path.relative_to(paths.CONFIGS).parts[0]
     assert kind in LOADERS, f"nothing here loads configs/{kind}: add how to LOADERS"
     loaded = LOADERS[kind](path)
     if "name" in type(loaded).model_fields:
@@ -62,8 +62,10 @@ def test_every_shipped_yaml_loads(path: Path) -> None:
 @pytest.mark.parametrize("method", ["adapter", "full", "top_layers", "layernorm", "bitfit"])
 def test_every_recipe_and_suggestion_gives_a_configuration(method: str) -> None:
     """They are checked only where they are used: so use all of them."""
-    suggesting = [name for name, known in backbones.catalogue().items() if known.suggests.training]
-    pairs = [(recipe, backbones.DEFAULT) for recipe in configs.names("recipes")]
+    suggesting = [
+        name for name, known in catalogue.known_backbones().items() if known.suggests.training
+    ]
+    pairs = [(recipe, catalogue.DEFAULT) for recipe in paths.names("recipes")]
     for recipe, backbone in [*pairs, *(("paper", name) for name in suggesting)]:
         extra: dict[str, Any] = {"method__k": 1} if method == "top_layers" else {}
         found = resolved(
@@ -297,6 +299,21 @@ def test_offline_means_the_embedded_backbone_and_the_sample(tmp_path: Path) -> N
     assert other.config.backbone == "bert-tiny"
     assert other.config.data == config.Data(source="folder", folder=tmp_path)
     assert other.origins["data.folder"] == "--data-dir"
+
+
+def test_the_sample_asks_for_epochs_of_its_own(tmp_path: Path) -> None:
+    """Over the task's and the backbone's, and under what a user says."""
+    asked = config.load_sample_settings().training.epochs
+    assert asked is not None
+    for task in ("rte", "mnli"):
+        found = resolved(task=task, offline=True)
+        assert found.config.training.epochs == asked
+        assert found.origins["training.epochs"] == "the sample"
+    assert resolved(task="mnli", offline=True, training__epochs=1).config.training.epochs == 1
+    assert resolved(task="rte", data__source="sample").config.training.epochs == asked
+    real = collect({"task": "mnli"}, offline=True, data_dir=tmp_path)
+    assert real.config.training.epochs == 3
+    assert real.origins["training.epochs"] == "task mnli"
 
 
 def test_a_file_may_ask_for_offline(write: Write) -> None:

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "adaptertune"
 # From the ground up; a module may import from its own storey and from those below it.
 STOREYS = [
     {"errors"},
-    {"files", "yamlfile", "configs", "seeds", "hub"},
-    {"tasks", "backbones"},
+    {"files", "yamlfile", "paths", "seeds", "hub"},
+    {"tasks", "catalogue"},
     {"config", "metrics"},
     {"data", "model"},
     {"train"},
@@ -68,7 +68,7 @@ def test_only_execute_opens_a_configuration() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "config", "tasks", "backbones", "model.ledger", "model.backbone", "report.tables",
+    ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
      "runs.store", "runs.results", "runs.plan", "runs.summary", "runs.execute"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:

@@ -12,7 +12,7 @@ from adaptertune.cli import options
 from adaptertune.errors import ConfigError
 
 if TYPE_CHECKING:
-    from adaptertune.backbones import Shape
+    from adaptertune.catalogue import Shape
 
 DEFAULT_SIZES = "8,64,256"
 
@@ -174,14 +174,14 @@ def schema(
 
 def _shape(shape: str | None, backbone: str | None, *, offline: bool) -> tuple[str, Shape]:
     """Name and shape: as given, from the catalogue, or from the model itself."""
-    from adaptertune import backbones
+    from adaptertune import catalogue
 
     if shape is not None:
-        return f"shape {shape}", backbones.parse_shape(shape)
-    name = backbone or (backbones.EMBEDDED if offline else backbones.DEFAULT)
-    known = backbones.known(name)
+        return f"shape {shape}", catalogue.parse_shape(shape)
+    name = backbone or (catalogue.EMBEDDED if offline else catalogue.DEFAULT)
+    known = catalogue.known(name)
     if known:
-        return backbones.full_name(name), known.shape
+        return catalogue.full_name(name), known.shape
     from adaptertune.model import backbone as loading
 
     located = loading.locate(name, offline=offline)

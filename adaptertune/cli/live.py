@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from adaptertune import backbones
+from adaptertune import catalogue
 from adaptertune.report.tables import METRIC_NAMES, duration, percent, table
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 def looking_up(console: Console, config: RunConfig) -> Iterator[None]:
     """Shows that backbone and data are being looked up; downloads show bars of their own."""
     may_download = not config.offline and (
-        config.data.source == "hub" or not backbones.is_local(config.backbone)
+        config.data.source == "hub" or not catalogue.is_local(config.backbone)
     )
     if may_download or not console.is_terminal or console.quiet:
         yield

@@ -78,8 +78,10 @@ def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     """
     if source.kind == "hub":
         assert task.hub is not None
-        return f"hub:{task.hub.dataset}@{task.hub.revision}/{task.hub.config}"
-    digest = hashlib.sha256()
+        read = task.hub.columns.model_dump_json()
+        return f"hub:{task.hub.dataset}@{task.hub.revision}/{task.hub.config}:{read}"
+    # How the labels are spelt decides what they mean, as the columns do below.
+    digest = hashlib.sha256(repr(task.files.label_values if task.files else None).encode())
     for name, path, columns in _files(task, source, names):
         digest.update(f"{name}:{columns.model_dump_json()}:".encode())
         digest.update(hashlib.sha256(_read_bytes(path)).digest())
@@ -294,8 +296,8 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
                 )
         labels = None
         if name not in task.test:
-            features = described.features if described else loaded[name].features
-            stored = getattr(features[columns.label], "names", None)
+            features = (described and described.features) or loaded[name].features or {}
+            stored = getattr(features.get(columns.label), "names", None)
             values = table[columns.label].to_pylist()
             labels = _hub_labels(task, values, stored, f"{place}, {name}")
         second = None if columns.second is None else table[columns.second].to_pylist()

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptertune import backbones, hub
-from adaptertune.backbones import Shape
+from pydantic import ValidationError
+
+from adaptertune import catalogue, hub
+from adaptertune.catalogue import Shape
 from adaptertune.errors import BackboneError, HubError
 
 if TYPE_CHECKING:
@@ -48,14 +50,14 @@ def locate(name: str, *, offline: bool) -> Located:
     Raises:
         BackboneError: not found, not reachable, damaged, or not a BERT.
     """
-    known = backbones.known(name)
+    known = catalogue.known(name)
     commit = None
     if known and known.package:
         folder = _package_folder(known.package)
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser()
     else:
-        folder, commit = _download(backbones.full_name(name), offline=offline)
+        folder, commit = _download(catalogue.full_name(name), offline=offline)
     shape = _read_shape(folder)
     weights = next(
         (folder / file for file in (SAFETENSORS, PICKLED) if (folder / file).is_file()), None
@@ -73,7 +75,7 @@ def locate(name: str, *, offline: bool) -> Located:
             where=weights,
             remedy="install the package again",
         )
-    return Located(backbones.full_name(name), folder, weights, sha256, shape, commit)
+    return Located(catalogue.full_name(name), folder, weights, sha256, shape, commit)
 
 
 def load(located: Located, *, attention: str = "eager") -> BertModel:
@@ -113,7 +115,7 @@ def load(located: Located, *, attention: str = "eager") -> BertModel:
     return model
 
 
-def _package_folder(package: backbones.Package) -> Path:
+def _package_folder(package: catalogue.Package) -> Path:
     spec = importlib.util.find_spec(package.name)  # finds without importing
     if spec is None or not spec.submodule_search_locations:
         raise BackboneError(
@@ -169,5 +171,9 @@ def _read_shape(folder: Path) -> Shape:
             positions=config["max_position_embeddings"],
             types=config["type_vocab_size"],
         )
-    except (KeyError, ValueError) as error:
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        what = f"the {problem['loc'][0]} can't be {problem['input']!r}"
+        raise BackboneError(what, where=path, remedy="give a complete model folder") from None
+    except KeyError as error:
         raise BackboneError(f"the configuration lacks {error}", where=path) from None

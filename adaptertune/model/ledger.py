@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adaptertune import config
-from adaptertune.backbones import Shape
+from adaptertune.catalogue import Shape
 from adaptertune.errors import ConfigError
 
 BYTES_PER_PARAMETER = 4  # checkpoints hold fp32

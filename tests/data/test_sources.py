@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptertune import configs, tasks
+from adaptertune import paths, tasks
 from adaptertune.config import resolve
 from adaptertune.data.sources import Source, Split, fingerprint, load_splits
 from adaptertune.errors import DataError
@@ -243,7 +243,7 @@ def test_columns_go_by_the_header_of_each_file(put: Write) -> None:
 
 def test_labels_of_a_test_split_are_not_even_looked_at(put: Write, tmp_path: Path) -> None:
     """Neither where the task names no label column for it, nor where it does."""
-    rte = (configs.CONFIGS / "tasks/rte.yaml").read_text()
+    rte = (paths.CONFIGS / "tasks/rte.yaml").read_text()
     own = rte.replace("test.tsv, columns: {first: sentence1, second: sentence2}", "test.tsv")
     assert own != rte
     (tmp_path / "own.yaml").write_text(own)
@@ -295,7 +295,7 @@ def test_a_fingerprint_is_that_of_the_rows(tiny_glue: Path) -> None:
 
 def test_another_reading_of_the_same_rows_is_another_run(tiny_glue: Path, tmp_path: Path) -> None:
     """Or a corrected task file would be answered with the results of the wrong one."""
-    text = (configs.CONFIGS / "tasks/wnli.yaml").read_text()
+    text = (paths.CONFIGS / "tasks/wnli.yaml").read_text()
     (tiny_glue / "WNLI").mkdir()
     for name in ("train", "dev"):
         (tiny_glue / f"WNLI/{name}.tsv").write_text(f"{HEADER}0\ta\tb\t0\n")
@@ -319,7 +319,7 @@ def test_another_reading_of_the_same_rows_is_another_run(tiny_glue: Path, tmp_pa
 
 def test_the_hubs_fingerprint_needs_no_network() -> None:
     task = tasks.load("rte")
-    assert fingerprint(task, Source("hub"), ["train"]) == f"hub:{GLUE}@{GLUE_SHA}/rte"
+    assert fingerprint(task, Source("hub"), ["train"]).startswith(f"hub:{GLUE}@{GLUE_SHA}/rte")
     assert Source("hub").describe(task) == f"{GLUE} (rte) at bcdcba7"
 
 
@@ -421,7 +421,7 @@ def test_what_is_missing_is_named(tiny_glue: Path, tmp_path: Path) -> None:
 
 
 def test_own_tasks_without_files_or_hub_or_labels(tiny_glue: Path, tmp_path: Path) -> None:
-    rte = (configs.CONFIGS / "tasks/rte.yaml").read_text()
+    rte = (paths.CONFIGS / "tasks/rte.yaml").read_text()
     hub, files = rte.index("hub:"), rte.index("files:")
     submission = rte.index("submission:")
     (tmp_path / "no-files.yaml").write_text(rte[:files] + rte[submission:])
@@ -436,7 +436,7 @@ def test_own_tasks_without_files_or_hub_or_labels(tiny_glue: Path, tmp_path: Pat
 
 
 def test_the_sample_of_an_own_task_does_not_exist(tmp_path: Path) -> None:
-    rte = (configs.CONFIGS / "tasks/rte.yaml").read_text()
+    rte = (paths.CONFIGS / "tasks/rte.yaml").read_text()
     (tmp_path / "own.yaml").write_text(rte.replace("folder: RTE", "folder: OWN"))
     with pytest.raises(DataError, match="the sample has no task 'rte'; give --data-dir"):
         load_splits(tasks.load(tmp_path / "own.yaml"), Source("sample"), ["train"])
@@ -455,6 +455,8 @@ ASK = """
             splits = load_splits(tasks.load(task), Source("hub", offline=offline), names)
         except AdapterTuneError as error:
             return f"{type(error).__name__}: {error}"
+        except Exception as error:
+            return f"a bug: {type(error).__name__}: {error}"
         return [
             [s.name, s.first, s.second]
             + ([None] if s.labels is None else [s.labels.tolist(), str(s.labels.dtype)])
@@ -494,7 +496,7 @@ OTHER_SHA, BROKEN_SHA, NO_SHA = "ab" * 20, "cd" * 20, "ef" * 20
 
 def own_rte(folder: Path, name: str, dataset: str, revision: str, **changes: str) -> str:
     """The path of a task file as RTE's, with another dataset."""
-    text = (configs.CONFIGS / "tasks/rte.yaml").read_text()
+    text = (paths.CONFIGS / "tasks/rte.yaml").read_text()
     text = text.replace(GLUE, dataset).replace(GLUE_SHA, revision)
     for old, new in changes.items():
         assert old in text
@@ -528,7 +530,7 @@ class Hub:
             server.add_repo("dataset", "own/bare", bare, sha=BROKEN_SHA)
             card = b"---\ndataset_info:\n- config_name: rte\n  dataset_size: 1\n---\n"
             server.add_repo("dataset", "own/plain", bare | {"README.md": card}, sha=BROKEN_SHA)
-            card = b"---\ndataset_info:\n- config_name: rte\n  features:\n  - name: idx\n    dtype: int32\n---\n"
+            card = card.replace(b"  data", b"  features:\n  - name: idx\n    dtype: int32\n  data")
             server.add_repo("dataset", "own/other", bare | {"README.md": card}, sha=BROKEN_SHA)
             good: dict[str, Question] = {
                 name: (config, splits, False)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from adaptertune import backbones, config
-from adaptertune.backbones import Shape
+from adaptertune import catalogue, config
+from adaptertune.catalogue import Shape
 from adaptertune.errors import ConfigError
 from adaptertune.model import ledger
 from adaptertune.model.ledger import Ledger, Part, count, sizes_between
@@ -22,7 +22,7 @@ BASE, LARGE, MINILM = "google-bert/bert-base-uncased", "google-bert/bert-large-u
 
 
 def shape(name: str) -> Shape:
-    return backbones.catalogue()[name].shape
+    return catalogue.known_backbones()[name].shape
 
 
 def adapter(size: int, layers: tuple[int, ...] | None = None) -> config.Adapter:
@@ -99,7 +99,7 @@ def test_17_tasks_of_1_14_per_cent_are_the_papers_1_19_times() -> None:
 
 def test_a_model_of_30_billion_parameters() -> None:
     """0.5 % to 8 %, 0.15 to 2.4 billion: which sizes of a 48-layer, 7168-wide Transformer are that."""
-    big = backbones.parse_shape("48,7168")
+    big = catalogue.parse_shape("48,7168")
     counts = count(big, adapter(64), 2)
     assert counts.encoder_layers == 48 * (12 * 7168**2 + 13 * 7168) == 29_599_481_856
     low, high = 0.5 / 100, 8 / 100

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
-from adaptertune import backbones
-from adaptertune.backbones import Shape, parse_shape
+from adaptertune import catalogue
+from adaptertune.catalogue import Shape, parse_shape
 from adaptertune.errors import BackboneError, ConfigError
 from adaptertune.model.backbone import load, locate
 from tests.conftest import CHECKOUT
@@ -44,10 +44,10 @@ SHAPES = {
 def test_catalogue_shapes() -> None:
     found = {
         name: (s.layers, s.width, s.heads, s.intermediate, s.vocabulary)
-        for name, s in ((name, known.shape) for name, known in backbones.catalogue().items())
+        for name, s in ((name, known.shape) for name, known in catalogue.known_backbones().items())
     }
     assert found == SHAPES
-    for known in backbones.catalogue().values():
+    for known in catalogue.known_backbones().values():
         assert (known.shape.positions, known.shape.types) == (512, 2)
 
 
@@ -58,22 +58,25 @@ def test_names_say_the_shape() -> None:
 
 
 def test_aliases_are_all_different() -> None:
-    aliases = [a for known in backbones.catalogue().values() for a in known.aliases]
+    aliases = [a for known in catalogue.known_backbones().values() for a in known.aliases]
     assert len(aliases) == len(set(aliases))
-    assert not set(aliases) & set(backbones.catalogue())
-    assert backbones.full_name("bert-base") == backbones.DEFAULT
-    assert backbones.full_name("bert-tiny") == "google/bert_uncased_L-2_H-128_A-2"
-    assert backbones.full_name("somebody/bert") == "somebody/bert"
-    assert backbones.known("somebody/bert") is None
-    assert backbones.known("bert-large") is backbones.catalogue()["google-bert/bert-large-uncased"]
+    assert not set(aliases) & set(catalogue.known_backbones())
+    assert catalogue.full_name("bert-base") == catalogue.DEFAULT
+    assert catalogue.full_name("bert-tiny") == "google/bert_uncased_L-2_H-128_A-2"
+    assert catalogue.full_name("somebody/bert") == "somebody/bert"
+    assert catalogue.known("somebody/bert") is None
+    assert (
+        catalogue.known("bert-large")
+        is catalogue.known_backbones()["google-bert/bert-large-uncased"]
+    )
 
 
 def test_what_minilm_suggests() -> None:
-    found = backbones.suggestions("minilm")
+    found = catalogue.suggestions("minilm")
     assert found.training == {"epochs": 6}
     assert found.learning_rate == {"adapter": 1e-3, "full": 1e-4, "top_layers": 1e-4}
-    assert backbones.suggestions("bert-base") == backbones.Suggestions()
-    assert backbones.suggestions("somebody/bert") == backbones.Suggestions()
+    assert catalogue.suggestions("bert-base") == catalogue.Suggestions()
+    assert catalogue.suggestions("somebody/bert") == catalogue.Suggestions()
 
 
 def test_parse_shape() -> None:
@@ -251,7 +254,7 @@ def minilm() -> Path:
 def test_the_package_holds_the_model_of_the_catalogue() -> None:
     found = locate("minilm", offline=True)
     assert found.folder == minilm()
-    known = backbones.known("minilm")
+    known = catalogue.known("minilm")
     assert known is not None
     assert found.sha256 == known.sha256
     assert found.shape == known.shape

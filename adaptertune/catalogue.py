@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from adaptertune import configs
+from adaptertune import paths
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import Strict, parse, read_yaml
 
@@ -63,9 +63,9 @@ class _Catalogue(Strict):
 
 
 @cache
-def catalogue() -> dict[str, Known]:
+def known_backbones() -> dict[str, Known]:
     """All known backbones by full name."""
-    document = read_yaml(configs.CONFIGS / "backbones.yaml")
+    document = read_yaml(paths.CONFIGS / "backbones.yaml")
     return parse(
         _Catalogue, {"backbones": document.data}, lambda at: document.where(at[1:])
     ).backbones
@@ -73,12 +73,12 @@ def catalogue() -> dict[str, Known]:
 
 def full_name(name: str) -> str:
     """``bert-base`` as ``google-bert/bert-base-uncased``; any other name as it is."""
-    return next((full for full, known in catalogue().items() if name in known.aliases), name)
+    return next((full for full, known in known_backbones().items() if name in known.aliases), name)
 
 
 def known(name: str) -> Known | None:
     """The catalogue's entry for a name or alias, if it has one."""
-    return catalogue().get(full_name(name))
+    return known_backbones().get(full_name(name))
 
 
 def is_local(name: str) -> bool:
