@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -46,3 +47,15 @@ def test_the_example_task_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "tickets.yaml"
     path.write_text(block)
     assert tasks.load(path).labels == ("low", "high")
+
+
+def test_the_json_keys_it_names_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["params", "--size", "8", "--between", "1,2", "--json"], standalone_mode=False)
+    given = json.loads(capsys.readouterr().out)
+    (account,) = re.findall(r"`params` the keys (.+?); `train", README, re.DOTALL)
+    named = re.findall(r"`(\w+)`", account)
+    assert set(named) == set(given) | set(given["between"])
+    app(["train", "--task", "rte", "--offline", "--dry-run", "--json"], standalone_mode=False)
+    given = json.loads(capsys.readouterr().out)
+    (account,) = re.findall(r"--dry-run` the\s+keys (.+?)\. Shares", README, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", account)) == set(given)
