@@ -117,7 +117,7 @@ Json = Annotated[
 ]
 Quiet = Annotated[bool, _option("--quiet", panel=RUN, text="Only the result.")]
 
-# Parameters of the commands that are not named as their configuration key's last part.
+# A command's parameter -> the configuration key, by whose last part it is named but for two.
 PARAMETERS = {key.rpartition(".")[2]: key for key in OPTIONS} | {
     "method": "method.name",
     "top_k": "method.k",

@@ -12,8 +12,9 @@ from adaptertune.data.encode import Encoded
 
 Indices = npt.NDArray[np.int64]
 
-# Training batches are cut from runs of this many batches sorted by length: long enough that padding
-# stays under 5 % of the tokens on GLUE, short enough that a batch's company changes every epoch.
+# Training batches are cut from runs of this many batches sorted by length. At batch 32 padding is 1.4
+# to 2.9 % of the tokens on RTE, MRPC and CoLA, and 6.3 % on tiny WNLI. On a set of fewer batches than
+# this, all is one pool, and an example keeps some of its batch-mates over epochs (31 % on RTE).
 POOL = 64
 
 
