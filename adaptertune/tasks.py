@@ -122,12 +122,6 @@ class Task(Strict):
         return self.range is not None
 
     @property
-    def is_pair(self) -> bool:
-        """Whether an example holds two texts."""
-        columns = self.hub.columns if self.hub else self.files.columns if self.files else None
-        return columns is not None and columns.second is not None
-
-    @property
     def num_outputs(self) -> int:
         return len(self.labels) if self.labels else 1
 

@@ -102,7 +102,8 @@ def test_labels_metrics_and_texts(name: str) -> None:
     assert task.range == ((0.0, 5.0) if name == "stsb" else None)
     assert task.metrics == metrics
     assert task.headline == metrics[0]
-    assert task.is_pair == (num_texts == 2)
+    assert task.files is not None
+    assert (task.files.columns.second is not None) == (num_texts == 2)
     assert task.hub is not None
     assert task.files is not None
     for columns in (task.hub.columns, task.files.columns):
@@ -206,7 +207,7 @@ def write(path: Path, content: Own) -> Path:
 def test_an_own_task_file_works(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.yaml", own_task())
     task = tasks.load(path)
-    assert (task.name, task.num_outputs, task.is_pair, task.trainable) == ("mine", 2, True, True)
+    assert (task.name, task.num_outputs, task.trainable) == ("mine", 2, True)
     found = resolve({"task": (str(path), "--task")})
     assert found.task == task
     assert found.config.data.folder == tmp_path
