@@ -12,10 +12,8 @@ from adaptertune.data.encode import Encoded
 
 Indices = npt.NDArray[np.int64]
 
-# Training batches are cut from runs of this many batches sorted by length. At batch 32 padding is 1.4
-# to 2.9 % of the tokens on RTE, MRPC and CoLA, and 6.3 % on tiny WNLI. On a set of fewer batches than
-# this, all is one pool, and an example keeps some of its batch-mates over epochs (31 % on RTE).
-POOL = 64
+# Training batches are cut from runs of this many batches sorted by padded length.
+POOL = 256
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,30 @@ class Batch:
         return Batch(tokens, segments, move(self.mask), move(self.labels))
 
 
+def padded_length(lengths: Indices) -> Indices:
+    """Lengths rounded up to one of eight to an octave: 1, 2, … 16, 18, … 32, 36, … 64, 72, … 128, ….
+
+    So few shapes occur that memory is used again and kernels are made once: on a CPU an RTE epoch
+    is a quarter faster than with all lengths, for 2 % more tokens.
+    """
+    octave = np.ceil(np.log2(np.maximum(lengths, 16))).astype(np.int64)
+    step = np.int64(1) << (octave - 4)
+    rounded: Indices = -(-lengths // step) * step
+    return rounded
+
+
 def training_batches(
     lengths: Indices, batch_size: int, rng: np.random.Generator, *, drop_last: bool
 ) -> list[Indices]:
     """One epoch's batches in random order; every example exactly once.
 
-    The examples are shuffled, cut into pools, sorted by length inside a pool, cut into batches, and
-    the batches are shuffled. With ``drop_last`` the examples that do not fill a batch sit out, other
-    ones in each epoch.
+    The examples are shuffled, cut into pools, sorted by :func:`padded_length` inside a pool, cut into
+    batches, and the batches are shuffled. Examples of one padded length stay in random order, so
+    that a batch's company changes from epoch to epoch on small sets too. At batch 32 padding is 2 to
+    5 % of the tokens (9.5 % on WNLI's 20 batches). With ``drop_last`` the examples that do not fill
+    a batch sit out, other ones in each epoch.
     """
+    lengths = padded_length(lengths)
     order = rng.permutation(len(lengths))
     if drop_last:
         order = order[: len(order) // batch_size * batch_size]
@@ -78,9 +91,12 @@ def evaluation_batches(lengths: Indices, batch_size: int) -> list[Indices]:
 
 
 def collate(encoded: Encoded, indices: Indices) -> Batch:
-    """The padded batch of some examples. Padding is token 0; the mask keeps it out of everything."""
+    """The padded batch of some examples. Padding is token 0; the mask keeps it out of everything.
+
+    The length is rounded up (see :func:`padded_length`), but not beyond the split's longest example.
+    """
     lengths = encoded.lengths[indices]
-    width = int(lengths.max())
+    width = min(int(padded_length(lengths).max()), int(encoded.lengths.max()))
     tokens = np.zeros((len(indices), width), dtype=np.int64)
     segments = np.zeros((len(indices), width), dtype=np.int64)
     for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):

@@ -14,10 +14,11 @@ import torch
 from torch.nn import functional
 
 LEVELS = 1 << 16
+BF16_ONE = 0x3F80  # sign, exponent and mantissa of 1.0
 
 
 class _Drop(torch.autograd.Function):
-    """``hidden * keep * factor``, in two passes each way and with nothing but ``keep`` remembered.
+    """``hidden * keep * factor``, in one pass each way and with nothing but ``keep`` remembered.
 
     The factor stays a number: rounded to bf16 it would be off by 0.2 %.
     """
@@ -26,12 +27,17 @@ class _Drop(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
         ctx.save_for_backward(keep)
         ctx.factor = factor
-        return (hidden * keep).mul_(factor)
+        return _scaled_product(hidden, keep, factor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (keep,) = ctx.saved_tensors
-        return (gradients[0] * keep).mul_(ctx.factor), None, None
+        return _scaled_product(gradients[0], keep, ctx.factor), None, None
+
+
+def _scaled_product(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
+    """``left * right * factor`` in one pass."""
+    return torch.addcmul(left.new_zeros(()), left, right, value=factor)
 
 
 class Dropout:
@@ -64,13 +70,15 @@ class Dropout:
     ) -> tuple[torch.Tensor, float]:
         """A mask of ones and zeros, and the factor that keeps the mean: 1 / share of ones."""
         dropped = round(rate * LEVELS)
-        keep = torch.empty(shape, dtype=dtype, device=self._device)
         if self._device.type == "cpu":
-            count = keep.numel()
+            count = shape.numel()
             words = self._bits.integers(0, 2**64, (count + 3) // 4, dtype=np.uint64)
             # As signed numbers the draws run from -LEVELS / 2 on.
-            draws = torch.from_numpy(words.view(np.int16)[:count]).view(shape)
-            torch.ge(draws, dropped - LEVELS // 2, out=keep)
+            keep = torch.from_numpy(words.view(np.int16)[:count]).view(shape)
+            keep.ge_(dropped - LEVELS // 2)
+            # The bits of 1.0 in bf16, times 0 or 1: a fifth of the time of a conversion.
+            keep = keep.mul_(BF16_ONE).view(torch.bfloat16).to(dtype)
         else:
+            keep = torch.empty(shape, dtype=dtype, device=self._device)
             keep.bernoulli_(1 - dropped / LEVELS)
         return keep, LEVELS / (LEVELS - dropped)

@@ -1,20 +1,22 @@
 """BERT's forward pass over a transformers ``BertModel``'s own parameters, made for training speed.
 
 Equal to transformers' (a test holds them together), but: the hidden states run in the compute type
-throughout, query, key and value are one product, the attention's mask and scale are part of its
-product, its backward pass is written out, and dropout comes from ``dropout.py``. A parameter that
-trains is fp32 and is cast where it is used; a frozen one already has the compute type.
+throughout, query, key and value are one product, the last layer computes its first position only, and
+dropout comes from ``dropout.py``. A parameter that trains is fp32 and is cast where it is used; a
+frozen one already has the compute type. On a CPU the layers are those of ``fused.py``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from adaptertune.model import fused
 from adaptertune.model.adapter import linear
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import AdaptedOutput
@@ -53,9 +55,14 @@ def pooled(
     """
     hidden = embed(bert, tokens, segments, dtype, dropout)
     bias = attention_bias(mask, dtype)
-    for layer in bert.encoder.layer:
-        hidden = transformer_layer(layer, hidden, bias, dropout)
-    return torch.tanh(linear(bert.pooler.dense, hidden[:, 0]))
+    *lower, last = bert.encoder.layer
+    is_fused = hidden.device.type == "cpu" and bert.config.hidden_act == "gelu"
+    apply = fused.transformer_layer if is_fused else transformer_layer
+    for layer in lower:
+        hidden = apply(layer, hidden, bias, dropout)
+    # All that is read of the last layer is its first position, so only that one is computed.
+    first = apply(last, hidden, bias, dropout, only_first=True)
+    return torch.tanh(linear(bert.pooler.dense, first[:, 0]))
 
 
 def embed(
@@ -83,11 +90,17 @@ def attention_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tenso
 
 
 def transformer_layer(
-    layer: Any, hidden: torch.Tensor, bias: torch.Tensor | None, dropout: Dropout | None
+    layer: Any,
+    hidden: torch.Tensor,
+    bias: torch.Tensor | None,
+    dropout: Dropout | None,
+    *,
+    only_first: bool = False,
 ) -> torch.Tensor:
-    """One layer: (batch, length, width) -> the same."""
-    attended = _attention(layer.attention.self, hidden, bias, dropout)
-    hidden = _output(layer.attention.output, attended, hidden, dropout)
+    """One layer: (batch, length, width) -> the same, or (batch, 1, width) with ``only_first``."""
+    attended = _attention(layer.attention.self, hidden, bias, dropout, only_first)
+    residual = hidden[:, :1] if only_first else hidden
+    hidden = _output(layer.attention.output, attended, residual, dropout)
     inner = layer.intermediate.intermediate_act_fn(linear(layer.intermediate.dense, hidden))
     return _output(layer.output, inner, hidden, dropout)
 
@@ -105,96 +118,41 @@ def _output(
 
 
 def _attention(
-    block: Any, hidden: torch.Tensor, bias: torch.Tensor | None, dropout: Dropout | None
+    block: Any,
+    hidden: torch.Tensor,
+    bias: torch.Tensor | None,
+    dropout: Dropout | None,
+    only_first: bool,
 ) -> torch.Tensor:
-    """Multi-head self-attention: (batch, length, width) -> the same."""
-    batch, length, width = hidden.shape
+    """Multi-head self-attention: (batch, length, width) -> (batch, length or 1, width)."""
     heads = block.num_attention_heads
-    parts = (block.query, block.key, block.value)
-    weight = torch.cat([part.weight.to(hidden.dtype) for part in parts])
-    shift = torch.cat([part.bias.to(hidden.dtype) for part in parts])
-    together = functional.linear(hidden, weight, shift)  # (batch, length, 3 * width)
+    if only_first:
+        (query,) = _split_heads((block.query,), hidden[:, :1], heads)
+        key, value = _split_heads((block.key, block.value), hidden, heads)
+    else:
+        query, key, value = _split_heads((block.query, block.key, block.value), hidden, heads)
     rate = 0.0 if dropout is None else block.dropout.p
-    if hidden.device.type == "cpu":
-        keep, factor = None, 1.0
-        if dropout is not None and rate > 0:
-            square = torch.Size((batch * heads, length, length))
-            keep, factor = dropout.mask(square, rate, hidden.dtype)
-        mixed: torch.Tensor = _Attend.apply(together, bias, keep, factor, heads)  # type: ignore[no-untyped-call]
-        return mixed
-    split = together.view(batch, length, 3, heads, width // heads)
-    query, key, value = split.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, width / heads)
-    mixed = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=bias, dropout_p=rate
-    )
-    return mixed.transpose(1, 2).reshape(batch, length, width)
+    if hidden.device.type == "cpu":  # torch's fused kernel has no dropout of ours
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
+        mixed = (weights if dropout is None else dropout(weights, rate)) @ value
+    else:
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, dropout_p=rate
+        )
+    return mixed.transpose(1, 2).flatten(2)
 
 
-class _Attend(torch.autograd.Function):
-    """``dropout(softmax(q k' / sqrt(d) + bias)) v`` for a CPU, with its backward pass written out.
-
-    At GLUE's lengths this beats torch's fused kernel, which has no dropout on a CPU, and what
-    autograd would make of the formula, which keeps and passes over twice as many tensors.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        together: torch.Tensor,
-        bias: torch.Tensor | None,
-        keep: torch.Tensor | None,
-        factor: float,
-        heads: int,
-    ) -> torch.Tensor:
-        """(batch, length, 3 * width) -> (batch, length, width).
-
-        ``keep``: (batch * heads, length, length) ones and zeros, or None; what it leaves is scaled by
-        ``factor``.
-        """
-        batch, length, triple = together.shape
-        size = triple // 3 // heads
-        scale = 1 / math.sqrt(size)
-        split = together.view(batch, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        query, key, value = split.reshape(3, batch * heads, length, size)
-        if bias is None:
-            scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
-        else:
-            added = bias.expand(batch, heads, length, length).reshape(-1, length, length)
-            scores = torch.baddbmm(added, query, key.transpose(1, 2), alpha=scale)
-        weights = torch.softmax(scores, dim=-1)
-        dropped = weights if keep is None else weights * keep
-        mixed = torch.baddbmm(value, dropped, value, beta=0, alpha=factor)
-        ctx.save_for_backward(query, key, value, weights, dropped, keep)
-        ctx.scale, ctx.factor, ctx.heads = scale, factor, heads
-        mixed = mixed.view(batch, heads, length, size).transpose(1, 2)
-        return mixed.reshape(batch, length, heads * size)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """The gradient of ``together``."""
-        query, key, value, weights, dropped, keep = ctx.saved_tensors
-        batch, length, width = gradients[0].shape
-        size = width // ctx.heads
-        split = gradients[0].view(batch, length, ctx.heads, size).transpose(1, 2)
-        gradient = split.reshape(-1, length, size)
-        found = torch.empty((3, *query.shape), dtype=query.dtype)
-        of_query, of_key, of_value = found
-
-        def product(
-            left: torch.Tensor, right: torch.Tensor, alpha: float, out: torch.Tensor
-        ) -> None:
-            torch.baddbmm(out, left, right, beta=0, alpha=alpha, out=out)
-
-        product(dropped.transpose(1, 2), gradient, ctx.factor, of_value)
-        of_weights = torch.empty_like(weights)
-        product(gradient, value.transpose(1, 2), ctx.factor, of_weights)
-        if keep is not None:
-            of_weights.mul_(keep)
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        product(of_scores, key, ctx.scale, of_query)
-        product(of_scores.transpose(1, 2), query, ctx.scale, of_key)
-        joined = found.view(3, batch, ctx.heads, length, size).permute(1, 3, 0, 2, 4)
-        return joined.reshape(batch, length, 3 * width), None, None, None, None
+def _split_heads(
+    modules: Sequence[nn.Linear], hidden: torch.Tensor, heads: int
+) -> tuple[torch.Tensor, ...]:
+    """Several linear layers as one product; of each (batch, heads, length, width / heads)."""
+    weight = torch.cat([module.weight.to(hidden.dtype) for module in modules])
+    bias = torch.cat([module.bias.to(hidden.dtype) for module in modules])
+    batch, length, width = hidden.shape
+    joined = functional.linear(hidden, weight, bias)
+    split = joined.view(batch, length, len(modules), heads, width // heads)
+    return split.permute(2, 0, 3, 1, 4).unbind()
 
 
 def _norm(module: nn.LayerNorm, hidden: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from adaptertune.data.batches import (
     collate,
     evaluation_batches,
     num_batches,
+    padded_length,
     training_batches,
 )
 from adaptertune.data.encode import Encoded, encode, load_tokenizer
@@ -116,14 +117,16 @@ def real_lengths(glue: Path, name: str) -> Lengths:
     return encode(load_tokenizer(folder), train, 128).lengths
 
 
-@pytest.mark.parametrize("name", ["rte", "mrpc"])
+@pytest.mark.parametrize("name", ["rte", "mrpc", "cola", "stsb"])
 def test_real_batches_have_little_padding_and_other_company_in_each_epoch(
     glue: Path, name: str
 ) -> None:
     lengths = real_lengths(glue, name)
 
     def padding(batches: Any) -> float:
-        return float(1 - lengths.sum() / sum(len(b) * lengths[b].max() for b in batches))
+        return float(
+            1 - lengths.sum() / sum(len(b) * padded_length(lengths[b]).max() for b in batches)
+        )
 
     for size in (16, 32):
         for number in range(3):
@@ -133,7 +136,7 @@ def test_real_batches_have_little_padding_and_other_company_in_each_epoch(
     for number, batch in enumerate(second):
         batch_of[batch] = number
     again = [np.mean(batch_of[b][:, None] == batch_of[b]) for b in first]
-    assert np.mean(again) < 0.5, "an example's batch is mostly the same in both epochs"
+    assert np.mean(again) < 0.3, "an example's batch is mostly the same in both epochs"
     # How it would be without sorting: there is a lot to save.
     shuffled = np.random.Generator(np.random.PCG64(0)).permutation(len(lengths))
     assert padding([shuffled[at : at + 32] for at in range(0, len(lengths), 32)]) > 0.25
@@ -193,6 +196,14 @@ def test_collate_equals_a_plain_loop(indices: list[int]) -> None:
     assert batch.labels.tolist() == [10 + index for index in indices]
     assert (batch.tokens.dtype, batch.segments.dtype) == (torch.int64, torch.int64)
     assert (batch.mask.dtype, batch.labels.dtype) == (torch.bool, torch.int64)
+
+
+def test_padded_length_has_eight_sizes_to_an_octave() -> None:
+    lengths = np.arange(1, 513)
+    sizes = [*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8)]
+    sizes += [*range(144, 257, 16), *range(288, 513, 32)]
+    expected = [min(size for size in sizes if size >= length) for length in lengths]
+    assert padded_length(lengths).tolist() == expected
 
 
 @pytest.mark.parametrize("indices", [[1, 3], [0], [2]])

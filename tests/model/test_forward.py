@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 
 from adaptertune import config
-from adaptertune.model import backbone, forward
+from adaptertune.model import backbone, forward, fused
+from adaptertune.model.adapter import ACTIVATIONS
 from adaptertune.model.build import load_model
 from adaptertune.model.dropout import Dropout
 
@@ -57,33 +58,49 @@ def test_equals_transformers_forward_and_backward(
     assert compared > 20
 
 
+METHODS = [
+    *(ADAPTER.model_copy(update={"activation": name}) for name in ACTIVATIONS),
+    config.Full(),
+    config.TopLayers(k=1),
+    config.LayerNorm(),
+    config.BitFit(),
+]
+
+
+@pytest.mark.parametrize("only_first", [True, False])
 @pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_attention_gradients_are_those_of_the_formula(rate: float, padded: bool) -> None:
-    """With dropout too: autograd through the formula, with the same mask, in fp64."""
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: getattr(m, "activation", m.name))
+def test_fused_layer_is_the_layer(
+    tiny_bert: Path, method: config.Method, padded: bool, only_first: bool
+) -> None:
+    """Value and every gradient, dropout included: what is written out against autograd."""
+    model = build(tiny_bert, method)
+    layer = model.backbone.encoder.layer[1]
+    for module in layer.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
     generator = torch.Generator().manual_seed(0)
-    together = torch.randn(
-        2, 5, 3 * 8, generator=generator, dtype=torch.float64, requires_grad=True
-    )
-    mask = torch.tensor([[True] * 5, [True, True, True, False, False]]) if padded else None
-    bias = forward.attention_bias(mask, torch.float64)
-    keep, factor = None, 1.0
-    if rate:
-        keep, factor = Dropout(7, CPU).mask(torch.Size((4, 5, 5)), rate, torch.float64)
-    got = forward._Attend.apply(together, bias, keep, factor, 2)  # type: ignore[no-untyped-call]
-    query, key, value = together.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
-    scores = query @ key.transpose(-1, -2) / 2.0
-    if bias is not None:
-        scores = scores + bias
-    weights = scores.softmax(-1)
-    if keep is not None:
-        weights = weights * keep.view(2, 2, 5, 5) * factor
-    expected = (weights @ value).transpose(1, 2).reshape(2, 5, 8)
-    torch.testing.assert_close(got, expected)
-    direction = torch.randn(2, 5, 8, generator=generator, dtype=torch.float64)
-    (ours,) = torch.autograd.grad((got * direction).sum(), together)
-    (theirs,) = torch.autograd.grad((expected * direction).sum(), together)
-    torch.testing.assert_close(ours, theirs)
+    hidden = torch.randn(3, 11, 32, generator=generator, requires_grad=True)
+    bias = forward.attention_bias(batch(padded=padded)[2], torch.float32)
+    found = []
+    for apply in (fused.transformer_layer, forward.transformer_layer):
+        result = apply(layer, hidden, bias, Dropout(7, CPU), only_first=only_first)
+        assert result.shape == (3, 1 if only_first else 11, 32)
+        direction = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
+        wanted = [p for p in layer.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad((result * direction).sum(), [hidden, *wanted])
+        found.append((result, *gradients))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+
+
+def test_last_layer_computes_the_first_position_only(tiny_bert: Path) -> None:
+    layer = build(tiny_bert, ADAPTER).backbone.encoder.layer[1]
+    hidden = torch.randn(3, 11, 32, generator=torch.Generator().manual_seed(0))
+    for apply in (fused.transformer_layer, forward.transformer_layer):
+        whole = apply(layer, hidden, None, None)
+        first = apply(layer, hidden, None, None, only_first=True)
+        torch.testing.assert_close(first, whole[:, :1])
 
 
 def test_padding_changes_nothing(tiny_bert: Path) -> None:
