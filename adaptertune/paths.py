@@ -1,7 +1,9 @@
-"""Where the shipped YAML lies: inside the wheel, or beside the package in a checkout."""
+"""Where the shipped YAML lies, inside the wheel or beside the package, and the user's cache."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -14,3 +16,15 @@ CONFIGS = next(
 def names(kind: str) -> list[str]:
     """The names of all shipped files of a kind: ``names("tasks")`` gives cola, mnli, …"""
     return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+
+
+def cache() -> Path:
+    """The folder of what can be made again: ``ADAPTERTUNE_CACHE``, or the user's cache folder's own."""
+    own = os.environ.get("ADAPTERTUNE_CACHE")
+    if own:
+        return Path(own)
+    try:
+        default = Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        default = Path(tempfile.gettempdir())
+    return Path(os.environ.get("XDG_CACHE_HOME") or default) / "adaptertune"

@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cache.cleanup)
     os.environ["HF_HOME"] = cache.name
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["ADAPTERTUNE_CACHE"] = f"{cache.name}/adaptertune"
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # The same examples every time, and no deadline: machines are slow when they are busy.
     hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)

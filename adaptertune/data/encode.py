@@ -2,11 +2,13 @@
 
 A pair that is too long loses tokens from the longer of the two, and from the second on a tie
 (``_truncate_seq_pair`` in run_classifier.py). The tokenizers library's own ``longest_first`` breaks
-ties the other way, so the truncation is done here and the library does the rest.
+ties the other way, so the truncation is done here, by numpy for many examples at once.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,10 @@ from adaptertune.data.sources import Split
 from adaptertune.errors import BackboneError
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+Counts = npt.NDArray[np.int64]
+
+# Examples that are tokenised at a time: the library's own objects take 100 times a token's 4 bytes.
+CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Encoded:
 
     ``tokens``: int32 (total,). ``segments``: uint8 (total,), 1 in the second text.
     ``offsets``: int64 (examples + 1,): example i is ``tokens[offsets[i]:offsets[i + 1]]``.
+    These three may be views of a file, not to be written to.
     """
 
     name: str
@@ -82,52 +89,134 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return backend
 
 
-def truncated_lengths(first: int, second: int, budget: int) -> tuple[int, int]:
-    """How many tokens of each text stay when the pair must fit into ``budget``.
+def truncated_lengths(first: Counts, second: Counts, budget: int) -> tuple[Counts, Counts]:
+    """How many tokens of each text stay when the pairs must fit into ``budget``.
 
     One token at a time goes from the longer text, from the second on a tie.
     """
-    excess = first + second - budget
-    if excess <= 0:
-        return first, second
-    level = min(abs(first - second), excess)  # all of these come from the longer text
-    if first > second:
-        first -= level
-    else:
-        second -= level
-    excess -= level
-    return first - excess // 2, second - (excess + 1) // 2
-
-
-def encode(tokenizer: Tokenizer, split: Split, max_length: int) -> Encoded:
-    """Tokenise a split; no example gets longer than ``max_length``, special tokens included."""
-    is_pair = split.second is not None
-    budget = max_length - tokenizer.num_special_tokens_to_add(is_pair)
-    firsts = tokenizer.encode_batch(split.first, add_special_tokens=False)
-    seconds = (
-        tokenizer.encode_batch(split.second, add_special_tokens=False) if split.second else None
+    excess = np.maximum(first + second - budget, 0)
+    level = np.minimum(abs(first - second), excess)  # all of these come from the longer text
+    rest = excess - level
+    return (
+        first - np.where(first > second, level, 0) - rest // 2,
+        second - np.where(first > second, 0, level) - (rest + 1) // 2,
     )
-    ids, segments, lengths = [], [], []
+
+
+def encode(
+    tokenizer: Tokenizer,
+    split: Split,
+    max_length: int,
+    on_chunk: Callable[[int], None] = lambda _: None,
+) -> Encoded:
+    """Tokenise a split; no example gets longer than ``max_length``, special tokens included.
+
+    ``on_chunk`` is told the number of examples done since the last call.
+    """
+    columns = [split.first] if split.second is None else [split.first, split.second]
+    frame = _frame(tokenizer, len(columns))
+    tokens, segments, lengths = [], [], []
     num_truncated = 0
-    for index, first in enumerate(firsts):
-        second = seconds[index] if seconds else None
-        keep_first, keep_second = truncated_lengths(
-            len(first), len(second) if second else 0, budget
-        )
-        if keep_first < len(first) or (second and keep_second < len(second)):
-            num_truncated += 1
-            first.truncate(keep_first)
-            if second:
-                second.truncate(keep_second)
-        whole = tokenizer.post_process(first, second, add_special_tokens=True)
-        ids.append(np.array(whole.ids, dtype=np.int32))
-        segments.append(np.array(whole.type_ids, dtype=np.uint8))
-        lengths.append(len(whole))
+    for start in range(0, len(split), CHUNK):
+        texts = [_tokenise(tokenizer, column[start : start + CHUNK]) for column in columns]
+        whole = [text.counts for text in texts]
+        second = np.zeros_like(whole[0]) if split.second is None else whole[1]
+        kept = truncated_lengths(whole[0], second, max_length - frame.num_special)[: len(texts)]
+        laid_tokens, laid_segments = _lay_out(frame, texts, kept)
+        tokens.append(laid_tokens)
+        segments.append(laid_segments)
+        lengths.append(np.sum(kept, axis=0) + frame.num_special)
+        num_truncated += int((np.sum(kept, axis=0) < np.sum(whole, axis=0)).sum())
+        on_chunk(len(whole[0]))
     return Encoded(
         name=split.name,
-        tokens=np.concatenate(ids),
+        tokens=np.concatenate(tokens),
         segments=np.concatenate(segments),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
         labels=split.labels,
         num_truncated=num_truncated,
     )
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Some texts' tokens, end to end, and how many each text has."""
+
+    tokens: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int64]
+
+
+def _tokenise(tokenizer: Tokenizer, texts: list[str]) -> _Texts:
+    """Without special tokens; on all cores."""
+    found = [one.ids for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    return _Texts(
+        np.fromiter(itertools.chain.from_iterable(found), dtype=np.int32),
+        np.fromiter(map(len, found), dtype=np.int64, count=len(found)),
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What the tokenizer puts around texts, as an example of its work.
+
+    ``texts``: where in the example each text stands. Everything else in it is special tokens.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    segments: npt.NDArray[np.uint8]
+    texts: list[slice]
+
+    @property
+    def special(self) -> list[slice]:
+        """Where the special tokens stand: before, between and after the texts."""
+        starts = [0, *(text.stop for text in self.texts)]
+        stops = [*(text.start for text in self.texts), len(self.tokens)]
+        return [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+    @property
+    def num_special(self) -> int:
+        return sum(run.stop - run.start for run in self.special)
+
+
+def _frame(tokenizer: Tokenizer, num_texts: int) -> _Frame:
+    """The frame, read off an example that the tokenizer's own post-processor puts together.
+
+    Raises:
+        BackboneError: it does more than put special tokens around the texts in their order.
+    """
+    texts = [tokenizer.encode(text, add_special_tokens=False) for text in ("a", "b b")[:num_texts]]
+    whole = tokenizer.post_process(texts[0], texts[1] if num_texts == 2 else None)
+    places = np.flatnonzero(np.equal(whole.special_tokens_mask, 0)).tolist()
+    found = []
+    for text in texts:
+        own, places = places[: len(text)], places[len(text) :]
+        found.append(slice(own[0], own[-1] + 1) if own else slice(0))
+    if places or [whole.ids[text] for text in found] != [text.ids for text in texts]:
+        raise BackboneError("the tokenizer does more than put special tokens around the texts")
+    return _Frame(np.array(whole.ids, np.int32), np.array(whole.type_ids, np.uint8), found)
+
+
+def _lay_out(
+    frame: _Frame, texts: Sequence[_Texts], kept: Sequence[Counts]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """Tokens and segments of the examples, end to end; of each text its first ``kept`` tokens.
+
+    An example is a row of pieces: special tokens and texts by turns. Every piece lies somewhere in a
+    pool, which holds the frame's example and after it all tokens of the texts.
+    """
+    tokens, segments = [frame.tokens], [frame.segments]
+    starts, lengths = [], []  # of the pieces, in the pool
+    at = len(frame.tokens)
+    for run, place, text, keep in zip(frame.special, frame.texts, texts, kept, strict=False):
+        starts += [np.full_like(keep, run.start), at + np.cumsum(text.counts) - text.counts]
+        lengths += [np.full_like(keep, run.stop - run.start), keep]
+        tokens.append(text.tokens)
+        segments.append(np.full(len(text.tokens), frame.segments[place.start]))
+        at += len(text.tokens)
+    last = frame.special[-1]
+    starts.append(np.full_like(kept[0], last.start))
+    lengths.append(np.full_like(kept[0], last.stop - last.start))
+    begin, length = np.stack(starts, axis=1).ravel(), np.stack(lengths, axis=1).ravel()
+    end = np.cumsum(length)
+    where = np.repeat(begin - (end - length), length) + np.arange(end[-1])
+    return np.concatenate(tokens)[where], np.concatenate(segments)[where]

@@ -8,18 +8,18 @@ error that names its line.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
 
 from adaptertune import hub
 from adaptertune.errors import DataError, HubError
-from adaptertune.tasks import Columns, Task, TsvFile
+from adaptertune.tasks import Columns, Hub, Task, TsvFile
 from adaptertune.yamlfile import nearest
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -75,16 +75,19 @@ def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     """Identifies the rows of the named splits: equal fingerprints mean equal rows.
 
     A hub dataset at a fixed revision is identified by that; files by the SHA-256 of their bytes.
+
+    Raises:
+        DataError: the task is not on the hub, or a file is missing or can't be read.
     """
     if source.kind == "hub":
-        assert task.hub is not None
-        read = task.hub.columns.model_dump_json()
-        return f"hub:{task.hub.dataset}@{task.hub.revision}/{task.hub.config}:{read}"
+        wanted = _on_the_hub(task)
+        read = wanted.columns.model_dump_json()
+        return f"hub:{wanted.dataset}@{wanted.revision}/{wanted.config}:{read}"
     # How the labels are spelt decides what they mean, as the columns do below.
     digest = hashlib.sha256(repr(task.files.label_values if task.files else None).encode())
     for name, path, columns in _files(task, source, names):
         digest.update(f"{name}:{columns.model_dump_json()}:".encode())
-        digest.update(hashlib.sha256(_read_bytes(path)).digest())
+        digest.update(_digest(path))
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -134,36 +137,48 @@ def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, 
     return found
 
 
-def _read_bytes(path: Path) -> bytes:
+def _digest(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=path) from None
 
 
-def _from_tsv(task: Task, path: Path, columns: Columns, name: str) -> Split:
-    """Quotation marks are plain characters; a byte-order mark is skipped; LF or CRLF end a row."""
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """A file's rows with the numbers of their lines, one at a time: MNLI's file has 12 columns.
+
+    Quotation marks are plain characters; a byte-order mark is skipped; LF or CRLF end a row.
+    """
+    number = 0
     try:
-        text = _read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        # Iterating over bytes splits at LF alone: not at CR, U+2028 and their kin inside sentences.
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, text.removesuffix("\n").removesuffix("\r").split("\t")
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path) from None
+    except UnicodeDecodeError:
         raise DataError(
-            "not UTF-8 text", where=f"{path}:{line}", remedy="save it as UTF-8"
+            "not UTF-8 text", where=f"{path}:{number}", remedy="save it as UTF-8"
         ) from None
-    # str.splitlines would also split at U+2028 and its kin, which occur inside sentences.
-    lines = text.split("\n")
-    if lines and lines[-1] == "":
-        lines.pop()
-    rows = [line.removesuffix("\r").split("\t") for line in lines]
-    start = 1 if columns.has_header else 0
-    if len(rows) <= start:
+
+
+def _from_tsv(task: Task, path: Path, columns: Columns, name: str) -> Split:
+    rows = _rows(path)
+    _, head = next(rows, (0, []))
+    width = len(head)
+    if not width:
         raise DataError("the file holds no rows", where=path)
-    width = len(rows[0])
-    header = rows[0] if columns.has_header else None
+    header = head if columns.has_header else None
     wanted = [columns.first, columns.second, columns.label if name not in task.test else None]
     first_at, second_at, label_at = (_position(column, header, width, path) for column in wanted)
     assert first_at is not None
-    for number, row in enumerate(rows[start:], start + 1):
+    if label_at is None and name not in task.test:
+        raise DataError(f"no label column is named for split '{name}'", where=path)
+    first, second, labels = [], [], []
+    for number, row in rows if header else itertools.chain([(1, head)], rows):
         if len(row) != width:
             raise DataError(
                 f"{len(row)} columns where the first line has {width}",
@@ -177,19 +192,22 @@ def _from_tsv(task: Task, path: Path, columns: Columns, name: str) -> Split:
                     where=f"{path}:{number}",
                     remedy="mend or remove the row",
                 )
-    body = rows[start:]
-    labels = None
-    if label_at is not None:
-        spelt = task.files.label_values if task.files else None
-        texts = [row[label_at] for row in body]
-        labels = _labels(task, texts, spelt, lambda index: f"{path}:{index + start + 1}")
-    elif name not in task.test:
-        raise DataError(f"no label column is named for split '{name}'", where=path)
+        first.append(row[first_at])
+        if second_at is not None:
+            second.append(row[second_at])
+        if label_at is not None:
+            labels.append(row[label_at])
+    if not first:
+        raise DataError("the file holds no rows", where=path)
+    start = 2 if header else 1
+    spelt = task.files.label_values if task.files else None
     return Split(
         name,
-        [row[first_at] for row in body],
-        [row[second_at] for row in body] if second_at is not None else None,
-        labels,
+        first,
+        None if second_at is None else second,
+        None
+        if label_at is None
+        else _labels(task, labels, spelt, lambda index: f"{path}:{index + start}"),
     )
 
 
@@ -238,10 +256,14 @@ def _labels(task: Task, texts: Sequence[str], spelt: Sequence[str] | None, where
     return labels
 
 
-def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
-    wanted = task.hub
-    if wanted is None:
+def _on_the_hub(task: Task) -> Hub:
+    if task.hub is None:
         raise DataError(f"task '{task.name}' is not on the hub", remedy="give --data-dir")
+    return task.hub
+
+
+def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
+    wanted = _on_the_hub(task)
     place = f"{wanted.dataset} ({wanted.config})"
     try:
         folder = hub.snapshot(
@@ -261,6 +283,7 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
             or "check the network, or give --data-dir FOLDER, or --offline for the sample",
         ) from None
     import datasets
+    import pyarrow
 
     datasets.disable_progress_bars()
     files = folder / wanted.config

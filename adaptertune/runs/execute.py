@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptertune.data import sources
+from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, Interrupted, StoreError, TrainingError
 from adaptertune.files import exclusive, write_atomically, write_json
 from adaptertune.runs import results, store
@@ -37,6 +37,9 @@ LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "
 
 class Progress(Protocol):
     """Hears what happens in a cell; the terminal's view of it."""
+
+    def tokenising(self, done: int, total: int) -> None:
+        """So many examples of all are tokens now; silent where an earlier start kept them."""
 
     def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
         """A seed's training begins, or goes on."""
@@ -105,12 +108,14 @@ class _Prepared:
 
 
 def _prepare(plan: Plan, progress: Progress) -> _Prepared:
-    from adaptertune.data.encode import encode, load_tokenizer
+    def on_progress(done: int, total: int) -> None:
+        progress.tokenising(done, total)
+        if progress.should_stop():
+            raise Interrupted(
+                "stopped before the training began", remedy="the same command begins anew"
+            )
 
-    names = ["train", *plan.task.evaluation]
-    splits = sources.load_splits(plan.task, plan.source, names)
-    tokenizer = load_tokenizer(plan.located.folder)
-    encoded = [encode(tokenizer, split, plan.config.training.max_length) for split in splits]
+    encoded = cache.tokenised(plan.tokens, progress=on_progress, note=progress.note)
     train = encoded[0]
     if train.num_truncated:
         progress.note(

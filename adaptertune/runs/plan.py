@@ -9,7 +9,7 @@ from typing import Any
 from adaptertune import config as configuration
 from adaptertune import tasks
 from adaptertune.config import Resolved, RunConfig
-from adaptertune.data import sources
+from adaptertune.data import cache, sources
 from adaptertune.errors import DataError
 from adaptertune.model import backbone, ledger
 from adaptertune.runs import results, store
@@ -24,8 +24,8 @@ class Plan:
 
     resolved: Resolved
     located: backbone.Located
-    source: sources.Source
     data: results.DataFacts
+    tokens: cache.Wanted  # of the training split and of those that are evaluated
     ledger: ledger.Ledger
     precision: str
     device: str
@@ -113,15 +113,20 @@ def plan(resolved: Resolved) -> Plan:
             remedy=f"choose at most {located.shape.positions}",
         )
     source = sources.Source(config.data.source, config.data.folder, config.offline)
-    # All splits are read here, so that a bad row in any of them is found before anything is written.
-    num_train = len(sources.load_splits(task, source, ["train", *task.evaluation])[0])
+    names = ("train", *task.evaluation)
+    rows = sources.fingerprint(task, source, names)
+    length = config.training.max_length
+    tokens = cache.Wanted(task, source, names, rows, located.folder, length)
+    # Rows not yet known to be good are read here: a bad one is found before anything is written.
+    found = cache.stored(tokens) or sources.load_splits(task, source, names)
+    num_train = len(found[0])
     steps = num_steps(num_train, config.training)
     complete = task.rows.get("train")
     is_sample = source.kind == "sample"
     data = results.DataFacts(
         source=source.kind,
         description=source.describe(task),
-        fingerprint=sources.fingerprint(task, source, ["train", *task.evaluation]),
+        fingerprint=rows,
         num_train=num_train,
         num_train_complete=None if is_sample else complete,
         partial=not is_sample and complete is not None and num_train < complete,
@@ -130,8 +135,8 @@ def plan(resolved: Resolved) -> Plan:
     return Plan(
         resolved=resolved,
         located=located,
-        source=source,
         data=data,
+        tokens=tokens,
         ledger=counts,
         precision=precision,
         device=str(device),

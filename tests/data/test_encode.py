@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import RobertaProcessing, TemplateProcessing
 
 from adaptertune import tasks
 from adaptertune.data.encode import Encoded, encode, load_tokenizer, truncated_lengths
@@ -70,20 +71,29 @@ def minilm() -> Path:
 # ---- truncation ----
 
 
-@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 512))
-def test_truncation_equals_the_official_loop(first: int, second: int, budget: int) -> None:
-    a, b = ["a"] * first, ["b"] * second
-    truncate_seq_pair(a, b, budget)
-    assert truncated_lengths(first, second, budget) == (len(a), len(b))
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1), st.integers(1, 512)
+)
+def test_truncation_equals_the_official_loop(pairs: list[tuple[int, int]], budget: int) -> None:
+    expected = []
+    for first, second in pairs:
+        a, b = ["a"] * first, ["b"] * second
+        truncate_seq_pair(a, b, budget)
+        expected.append((len(a), len(b)))
+    assert truncated(pairs, budget) == expected
+
+
+def truncated(pairs: list[tuple[int, int]], budget: int) -> list[tuple[int, int]]:
+    first, second = np.array(pairs).T
+    kept = truncated_lengths(first, second, budget)
+    return list(zip(*(counts.tolist() for counts in kept), strict=True))
 
 
 def test_truncation_by_hand() -> None:
-    assert truncated_lengths(5, 5, 10) == (5, 5)
-    assert truncated_lengths(5, 5, 9) == (5, 4)  # on a tie the second loses
-    assert truncated_lengths(6, 5, 9) == (5, 4)
-    assert truncated_lengths(9, 2, 6) == (4, 2)  # the longer one alone, while it is longer
-    assert truncated_lengths(2, 9, 6) == (2, 4)
-    assert truncated_lengths(9, 0, 4) == (4, 0)
+    assert truncated([(5, 5)], 10) == [(5, 5)]
+    # On a tie the second loses; the longer one loses alone, while it is longer.
+    assert truncated([(5, 5), (6, 5), (9, 2)], 9) == [(5, 4), (5, 4), (7, 2)]
+    assert truncated([(9, 2), (2, 9), (9, 0)], 6) == [(4, 2), (2, 4), (6, 0)]
 
 
 # ---- sequences ----
@@ -122,6 +132,40 @@ def test_a_sequence_by_hand(tiny_bert: Path) -> None:
     assert found.offsets.tolist() == [0, 9]
     alone = encode(load_tokenizer(tiny_bert), split(["word3 WORD1ab", "word0"]), 64)
     assert rows(alone) == [([2, 8, 6, 50, 51, 3], [0] * 6), ([2, 5, 3], [0] * 3)]
+
+
+def test_other_frames(tiny_bert: Path) -> None:
+    """RoBERTa's, none at all, and special tokens in segments of their own: as the tokenizer says."""
+    tokenizer = load_tokenizer(tiny_bert)
+    pair, alone = split(["word0 word1"], ["word2"]), split(["word0 word1"])
+    tokenizer.post_processor = RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    assert rows(encode(tokenizer, pair, 64)) == [([2, 5, 6, 3, 3, 7, 3], [0] * 7)]
+    assert rows(encode(tokenizer, pair, 6)) == [([2, 5, 3, 3, 7, 3], [0] * 6)]
+    assert rows(encode(tokenizer, alone, 64)) == [([2, 5, 6, 3], [0] * 4)]
+    tokenizer.post_processor = TemplateProcessing(
+        single="$A:1",
+        pair="$A:0 $B:1 [SEP]:2 [MASK]:3",
+        special_tokens=[("[SEP]", 3), ("[MASK]", 4)],
+    )
+    assert rows(encode(tokenizer, pair, 64)) == [([5, 6, 7, 3, 4], [0, 0, 1, 2, 3])]
+    assert rows(encode(tokenizer, alone, 1)) == [([5], [1])]
+    tokenizer.post_processor = TemplateProcessing(
+        single="$A", pair="$B [SEP] $A", special_tokens=[("[SEP]", 3)]
+    )
+    with pytest.raises(BackboneError, match="does more than put special tokens around the texts"):
+        encode(tokenizer, pair, 64)
+
+
+def test_chunks_leave_no_trace(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(WORDS[: 1 + n % 9]) for n in range(23)]
+    many = Split("train", texts, texts[::-1], np.arange(23))
+    whole = encode(load_tokenizer(tiny_bert), many, 12)
+    monkeypatch.setattr("adaptertune.data.encode.CHUNK", 5)
+    told: list[int] = []
+    found = encode(load_tokenizer(tiny_bert), many, 12, told.append)
+    assert rows(found) == rows(whole)
+    assert found.num_truncated == whole.num_truncated > 0
+    assert told == [5, 5, 5, 5, 3]
 
 
 def test_a_text_without_tokens_leaves_its_place_empty(tiny_bert: Path) -> None:

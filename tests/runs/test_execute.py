@@ -33,13 +33,18 @@ EAGER = (
 
 
 class Quiet:
-    """A progress that keeps what it hears and may ask to stop at a step."""
+    """A progress that keeps what it hears and may ask to stop at a step, or at 0, before the first."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.stop_at, self.steps = stop_at, 0
+        self.tokenised: list[tuple[int, int]] = []
         self.notes: list[str] = []
         self.started: list[tuple[int, int, bool]] = []
         self.done: list[tuple[int, bool]] = []
+
+    def tokenising(self, done: int, total: int) -> None:
+        self.tokenised.append((done, total))
+        self.steps = -1  # whether to stop is asked here too, and this is no step
 
     def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
         self.started.append((seed, epochs_done, resumed))
@@ -166,6 +171,31 @@ def assert_equal_cells(one: store.CellFolder, other: store.CellFolder) -> None:
         assert a.logits.read_bytes() == b.logits.read_bytes()
         assert comparable(a.result) == comparable(b.result)
     assert comparable(one.result) == comparable(other.result)
+
+
+def test_kept_tokens_change_nothing(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    first, second = Quiet(), Quiet()
+    one, other = plan(tiny_bert, tmp_path / "one"), plan(tiny_bert, tmp_path / "other")
+    execute.run_cell(one, first)
+    execute.run_cell(other, second)
+    assert first.tokenised == [(800, 1000), (1000, 1000)]
+    assert second.tokenised == []
+    assert plan(tiny_bert, tmp_path).data == one.data, "known without reading the rows"
+    assert_equal_cells(one.folder, other.folder)
+
+
+def test_stopped_while_it_tokenises(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    made = plan(tiny_bert, tmp_path)
+    with pytest.raises(Interrupted, match="before the training began; the same command begins"):
+        execute.run_cell(made, Quiet(stop_at=0))
+    assert made.folder.seeds() == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
