@@ -118,6 +118,9 @@ class Training(Strict):
     clip_norm: Positive
     bias_correction: bool
     drop_last: bool
+    # Whether dropout is on below the lowest layer that trains. Off, what these layers give is always
+    # the same, and is computed once (train/trunk.py). Without meaning if the embeddings train.
+    trunk_dropout: bool
     # Which epoch's weights a seed keeps: the best on validation, or the last.
     keep_epoch: Literal["best", "last"]
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -136,6 +139,7 @@ class RunConfig(Strict):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     offline: bool = False
     output: Path = Path("runs")
+    trunk_cache: Annotated[float, Field(ge=0)] = 10.0  # GB on disk at most; 0 turns it off
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> RunConfig:
@@ -191,6 +195,7 @@ OPTIONS = {
     "training.precision": "--precision",
     "device": "--device",
     "output": "--output",
+    "trunk_cache": "--trunk-cache",
 }
 DEFAULTS: Plain = {"recipe": "paper", "method": {"name": "adapter"}, "seeds": 5}
 ONLINE: Plain = {"backbone": catalogue.DEFAULT}

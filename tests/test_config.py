@@ -81,7 +81,8 @@ RECIPE = """
 name: mine
 source: here
 training: {epochs: 11, batch_size: 32, max_length: 128, warmup: 0.1, weight_decay: 0.0,
-  epsilon: 1e-6, clip_norm: 1.0, bias_correction: true, drop_last: false, keep_epoch: best}
+  epsilon: 1e-6, clip_norm: 1.0, bias_correction: true, trunk_dropout: false, drop_last: false,
+  keep_epoch: best}
 learning_rate: {adapter: 1e-3, full: 1e-5}
 method: {adapter: {size: 16, init_std: 1e-2, activation: relu}}
 """
@@ -135,7 +136,7 @@ def test_defaults_are_the_papers() -> None:
     assert c.training.model_dump() == {
         "learning_rate": 3e-4, "epochs": 20, "batch_size": 32, "max_length": 128, "warmup": 0.1,
         "weight_decay": 0.01, "epsilon": 1e-6, "clip_norm": 1.0, "bias_correction": True,
-        "drop_last": False, "keep_epoch": "best", "precision": "auto",
+        "trunk_dropout": False, "drop_last": False, "keep_epoch": "best", "precision": "auto",
     }  # fmt: skip
     assert {key: found.origins[key] for key in ("recipe", "backbone", "seeds", "data.source")} == {
         "recipe": "default", "backbone": "default", "seeds": "default", "data.source": "default",
@@ -166,7 +167,8 @@ def test_each_method_gets_its_own_rate() -> None:
 
 def test_every_value_has_an_origin_unless_it_is_the_models_own_default() -> None:
     found = resolved(task="rte")
-    without = {"method.layers", "data.folder", "training.precision", "device", "offline", "output"}
+    without = {"method.layers", "data.folder", "training.precision", "device", "offline", "output",
+               "trunk_cache"}  # fmt: skip
     dumped = found.config.model_dump()
     leaves = {
         f"{key}.{inner}" if isinstance(value, dict) else key

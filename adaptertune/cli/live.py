@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from adaptertune.train.loop import EpochRecord
 
 SPARKS = "▁▂▃▄▅▆▇█"
-SILENCE = 2.0  # seconds between two lines about tokenising; most tasks are done before the first
+SILENCE = 2.0  # seconds between two lines about preparing; most tasks are done before the first
 
 
 @contextmanager
@@ -74,10 +74,10 @@ class Lines:
         self._first_step: int | None = None
         self._spoke = self._started
 
-    def tokenising(self, done: int, total: int) -> None:
+    def preparing(self, what: str, done: int, total: int) -> None:
         if time.monotonic() - self._spoke > SILENCE:
             self._spoke = time.monotonic()
-            self.line(f"tokenising: {done:,} of {total:,} examples")
+            self.line(f"{what}: {done:,} of {total:,} examples")
 
     def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
         self.seeds[seed].state = "running"
@@ -140,10 +140,10 @@ class Lines:
 class LiveTable(Lines):
     """A row a seed, refreshed in place."""
 
-    tokenised = (0, 0)  # examples done, and all
+    prepared = ("", 0, 0)  # what is being prepared, examples done, and all
 
-    def tokenising(self, done: int, total: int) -> None:
-        self.tokenised = done, total
+    def preparing(self, what: str, done: int, total: int) -> None:
+        self.prepared = what, done, total
 
     def line(self, text: str) -> None:
         """Everything is in the table already."""
@@ -174,10 +174,10 @@ class LiveTable(Lines):
         total = self.plan.num_steps * len(self.seeds)
         done = sum(state.step for state in self.seeds.values())
         foot = Table.grid(padding=(0, 2))
-        examples, all_examples = self.tokenised
+        what, examples, all_examples = self.prepared
         if examples < all_examples:
             bar = ProgressBar(total=all_examples, completed=examples, width=24)
-            foot.add_row("tokenising", bar, f"{examples:,} of {all_examples:,} examples")
+            foot.add_row(what, bar, f"{examples:,} of {all_examples:,} examples")
         else:
             foot.add_row(
                 f"{100 * done / total:.0f} % done",

@@ -55,7 +55,11 @@ Size = Annotated[
 ]
 Layers = Annotated[
     str | None,
-    _option("--layers", panel=MODEL, text="Layers that get adapters, e.g. 3-5 (default: all)."),
+    _option(
+        "--layers",
+        panel=MODEL,
+        text="Layers that get adapters and whose LayerNorms train, e.g. 3-5 (default: all).",
+    ),
 ]
 TopK = Annotated[
     int | None, _option("--top-k", panel=MODEL, text="How many top layers train (top_layers).")
@@ -103,6 +107,15 @@ Device = Annotated[
 ]
 Output = Annotated[
     Path | None, _option("--output", panel=RUN, text="Folder of the run store (default: runs).")
+]
+TrunkCache = Annotated[
+    float | None,
+    _option(
+        "--trunk-cache",
+        panel=RUN,
+        text="Disk for the frozen lower layers' results, in GB (default: 10; 0: off).",
+        metavar="GB",
+    ),
 ]
 Config = Annotated[
     Path | None, _option("--config", panel=RUN, text="YAML file with any of the settings.")

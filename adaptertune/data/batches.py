@@ -22,12 +22,14 @@ class Batch:
 
     ``tokens``, ``segments``: int64 (batch, length). ``mask``: bool (batch, length), True where a
     token is, or None when nothing is padded. ``labels``: (batch,) int64 or float32, or None.
+    ``hidden``: (batch, length, width) what frozen lower layers give, or None if it is not known.
     """
 
     tokens: torch.Tensor
     segments: torch.Tensor
     mask: torch.Tensor | None
     labels: torch.Tensor | None
+    hidden: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; pinned copies overlap with work there."""
@@ -40,7 +42,7 @@ class Batch:
         tokens, segments = move(self.tokens), move(self.segments)
         assert tokens is not None
         assert segments is not None
-        return Batch(tokens, segments, move(self.mask), move(self.labels))
+        return Batch(tokens, segments, move(self.mask), move(self.labels), move(self.hidden))
 
 
 def padded_length(lengths: Indices) -> Indices:
@@ -107,4 +109,16 @@ def collate(encoded: Encoded, indices: Indices) -> Batch:
     if int(lengths.min()) < width:
         mask = torch.from_numpy(np.arange(width) < lengths[:, None])
     labels = None if encoded.labels is None else torch.from_numpy(encoded.labels[indices])
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(segments), mask, labels)
+    hidden = None if encoded.hidden is None else _padded_hidden(encoded, indices, width)
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(segments), mask, labels, hidden)
+
+
+def _padded_hidden(encoded: Encoded, indices: Indices, length: int) -> torch.Tensor:
+    assert encoded.hidden is not None
+    dtype = encoded.hidden.dtype
+    padded = np.zeros((len(indices), length, encoded.hidden.shape[1]), dtype=dtype)
+    for row, index in enumerate(indices):
+        start, end = encoded.offsets[index], encoded.offsets[index + 1]
+        padded[row, : end - start] = encoded.hidden[start:end]
+    hidden = torch.from_numpy(padded)
+    return hidden.view(torch.bfloat16) if dtype == np.int16 else hidden

@@ -32,7 +32,8 @@ class Encoded:
 
     ``tokens``: int32 (total,). ``segments``: uint8 (total,), 1 in the second text.
     ``offsets``: int64 (examples + 1,): example i is ``tokens[offsets[i]:offsets[i + 1]]``.
-    These three may be views of a file, not to be written to.
+    These three may be views of a file, not to be written to. ``hidden``: (total, width), what frozen
+    lower layers make of each token, fp32 or the bits of bf16; None if it is not known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Encoded:
     offsets: npt.NDArray[np.int64]
     labels: Labels
     num_truncated: int
+    hidden: npt.NDArray[np.int16] | npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -60,6 +62,7 @@ class Encoded:
             offsets=np.concatenate([[0], np.cumsum(self.lengths[indices])]),
             labels=None if self.labels is None else self.labels[indices],
             num_truncated=0,
+            hidden=None if self.hidden is None else self.hidden[where],
         )
 
 

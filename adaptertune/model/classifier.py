@@ -30,6 +30,7 @@ class Classifier(nn.Module):
         self.backbone: BertModel = backbone
         config = backbone.config
         self.compute_type = torch.float32
+        self.trunk_depth = 0  # of the layers, from the bottom, in which nothing trains
         head = nn.Linear(config.hidden_size, num_outputs, device="meta")
         self.head = head.to_empty(device="cpu")
         std = HEAD_INIT_STD
@@ -41,12 +42,26 @@ class Classifier(nn.Module):
         self.compute_type = dtype
         forward.set_compute_type(self.backbone, dtype)
 
+    def trunk(
+        self,
+        tokens: torch.Tensor,
+        segments: torch.Tensor,
+        mask: torch.Tensor | None,
+        dropout: Dropout | None = None,
+    ) -> torch.Tensor:
+        """What the layers below the lowest one that trains give: (batch, length, width)."""
+        dtype, depth = self.compute_type, self.trunk_depth
+        return forward.trunk(self.backbone, tokens, segments, mask, dtype, dropout, depth)
+
     def forward(
         self,
         tokens: torch.Tensor,
         segments: torch.Tensor,
         mask: torch.Tensor | None,
         dropout: Dropout | None = None,
+        *,
+        hidden: torch.Tensor | None = None,
+        trunk_dropout: bool = True,
     ) -> torch.Tensor:
         """Logits in fp32: (batch, num_outputs).
 
@@ -54,10 +69,13 @@ class Classifier(nn.Module):
             tokens: int64 (batch, length); ``segments`` likewise.
             mask: bool (batch, length), True where a token is; None if nothing is padded.
             dropout: this step's, or None for evaluation.
+            hidden: what :meth:`trunk` gives for this batch without dropout, if that is known.
+            trunk_dropout: whether dropout is on in a trunk in which nothing trains.
         """
-        pooled = forward.pooled(
-            self.backbone, tokens, segments, mask, self.compute_type, dropout
-        ).float()
+        if hidden is None:
+            quiet = bool(self.trunk_depth) and not trunk_dropout
+            hidden = self.trunk(tokens, segments, mask, None if quiet else dropout)
+        pooled = forward.pooled(self.backbone, hidden, mask, dropout, self.trunk_depth).float()
         if dropout is not None:
             pooled = dropout(pooled, self.backbone.config.hidden_dropout_prob)
         logits: torch.Tensor = self.head(pooled)

@@ -9,7 +9,7 @@ frozen one already has the compute type. On a CPU the layers are those of ``fuse
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,35 +34,53 @@ def set_compute_type(model: nn.Module, dtype: torch.dtype) -> None:
                 parameter.data = parameter.data.to(held)
 
 
-def pooled(
+def trunk(
     bert: BertModel,
     tokens: torch.Tensor,
     segments: torch.Tensor,
     mask: torch.Tensor | None,
     dtype: torch.dtype,
     dropout: Dropout | None,
+    depth: int,
 ) -> torch.Tensor:
-    """The pooled output, ``tanh(pooler([CLS]))``.
+    """Embeddings and the ``depth`` lowest layers: (batch, length, width).
 
     Args:
         tokens: int64 (batch, length); ``segments`` likewise.
         mask: bool (batch, length), True where a token is; None if nothing is padded.
         dtype: the compute type.
-        dropout: this step's, or None for evaluation.
-
-    Returns:
-        (batch, width)
+        dropout: this step's, or None for none.
     """
     hidden = embed(bert, tokens, segments, dtype, dropout)
-    bias = attention_bias(mask, dtype)
-    *lower, last = bert.encoder.layer
-    is_fused = hidden.device.type == "cpu" and bert.config.hidden_act == "gelu"
-    apply = fused.transformer_layer if is_fused else transformer_layer
+    bias, apply = attention_bias(mask, dtype), _layer_function(bert, hidden)
+    for layer in bert.encoder.layer[:depth]:
+        hidden = apply(layer, hidden, bias, dropout)
+    return hidden
+
+
+def pooled(
+    bert: BertModel,
+    hidden: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: Dropout | None,
+    depth: int,
+) -> torch.Tensor:
+    """The layers from ``depth`` on and the pooler: ``tanh(pooler([CLS]))``, (batch, width).
+
+    ``hidden``: what :func:`trunk` gives; the others as there.
+    """
+    bias, apply = attention_bias(mask, hidden.dtype), _layer_function(bert, hidden)
+    *lower, last = bert.encoder.layer[depth:]
     for layer in lower:
         hidden = apply(layer, hidden, bias, dropout)
     # All that is read of the last layer is its first position, so only that one is computed.
     first = apply(last, hidden, bias, dropout, only_first=True)
     return torch.tanh(linear(bert.pooler.dense, first[:, 0]))
+
+
+def _layer_function(bert: BertModel, hidden: torch.Tensor) -> Callable[..., torch.Tensor]:
+    is_fused = hidden.device.type == "cpu" and bert.config.hidden_act == "gelu"
+    return fused.transformer_layer if is_fused else transformer_layer
 
 
 def embed(

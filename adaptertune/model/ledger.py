@@ -129,7 +129,8 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
                 remedy=f"choose from 0-{num_layers - 1}",
             )
         adapters = 2 * chosen * (2 * method.size * d + d + method.size)
-        trained |= {"adapters": adapters, "LayerNorms": num_norms * norm}
+        trained_norms = num_norms if method.layers is None else 2 * chosen
+        trained |= {"adapters": adapters, "LayerNorms": trained_norms * norm}
     elif isinstance(method, config.Full):
         trained |= {
             "embeddings": tables,

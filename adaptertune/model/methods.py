@@ -50,6 +50,20 @@ def prepare(model: Classifier, method: config.Method, seed: int) -> None:
     names = trained_names(model, method, len(layers))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
+    model.trunk_depth = trunk_depth(model)
+
+
+def trunk_depth(model: Classifier) -> int:
+    """How many layers from the bottom, embeddings included, hold nothing that trains; 0 if the
+    embeddings train.
+    """
+    if any(p.requires_grad for p in model.backbone.embeddings.parameters()):
+        return 0
+    layers = model.backbone.encoder.layer
+    return next(
+        (i for i, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())),
+        len(layers) - 1,
+    )
 
 
 def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> set[str]:
@@ -59,8 +73,12 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
         ConfigError: more top layers than there are.
     """
     if isinstance(method, config.Adapter):
-        # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen.
-        pattern = r"\.adapter\.|\.LayerNorm\."
+        # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen. With
+        # chosen layers, those of these layers: below the lowest nothing trains then.
+        place = r""
+        if method.layers is not None:
+            place = rf"\.encoder\.layer\.({'|'.join(map(str, method.layers))})\..*"
+        pattern = rf"{place}\.(adapter|LayerNorm)\."
     elif isinstance(method, config.Full):
         pattern = r""
     elif isinstance(method, config.TopLayers):

@@ -12,11 +12,12 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from adaptertune import paths
 from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, Interrupted, StoreError, TrainingError
 from adaptertune.files import exclusive, write_atomically, write_json
@@ -38,8 +39,8 @@ LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "
 class Progress(Protocol):
     """Hears what happens in a cell; the terminal's view of it."""
 
-    def tokenising(self, done: int, total: int) -> None:
-        """So many examples of all are tokens now; silent where an earlier start kept them."""
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """So many of all examples are prepared; silent where an earlier start kept the result."""
 
     def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
         """A seed's training begins, or goes on."""
@@ -85,7 +86,7 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
             else:
                 if prepared is None:
                     prepared = _prepare(plan, progress)
-                result = _run_seed(plan, prepared, seed, progress)
+                result, prepared = _run_seed(plan, prepared, seed, progress)
                 progress.seed_done(result, reused=False)
             done.append(result)
         summary = summarise(plan, done)
@@ -101,21 +102,29 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What all seeds of a cell share."""
+    """What all seeds of a cell share. ``trunk_known``: whether the hidden states were seen to."""
 
     train: Encoded
     evaluation: tuple[Encoded, ...]
+    trunk_known: bool = False
 
 
-def _prepare(plan: Plan, progress: Progress) -> _Prepared:
-    def on_progress(done: int, total: int) -> None:
-        progress.tokenising(done, total)
+def _telling(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """Passes on how far a preparation is, and ends it when the user asks to stop."""
+
+    def tell(done: int, total: int) -> None:
+        progress.preparing(what, done, total)
         if progress.should_stop():
             raise Interrupted(
                 "stopped before the training began", remedy="the same command begins anew"
             )
 
-    encoded = cache.tokenised(plan.tokens, progress=on_progress, note=progress.note)
+    return tell
+
+
+def _prepare(plan: Plan, progress: Progress) -> _Prepared:
+    tell = _telling(progress, "tokenising")
+    encoded = cache.tokenised(plan.tokens, progress=tell, note=progress.note)
     train = encoded[0]
     if train.num_truncated:
         progress.note(
@@ -125,12 +134,54 @@ def _prepare(plan: Plan, progress: Progress) -> _Prepared:
     return _Prepared(train, tuple(encoded[1:]))
 
 
-def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) -> results.SeedResult:
+def _with_trunk(
+    plan: Plan, prepared: _Prepared, model: Classifier, progress: Progress
+) -> tuple[_Prepared, float]:
+    """With the frozen lower layers' results where there are such layers and they may be kept.
+
+    Also the seconds that computing them took.
+    """
+    import torch
+
+    from adaptertune.train import trunk
+
+    depth, config = model.trunk_depth, plan.config
+    prepared = replace(prepared, trunk_known=True)
+    if not depth or config.training.trunk_dropout or not config.trunk_cache:
+        return prepared, 0.0
+    what = f"layers 0-{depth - 1}, in which nothing trains"
+    place = trunk.Place(
+        paths.cache() / "trunk", config.trunk_cache * trunk.GIGABYTE, plan.trunk_digest(depth)
+    )
+    splits = [prepared.train, *prepared.evaluation]
+    device = torch.device(plan.device)
+    tell = _telling(progress, what)
+    found = trunk.with_hidden(model, splits, place, device, tell, progress.note)
+    if found is None:
+        return prepared, 0.0
+    (train, *evaluation), seconds = found
+    num_layers = len(model.backbone.encoder.layer)
+    took = f"took {seconds:.1f} s this once" if seconds else "were computed earlier"
+    size = trunk.num_bytes(splits, plan.located.shape.width, model.compute_type) / trunk.GIGABYTE
+    progress.note(
+        f"{what}, {took} ({size:.2f} GB kept): a step computes {num_layers - depth} of "
+        f"{num_layers} layers, {trunk.saving(num_layers, depth):.2f}x as fast as predicted by "
+        "counting products"
+    )
+    return replace(prepared, train=train, evaluation=tuple(evaluation)), seconds
+
+
+def _run_seed(
+    plan: Plan, prepared: _Prepared, seed: int, progress: Progress
+) -> tuple[results.SeedResult, _Prepared]:
+    """The seed's result, and what is prepared for the next one."""
     import torch
 
     from adaptertune.model.build import load_model
     from adaptertune.train import checkpoint, loop
+    from adaptertune.train.device import keep_freed_memory
 
+    keep_freed_memory()
     folder = plan.folder.seed(seed)
     device = torch.device(plan.device)
     snapshot = _read_snapshot(plan, folder, seed, progress)
@@ -145,7 +196,10 @@ def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) ->
         device=plan.device,
         precision=plan.precision,
     )
-    watcher = _Watcher(plan, folder, seed, progress, resumed)
+    trunk_seconds = 0.0
+    if not prepared.trunk_known:
+        prepared, trunk_seconds = _with_trunk(plan, prepared, model, progress)
+    watcher = _Watcher(plan, folder, seed, progress, resumed, trunk_seconds)
     progress.seed_started(
         seed,
         epochs_done=len(snapshot.facts["records"]) if snapshot else 0,
@@ -184,7 +238,7 @@ def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) ->
         )
     store.write_result(folder.result, result)
     folder.snapshot.unlink(missing_ok=True)
-    return result
+    return result, prepared
 
 
 def _evaluate_kept(
@@ -247,9 +301,15 @@ class _Watcher:
     """The loop's watcher: passes progress on, writes epochs and snapshots."""
 
     def __init__(
-        self, plan: Plan, folder: store.SeedFolder, seed: int, progress: Progress, resumed: int
+        self,
+        plan: Plan,
+        folder: store.SeedFolder,
+        seed: int,
+        progress: Progress,
+        resumed: int,
+        trunk_seconds: float,
     ) -> None:
-        self.resumed = resumed
+        self.resumed, self.trunk_seconds = resumed, trunk_seconds
         self._plan, self._folder, self._seed, self._progress = plan, folder, seed, progress
         self.records: Sequence[EpochRecord] = ()
         self._saved_at = time.monotonic()
@@ -367,6 +427,7 @@ def _seed_result(
         cost=results.Cost(
             train_seconds=sum(record.train_seconds for record in records),
             evaluate_seconds=sum(record.evaluate_seconds for record in records),
+            trunk_seconds=watcher.trunk_seconds,
             examples_per_second=statistics.median(speeds) if speeds else None,
             peak_memory_bytes=_peak_memory(plan.device),
             resumed=watcher.resumed,

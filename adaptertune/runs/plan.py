@@ -61,6 +61,19 @@ class Plan:
     def digest(self) -> str:
         return configuration.digest(self.identity)
 
+    def trunk_digest(self, depth: int) -> str:
+        """That of all that decides the hidden states behind the ``depth`` lowest layers."""
+        return configuration.digest(
+            {
+                "semantics": SEMANTICS,
+                "tokens": self.tokens.digest,
+                "backbone": self.located.sha256,
+                "depth": depth,
+                "precision": self.precision,
+                "device": self.device.partition(":")[0],
+            }
+        )
+
     def seed_digest(self, seed: int) -> str:
         return configuration.digest(self.identity | {"seed": seed})
 

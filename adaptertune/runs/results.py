@@ -70,6 +70,8 @@ class Cost(Record):
 
     train_seconds: float
     evaluate_seconds: float
+    trunk_seconds: float = 0.0
+    """Computing what frozen lower layers give, once for all seeds; 0 if it was known."""
     examples_per_second: float | None
     """Training speed, median over the epochs."""
     peak_memory_bytes: int | None
@@ -175,5 +177,6 @@ class CellResult(Record):
     checkpoint: str | None
     """The best seed's checkpoint."""
     train_seconds: float
+    """Of all seeds, with what was computed once for them."""
     evaluate_seconds: float
     published: list[PublishedFigure]

@@ -57,7 +57,7 @@ def summarise(plan: Plan, done: Sequence[results.SeedResult]) -> results.CellRes
         num_collapsed=sum(result.scores[split].collapsed for result in finished),
         best_seed=best.seed if best else None,
         checkpoint=str(folder.seed(best.seed).checkpoint) if best else None,
-        train_seconds=sum(result.cost.train_seconds for result in done),
+        train_seconds=sum(result.cost.train_seconds + result.cost.trunk_seconds for result in done),
         evaluate_seconds=sum(result.cost.evaluate_seconds for result in done),
         published=published_figures(plan),
     )

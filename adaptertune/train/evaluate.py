@@ -43,7 +43,7 @@ def logits(
     with torch.inference_mode():
         for indices in order:
             batch = collate(encoded, indices).to(device)
-            outputs.append(model(batch.tokens, batch.segments, batch.mask))
+            outputs.append(model(batch.tokens, batch.segments, batch.mask, hidden=batch.hidden))
             on_batch(len(indices))
     stacked = torch.cat(outputs).cpu().numpy()
     result = np.empty_like(stacked)

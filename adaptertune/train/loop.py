@@ -267,7 +267,15 @@ class _Fitting:
     def _step(self, batch: Batch, num_examples: int) -> None:
         assert batch.labels is not None
         dropout = Dropout(seeds.derive(self.seed, "dropout", self.step), self.device)
-        value = loss(self.model(batch.tokens, batch.segments, batch.mask, dropout), batch.labels)
+        logits = self.model(
+            batch.tokens,
+            batch.segments,
+            batch.mask,
+            dropout,
+            hidden=batch.hidden,
+            trunk_dropout=self.training.trunk_dropout,
+        )
+        value = loss(logits, batch.labels)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.loss_sum += value.detach() * num_examples

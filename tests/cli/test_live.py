@@ -26,10 +26,10 @@ def test_tokenising_is_told_when_it_takes_a_while(
     tiny_bert: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = live.Lines(plan(tiny_bert, tmp_path), console, lambda: False)
-    lines.tokenising(1000, 4000)
+    lines.preparing("tokenising", 1000, 4000)
     assert shown(console) == ""
     monkeypatch.setattr(live, "SILENCE", 0.0)
-    lines.tokenising(2000, 4000)
+    lines.preparing("tokenising", 2000, 4000)
     assert shown(console) == "tokenising: 2,000 of 4,000 examples\n"
 
 
@@ -37,11 +37,11 @@ def test_tokenising_has_a_bar_on_a_terminal(
     tiny_bert: Path, tmp_path: Path, console: Console
 ) -> None:
     table = live.LiveTable(plan(tiny_bert, tmp_path), console, lambda: False)
-    table.tokenising(2000, 4000)
+    table.preparing("tokenising", 2000, 4000)
     console.print(table)
     assert "tokenising" in shown(console)
     assert "2,000 of 4,000 examples" in shown(console)
     assert "0 % done" not in shown(console)
-    table.tokenising(4000, 4000)
+    table.preparing("tokenising", 4000, 4000)
     console.print(table)
     assert "0 % done" in shown(console)

@@ -164,7 +164,9 @@ def counted(form: Shape, method: config.Method, num_outputs: int) -> dict[str, i
 
     def trains(name: str) -> bool:
         if isinstance(method, config.Adapter):
-            return ".adapter." in name or "LayerNorm" in name
+            chosen = range(form.layers) if method.layers is None else method.layers
+            above = any(f"layer.{index}." in name for index in chosen)
+            return ".adapter." in name or ("LayerNorm" in name and (above or method.layers is None))
         if isinstance(method, config.TopLayers):
             top = range(form.layers - method.k, form.layers)
             return name.startswith("pooler") or any(f"layer.{index}." in name for index in top)

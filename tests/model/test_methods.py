@@ -64,7 +64,7 @@ ADAPTER = config.Adapter(size=8, init_std=1e-2, activation="gelu")
 UPPER = config.Adapter(size=8, layers=(1,), init_std=1e-2, activation="gelu")
 CASES = [
     (ADAPTER, adapter_names(0) | adapter_names(1) | NORMS | HEAD),
-    (UPPER, adapter_names(1) | NORMS | HEAD),
+    (UPPER, adapter_names(1) | {name for name in LAYER_1 if "LayerNorm" in name} | HEAD),
     (config.Full(), EVERYTHING),
     (config.TopLayers(k=1), LAYER_1 | POOLER | HEAD),
     (config.TopLayers(k=2), LAYER_0 | LAYER_1 | POOLER | HEAD),

@@ -42,7 +42,7 @@ class Quiet:
         self.started: list[tuple[int, int, bool]] = []
         self.done: list[tuple[int, bool]] = []
 
-    def tokenising(self, done: int, total: int) -> None:
+    def preparing(self, what: str, done: int, total: int) -> None:
         self.tokenised.append((done, total))
         self.steps = -1  # whether to stop is asked here too, and this is no step
 

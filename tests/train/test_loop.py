@@ -29,6 +29,7 @@ TRAINING = config.Training(
     epsilon=1e-6,
     clip_norm=1.0,
     bias_correction=True,
+    trunk_dropout=False,
     drop_last=False,
     keep_epoch="best",
 )

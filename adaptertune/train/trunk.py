@@ -1,0 +1,189 @@
+"""What frozen lower layers give, computed once and kept on disk for all epochs, seeds and settings.
+
+Where nothing trains below some layer and dropout is off there, the hidden states at that point are the
+same in every epoch. They are kept as they are (bf16 or fp32), one row a token, in a file that is read
+memory-mapped: training side by side shares it, and memory holds what fits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adaptertune.data.batches import collate, evaluation_batches
+from adaptertune.data.encode import Encoded
+from adaptertune.files import write_json
+from adaptertune.model.classifier import Classifier
+
+BATCH_SIZE = 64
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where hidden states are kept: a folder, and how many bytes all files in it may take.
+
+    ``digest`` identifies tokens, backbone, depth and precision.
+    """
+
+    folder: Path
+    limit: float
+    digest: str
+
+    def path(self, name: str) -> Path:
+        """The file of a split."""
+        return self.folder / f"{self.digest}-{name}.hidden"
+
+
+def num_bytes(splits: Sequence[Encoded], width: int, dtype: torch.dtype) -> int:
+    """What the hidden states of all tokens take."""
+    return sum(len(encoded.tokens) for encoded in splits) * width * dtype.itemsize
+
+
+def saving(num_layers: int, depth: int) -> float:
+    """How many times faster a step is predicted to be without the trunk's forward pass.
+
+    A layer's backward pass with frozen products costs what its forward pass does.
+    """
+    above = 2 * (num_layers - depth)
+    return (above + depth) / above
+
+
+def with_hidden(
+    model: Classifier,
+    splits: Sequence[Encoded],
+    place: Place,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None],
+) -> tuple[list[Encoded], float] | None:
+    """The splits with their hidden states, and the seconds that computing them took just now.
+
+    None if they would not fit: into the limit, after older files were deleted, or on the disk.
+    ``progress`` is told how many examples are done, and of how many; what it raises ends the work
+    and leaves nothing behind.
+    """
+    dtype, width = model.compute_type, model.backbone.config.hidden_size
+    needed = num_bytes(splits, width, dtype)
+    if needed > place.limit:
+        note(
+            f"the lower layers' results would take {needed / GIGABYTE:.1f} GB of at most "
+            f"{place.limit / GIGABYTE:g} (--trunk-cache): they are computed in every step"
+        )
+        return None
+    found = [_read(place.path(encoded.name), encoded, width, dtype) for encoded in splits]
+    start = time.perf_counter()
+    missing = [encoded for encoded, known in zip(splits, found, strict=True) if known is None]
+    total, done = sum(map(len, missing)), 0
+
+    def on_batch(num_examples: int) -> None:
+        nonlocal done
+        done += num_examples
+        progress(done, total)
+
+    try:
+        _make_room(place, num_bytes(missing, width, dtype))
+        for number, (encoded, known) in enumerate(zip(splits, found, strict=True)):
+            if known is None:
+                path = place.path(encoded.name)
+                _write(model, encoded, path, device, on_batch)
+                found[number] = _read(path, encoded, width, dtype)
+    except OSError as error:
+        note(f"{place.folder}: {error.strerror}: the lower layers are computed in every step")
+        return None
+    complete = [known for known in found if known is not None]
+    if len(complete) < len(splits):
+        note(
+            f"{place.folder}: files can't be read back: the lower layers are computed in every step"
+        )
+        return None
+    return complete, time.perf_counter() - start if missing else 0.0
+
+
+def _write(
+    model: Classifier,
+    encoded: Encoded,
+    path: Path,
+    device: torch.device,
+    on_batch: Callable[[int], None],
+) -> None:
+    dtype, width = model.compute_type, model.backbone.config.hidden_size
+    rows = len(encoded.tokens)
+    with _new_file(path, rows * width * dtype.itemsize) as temporary:
+        held = np.memmap(temporary, _numpy_type(dtype), "r+", shape=(rows, width))
+        with torch.inference_mode():
+            for indices in evaluation_batches(encoded.lengths, BATCH_SIZE):
+                batch = collate(encoded, indices).to(device)
+                hidden = model.trunk(batch.tokens, batch.segments, batch.mask).cpu()
+                plain = (hidden.view(torch.int16) if dtype == torch.bfloat16 else hidden).numpy()
+                for row, index in zip(plain, indices, strict=True):
+                    begin, end = encoded.offsets[index], encoded.offsets[index + 1]
+                    held[begin:end] = row[: end - begin]
+                on_batch(len(indices))
+        held.flush()
+        checksum = _checksum(temporary)
+    write_json(path.with_suffix(".json"), {"sha256": checksum, "rows": rows, "width": width})
+
+
+def _read(path: Path, encoded: Encoded, width: int, dtype: torch.dtype) -> Encoded | None:
+    """The split with the file's content, or None if it is missing or not as it was written."""
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text())
+        rows = len(encoded.tokens)
+        if facts != {"sha256": _checksum(path), "rows": rows, "width": width}:
+            return None
+        hidden = np.memmap(path, _numpy_type(dtype), "r", shape=(rows, width))
+        os.utime(path)  # the latest to be deleted
+    except (OSError, ValueError):
+        return None
+    return replace(encoded, hidden=hidden)
+
+
+@contextmanager
+def _new_file(path: Path, size: int) -> Iterator[Path]:
+    """A file of this size under another name, which becomes ``path`` if all goes well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            # All of the disk is taken at once: a memory-mapped write to a full one would be fatal.
+            os.posix_fallocate(stream.fileno(), 0, size)
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _make_room(place: Place, needed: int) -> None:
+    """Delete the files that were unused for longest until the limit and the disk have room."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    files = [file for file in place.folder.glob("*.hidden") if place.digest not in file.name]
+    taken = sum(file.stat().st_size for file in place.folder.glob("*.hidden"))
+    for file in sorted(files, key=lambda file: file.stat().st_mtime):
+        free = shutil.disk_usage(place.folder).free
+        if taken + needed <= place.limit and needed < free:
+            return
+        taken -= file.stat().st_size
+        file.unlink()
+        file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _numpy_type(dtype: torch.dtype) -> type[np.int16] | type[np.float32]:
+    """numpy has no bf16: its bits are kept as whole numbers."""
+    return np.int16 if dtype == torch.bfloat16 else np.float32

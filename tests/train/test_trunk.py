@@ -1,0 +1,230 @@
+"""Hidden states of frozen lower layers, kept on disk: they change nothing but the time."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adaptertune import config, tasks
+from adaptertune.data.encode import Encoded, encode, load_tokenizer
+from adaptertune.data.sources import Source, load_splits
+from adaptertune.model import backbone
+from adaptertune.model.build import load_model
+from adaptertune.model.classifier import Classifier
+from adaptertune.model.dropout import Dropout
+from adaptertune.train import evaluate, trunk
+from adaptertune.train.loop import fit
+from tests.train.test_loop import TRAINING, Recorder
+
+CPU = torch.device("cpu")
+UPPER = config.Adapter(size=8, init_std=1e-2, activation="gelu", layers=(1,))
+TASK = tasks.load("rte")
+
+
+def build(folder: Path, method: config.Method = UPPER, precision: str = "fp32") -> Classifier:
+    located = backbone.locate(str(folder), offline=True)
+    return load_model(located, method, 2, seed=0, device="cpu", precision=precision)
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_bert: Path) -> list[Encoded]:
+    tokenizer = load_tokenizer(tiny_bert)
+    source = Source("sample", None, offline=True)
+    found = load_splits(TASK, source, ["train", "validation"])
+    whole = [encode(tokenizer, split, 32) for split in found]
+    return [
+        encoded.subset(np.arange(count)) for encoded, count in zip(whole, (50, 30), strict=True)
+    ]
+
+
+def place(folder: Path, limit: float = 1e9, digest: str = "d") -> trunk.Place:
+    return trunk.Place(folder, limit, digest)
+
+
+def keep(
+    model: Classifier, splits: list[Encoded], where: trunk.Place, **changes: Any
+) -> tuple[list[Encoded], float] | None:
+    given: dict[str, Callable[..., None]] = {
+        "progress": lambda done, total: None,
+        "note": lambda text: pytest.fail(text),
+    }
+    return trunk.with_hidden(model, splits, where, CPU, **(given | changes))
+
+
+def kept(model: Classifier, splits: list[Encoded], where: trunk.Place) -> list[Encoded]:
+    found = keep(model, splits, where)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "depth"),
+    [
+        (UPPER, 1),
+        (config.Adapter(size=8, init_std=1e-2, activation="gelu"), 0),
+        (config.Adapter(size=8, init_std=1e-2, activation="gelu", layers=(0,)), 0),
+        (config.TopLayers(k=1), 1),
+        (config.Full(), 0),
+        (config.LayerNorm(), 0),
+        (config.BitFit(), 0),
+    ],
+)
+def test_the_trunk_is_what_lies_below_all_that_trains(
+    tiny_bert: Path, method: config.Method, depth: int
+) -> None:
+    model = build(tiny_bert, method)
+    assert model.trunk_depth == depth
+    below = [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad
+        and (".embeddings." in name or any(f".layer.{i}." in name for i in range(depth)))
+    ]
+    assert depth == 0 or below == []
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_logits_are_those_without_it(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    model = build(tiny_bert, precision=precision)
+    for plain, cached in zip(splits, kept(model, splits, place(tmp_path)), strict=True):
+        assert cached.hidden is not None
+        assert cached.hidden.shape == (len(plain.tokens), 32)
+        ours, theirs = (evaluate.logits(model, each, CPU) for each in (cached, plain))
+        np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+def test_training_is_that_without_it(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path
+) -> None:
+    outcomes = []
+    for use in (False, True):
+        model = build(tiny_bert)
+        train, validation = kept(model, splits, place(tmp_path)) if use else splits
+        outcome = fit(
+            model, TASK, train, validation, TRAINING, seed=0, device=CPU, watcher=Recorder()
+        )
+        outcomes.append(outcome)
+    np.testing.assert_allclose(outcomes[0].logits, outcomes[1].logits, atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_below_is_off_unless_asked_for(tiny_bert: Path, splits: list[Encoded]) -> None:
+    """What the trunk gives in training is what it gives in evaluation; above it there is dropout."""
+    model = build(tiny_bert)
+    tokens = torch.from_numpy(splits[0].tokens[None, :9].astype(np.int64))
+    segments = torch.zeros_like(tokens)
+    known = model.trunk(tokens, segments, None)
+
+    def logits(hidden: torch.Tensor | None, *, below: bool) -> torch.Tensor:
+        # A seed's masks come in the order in which they are asked for: those above are the same.
+        result: torch.Tensor = model(
+            tokens, segments, None, Dropout(1, CPU), hidden=hidden, trunk_dropout=below
+        )
+        return result
+
+    assert torch.equal(logits(None, below=False), logits(known, below=False))
+    assert not torch.equal(logits(None, below=True), logits(known, below=True))
+    assert not torch.equal(logits(known, below=False), model(tokens, segments, None))
+
+
+def test_it_is_computed_once(tiny_bert: Path, splits: list[Encoded], tmp_path: Path) -> None:
+    model, done = build(tiny_bert), []
+    first = keep(model, splits, place(tmp_path), progress=lambda d, n: done.append((d, n)))
+    assert first is not None
+    assert first[1] > 0
+    assert done[-1] == (80, 80)
+    again = keep(model, splits, place(tmp_path), progress=lambda *_: pytest.fail("again"))
+    assert again is not None
+    assert again[1] == 0
+    for a, b in zip(first[0], again[0], strict=True):
+        np.testing.assert_array_equal(a.hidden, b.hidden)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "no facts", "other facts"])
+def test_a_damaged_file_is_made_again(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, damage: str
+) -> None:
+    model, where = build(tiny_bert), place(tmp_path)
+    good = np.array(kept(model, splits, where)[0].hidden)
+    path = where.path("train")
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[:-4])
+    elif damage == "changed":
+        content[100] ^= 1
+        path.write_bytes(content)
+    elif damage == "no facts":
+        path.with_suffix(".json").unlink()
+    else:
+        path.with_suffix(".json").write_text("{}")
+    np.testing.assert_array_equal(kept(model, splits, where)[0].hidden, good)
+
+
+def test_the_limit_is_kept_to(tiny_bert: Path, splits: list[Encoded], tmp_path: Path) -> None:
+    notes: list[str] = []
+    model = build(tiny_bert)
+    needed = trunk.num_bytes(splits, 32, torch.float32)
+    assert keep(model, splits, place(tmp_path, needed - 1), note=notes.append) is None
+    assert "--trunk-cache" in notes[0]
+    assert list(tmp_path.iterdir()) == []
+    kept(model, splits, place(tmp_path, needed, "first"))
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    kept(model, splits, place(tmp_path, 2 * needed, "second"))
+    kept(model, splits, place(tmp_path, 2 * needed, "third"))  # the first, unused longest, goes
+    left = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
+    assert left == {"second", "third"}
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.hidden")) <= 2 * needed
+
+
+def test_a_full_disk_means_going_on_without(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    notes: list[str] = []
+    assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
+    assert "No space left" in notes[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopping_leaves_nothing_behind(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path
+) -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(build(tiny_bert), splits, place(tmp_path), progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subset_takes_its_hidden_states_along(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path
+) -> None:
+    model = build(tiny_bert)
+    cached = kept(model, splits, place(tmp_path))[0]
+    some = cached.subset(np.array([7, 3]))
+    plain = replace(some, hidden=None)
+    ours, theirs = (evaluate.logits(model, each, CPU) for each in (some, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert cached.hidden is not None
+    assert some.hidden is not None
+    first = cached.hidden[cached.offsets[7] : cached.offsets[8]]
+    np.testing.assert_array_equal(some.hidden[: len(first)], first)
+
+
+def test_predicted_saving_counts_layers() -> None:
+    assert trunk.saving(6, 3) == pytest.approx((3 + 2 * 3) / (2 * 3))
+    assert trunk.saving(12, 0) == 1
