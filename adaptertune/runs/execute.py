@@ -164,9 +164,8 @@ def _with_trunk(
     took = f"took {seconds:.1f} s this once" if seconds else "were computed earlier"
     size = trunk.num_bytes(splits, plan.located.shape.width, model.compute_type) / trunk.GIGABYTE
     progress.note(
-        f"{what}, {took} ({size:.2f} GB kept): a step computes {num_layers - depth} of "
-        f"{num_layers} layers, {trunk.saving(num_layers, depth):.2f}x as fast as predicted by "
-        "counting products"
+        f"{what}, {took} ({size:.2f} GB kept); a step computes {num_layers - depth} of "
+        f"{num_layers} layers, by the count of products {trunk.saving(num_layers, depth):.2f}x as fast"
     )
     return replace(prepared, train=train, evaluation=tuple(evaluation)), seconds
 
