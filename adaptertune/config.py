@@ -139,6 +139,7 @@ class RunConfig(Strict):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     offline: bool = False
     output: Path = Path("runs")
+    stack: Literal["auto", "on", "off"] = "auto"  # all seeds in one pass
     trunk_cache: Annotated[float, Field(ge=0)] = 10.0  # GB on disk at most; 0 turns it off
 
     @model_validator(mode="after")
@@ -195,6 +196,7 @@ OPTIONS = {
     "training.precision": "--precision",
     "device": "--device",
     "output": "--output",
+    "stack": "--stack",
     "trunk_cache": "--trunk-cache",
 }
 DEFAULTS: Plain = {"recipe": "paper", "method": {"name": "adapter"}, "seeds": 5}

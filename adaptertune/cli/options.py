@@ -108,6 +108,15 @@ Device = Annotated[
 Output = Annotated[
     Path | None, _option("--output", panel=RUN, text="Folder of the run store (default: runs).")
 ]
+Stack = Annotated[
+    str | None,
+    _option(
+        "--stack",
+        panel=RUN,
+        text="All seeds in one pass: auto (default: on a GPU), on or off.",
+        metavar="NAME",
+    ),
+]
 TrunkCache = Annotated[
     float | None,
     _option(

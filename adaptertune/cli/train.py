@@ -40,6 +40,7 @@ def train(
     precision: options.Precision = None,
     device: options.Device = None,
     output: options.Output = None,
+    stack: options.Stack = None,
     trunk_cache: options.TrunkCache = None,
     config: options.Config = None,
     settings: options.Set = None,
@@ -63,7 +64,7 @@ def train(
         "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
         "max_length": max_length, "precision": precision, "device": device, "output": output,
-        "trunk_cache": trunk_cache,
+        "stack": stack, "trunk_cache": trunk_cache,
     }  # fmt: skip
     resolved = options.collect(
         given,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,40 @@ def collate(encoded: Encoded, indices: Indices) -> Batch:
     labels = None if encoded.labels is None else torch.from_numpy(encoded.labels[indices])
     hidden = None if encoded.hidden is None else _padded_hidden(encoded, indices, width)
     return Batch(torch.from_numpy(tokens), torch.from_numpy(segments), mask, labels, hidden)
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Batches one behind the other, padded to the longest and to the largest; without labels.
+
+    A row that is there for padding only has no token: its mask is False throughout.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    rows = max(len(batch.tokens) for batch in batches)
+    length = max(batch.tokens.shape[1] for batch in batches)
+
+    def grown(tensor: torch.Tensor) -> torch.Tensor:
+        trailing = (0, 0) * (tensor.dim() - 2)
+        missing = (0, length - tensor.shape[1], 0, rows - len(tensor))
+        return torch.nn.functional.pad(tensor, (*trailing, *missing))
+
+    def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        known = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat([grown(tensor) for tensor in known]) if known else None
+
+    shapes = {batch.tokens.shape for batch in batches}
+    masks: list[torch.Tensor | None] = [batch.mask for batch in batches]
+    if len(shapes) > 1 or any(mask is not None for mask in masks):
+        masks = [
+            torch.ones_like(batch.tokens, dtype=torch.bool) if batch.mask is None else batch.mask
+            for batch in batches
+        ]
+    tokens, segments = (
+        torch.cat([grown(getattr(batch, name)) for batch in batches])
+        for name in ("tokens", "segments")
+    )
+    hidden = joined([batch.hidden for batch in batches])
+    return Batch(tokens, segments, joined(masks), None, hidden)
 
 
 def _padded_hidden(encoded: Encoded, indices: Indices, length: int) -> torch.Tensor:

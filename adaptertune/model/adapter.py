@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -21,6 +21,13 @@ def linear(module: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
     """The module's product in the type of ``hidden``: fp32 parameters are cast where they are used."""
     dtype = hidden.dtype
     return functional.linear(hidden, module.weight.to(dtype), module.bias.to(dtype))
+
+
+def linear_of_each(modules: Sequence[nn.Linear], rows: torch.Tensor) -> torch.Tensor:
+    """Several modules' products as one batched one: (modules, rows, in) -> (modules, rows, out)."""
+    weight = torch.stack([module.weight for module in modules]).to(rows.dtype)
+    bias = torch.stack([module.bias for module in modules]).to(rows.dtype)
+    return torch.baddbmm(bias[:, None], rows, weight.mT)
 
 
 class Adapter(nn.Module):
@@ -58,6 +65,21 @@ class Adapter(nn.Module):
         """(…, width) -> (…, width)."""
         bottleneck = ACTIVATIONS[self.activation](linear(self.down, hidden))  # (…, size)
         return hidden + linear(self.up, bottleneck)
+
+    @staticmethod
+    def of_each(adapters: Sequence[Adapter], hidden: torch.Tensor) -> torch.Tensor:
+        """Several adapters, each on its own part of the rows: (parts * batch, length, width) -> same.
+
+        The adapters have one size and one activation; their products are batched.
+        """
+        if len(adapters) == 1:
+            result: torch.Tensor = adapters[0](hidden)
+            return result
+        rows = hidden.reshape(len(adapters), -1, hidden.shape[-1])
+        activation = ACTIVATIONS[adapters[0].activation]
+        bottleneck = activation(linear_of_each([adapter.down for adapter in adapters], rows))
+        lifted = linear_of_each([adapter.up for adapter in adapters], bottleneck)
+        return hidden + lifted.view(hidden.shape)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}"

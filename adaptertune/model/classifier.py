@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from adaptertune.model import forward
+from adaptertune.model.adapter import linear_of_each
 from adaptertune.model.dropout import Dropout
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Classifier(nn.Module):
     ) -> torch.Tensor:
         """What the layers below the lowest one that trains give: (batch, length, width)."""
         dtype, depth = self.compute_type, self.trunk_depth
-        return forward.trunk(self.backbone, tokens, segments, mask, dtype, dropout, depth)
+        return forward.trunk([self.backbone], tokens, segments, mask, dtype, dropout, depth)
 
     def forward(
         self,
@@ -63,23 +65,44 @@ class Classifier(nn.Module):
         hidden: torch.Tensor | None = None,
         trunk_dropout: bool = True,
     ) -> torch.Tensor:
-        """Logits in fp32: (batch, num_outputs).
+        """Logits in fp32: (batch, num_outputs). The arguments are those of :func:`logits`."""
+        return logits(
+            [self], tokens, segments, mask, dropout, hidden=hidden, trunk_dropout=trunk_dropout
+        )[0]
 
-        Args:
-            tokens: int64 (batch, length); ``segments`` likewise.
-            mask: bool (batch, length), True where a token is; None if nothing is padded.
-            dropout: this step's, or None for evaluation.
-            hidden: what :meth:`trunk` gives for this batch without dropout, if that is known.
-            trunk_dropout: whether dropout is on in a trunk in which nothing trains.
-        """
-        if hidden is None:
-            quiet = bool(self.trunk_depth) and not trunk_dropout
-            hidden = self.trunk(tokens, segments, mask, None if quiet else dropout)
-        pooled = forward.pooled(self.backbone, hidden, mask, dropout, self.trunk_depth).float()
-        if dropout is not None:
-            pooled = dropout(pooled, self.backbone.config.hidden_dropout_prob)
-        logits: torch.Tensor = self.head(pooled)
-        return logits
+
+def logits(
+    models: Sequence[Classifier],
+    tokens: torch.Tensor,
+    segments: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: Dropout | None = None,
+    *,
+    hidden: torch.Tensor | None = None,
+    trunk_dropout: bool = True,
+) -> torch.Tensor:
+    """Logits in fp32, (models, batch, num_outputs), of several models over the same frozen weights.
+
+    What is frozen must be the same in all of them; adapters, LayerNorms and heads may differ.
+
+    Args:
+        tokens: int64 (models * batch, length): one model's batch behind the
+            other; ``segments`` likewise.
+        mask: bool (models * batch, length), True where a token is; None if nothing is padded.
+        dropout: this step's, or None for evaluation.
+        hidden: what the trunk gives for this batch without dropout, if that is known.
+        trunk_dropout: whether dropout is on in a trunk in which nothing trains.
+    """
+    first = models[0]
+    berts, depth = [model.backbone for model in models], first.trunk_depth
+    if hidden is None:
+        below = None if depth and not trunk_dropout else dropout
+        hidden = forward.trunk(berts, tokens, segments, mask, first.compute_type, below, depth)
+    pooled = forward.pooled(berts, hidden, mask, dropout, depth).float()
+    if dropout is not None:
+        pooled = dropout(pooled, first.backbone.config.hidden_dropout_prob)
+    rows = pooled.view(len(models), -1, pooled.shape[-1])
+    return linear_of_each([model.head for model in models], rows)
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

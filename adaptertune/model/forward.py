@@ -3,13 +3,18 @@
 Equal to transformers' (a test holds them together), but: the hidden states run in the compute type
 throughout, query, key and value are one product, the last layer computes its first position only, and
 dropout comes from ``dropout.py``. A parameter that trains is fp32 and is cast where it is used; a
-frozen one already has the compute type. On a CPU the layers are those of ``fused.py``.
+frozen one already has the compute type. On a CPU a single model's layers are those of ``fused.py``.
+
+Several models over the same frozen weights run in one pass: their batches lie one behind the other
+(models * batch, length, width), what is frozen is one product over all of them, and adapters and
+LayerNorms are batched products, each model's over its own rows. Every function takes the models' modules
+as a sequence, mostly of one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptertune.model import fused
-from adaptertune.model.adapter import linear
+from adaptertune.model.adapter import Adapter, linear
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import AdaptedOutput
 
@@ -35,7 +40,7 @@ def set_compute_type(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def trunk(
-    bert: BertModel,
+    berts: Sequence[BertModel],
     tokens: torch.Tensor,
     segments: torch.Tensor,
     mask: torch.Tensor | None,
@@ -51,15 +56,15 @@ def trunk(
         dtype: the compute type.
         dropout: this step's, or None for none.
     """
-    hidden = embed(bert, tokens, segments, dtype, dropout)
-    bias, apply = attention_bias(mask, dtype), _layer_function(bert, hidden)
-    for layer in bert.encoder.layer[:depth]:
-        hidden = apply(layer, hidden, bias, dropout)
+    hidden = embed(berts, tokens, segments, dtype, dropout)
+    bias = attention_bias(mask, dtype)
+    for index in range(depth):
+        hidden = _layer(berts, index, hidden, bias, dropout)
     return hidden
 
 
 def pooled(
-    bert: BertModel,
+    berts: Sequence[BertModel],
     hidden: torch.Tensor,
     mask: torch.Tensor | None,
     dropout: Dropout | None,
@@ -69,33 +74,43 @@ def pooled(
 
     ``hidden``: what :func:`trunk` gives; the others as there.
     """
-    bias, apply = attention_bias(mask, hidden.dtype), _layer_function(bert, hidden)
-    *lower, last = bert.encoder.layer[depth:]
-    for layer in lower:
-        hidden = apply(layer, hidden, bias, dropout)
+    bias = attention_bias(mask, hidden.dtype)
+    last = len(berts[0].encoder.layer) - 1
+    for index in range(depth, last):
+        hidden = _layer(berts, index, hidden, bias, dropout)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = apply(last, hidden, bias, dropout, only_first=True)
-    return torch.tanh(linear(bert.pooler.dense, first[:, 0]))
+    first = _layer(berts, last, hidden, bias, dropout, only_first=True)
+    return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
-def _layer_function(bert: BertModel, hidden: torch.Tensor) -> Callable[..., torch.Tensor]:
-    is_fused = hidden.device.type == "cpu" and bert.config.hidden_act == "gelu"
-    return fused.transformer_layer if is_fused else transformer_layer
+def _layer(
+    berts: Sequence[BertModel],
+    index: int,
+    hidden: torch.Tensor,
+    bias: torch.Tensor | None,
+    dropout: Dropout | None,
+    *,
+    only_first: bool = False,
+) -> torch.Tensor:
+    layers = [bert.encoder.layer[index] for bert in berts]
+    if len(berts) == 1 and hidden.device.type == "cpu" and berts[0].config.hidden_act == "gelu":
+        return fused.transformer_layer(layers[0], hidden, bias, dropout, only_first=only_first)
+    return transformer_layer(layers, hidden, bias, dropout, only_first=only_first)
 
 
 def embed(
-    bert: BertModel,
+    berts: Sequence[BertModel],
     tokens: torch.Tensor,
     segments: torch.Tensor,
     dtype: torch.dtype,
     dropout: Dropout | None,
 ) -> torch.Tensor:
     """int64 (batch, length) twice -> (batch, length, width)."""
-    tables = bert.embeddings
+    tables = berts[0].embeddings
     hidden = functional.embedding(tokens, tables.word_embeddings.weight)
     hidden = hidden + functional.embedding(segments, tables.token_type_embeddings.weight)
     hidden = hidden + tables.position_embeddings.weight[: tokens.shape[1]]
-    hidden = _norm(tables.LayerNorm, hidden.to(dtype))
+    hidden = _norm([bert.embeddings.LayerNorm for bert in berts], hidden.to(dtype))
     return hidden if dropout is None else dropout(hidden, tables.dropout.p)
 
 
@@ -108,31 +123,39 @@ def attention_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tenso
 
 
 def transformer_layer(
-    layer: Any,
+    layers: Sequence[Any],
     hidden: torch.Tensor,
     bias: torch.Tensor | None,
     dropout: Dropout | None,
     *,
     only_first: bool = False,
 ) -> torch.Tensor:
-    """One layer: (batch, length, width) -> the same, or (batch, 1, width) with ``only_first``."""
-    attended = _attention(layer.attention.self, hidden, bias, dropout, only_first)
+    """One layer: (batch, length, width) -> the same, or (batch, 1, width) with ``only_first``.
+
+    ``layers``: that of each model.
+    """
+    shared = layers[0]
+    attended = _attention(shared.attention.self, hidden, bias, dropout, only_first)
     residual = hidden[:, :1] if only_first else hidden
-    hidden = _output(layer.attention.output, attended, residual, dropout)
-    inner = layer.intermediate.intermediate_act_fn(linear(layer.intermediate.dense, hidden))
-    return _output(layer.output, inner, hidden, dropout)
+    hidden = _output([layer.attention.output for layer in layers], attended, residual, dropout)
+    inner = shared.intermediate.intermediate_act_fn(linear(shared.intermediate.dense, hidden))
+    return _output([layer.output for layer in layers], inner, hidden, dropout)
 
 
 def _output(
-    block: Any, hidden: torch.Tensor, residual: torch.Tensor, dropout: Dropout | None
+    blocks: Sequence[Any],
+    hidden: torch.Tensor,
+    residual: torch.Tensor,
+    dropout: Dropout | None,
 ) -> torch.Tensor:
     """``LayerNorm(adapter(dropout(dense(hidden))) + residual)``; the adapter where there is one."""
-    hidden = linear(block.dense, hidden)
+    shared = blocks[0]
+    hidden = linear(shared.dense, hidden)
     if dropout is not None:
-        hidden = dropout(hidden, block.dropout.p)
-    if isinstance(block, AdaptedOutput) and not block.removed:
-        hidden = block.adapter(hidden)
-    return _norm(block.LayerNorm, hidden + residual)
+        hidden = dropout(hidden, shared.dropout.p)
+    if isinstance(shared, AdaptedOutput) and not shared.removed:
+        hidden = Adapter.of_each([block.adapter for block in blocks], hidden)
+    return _norm([block.LayerNorm for block in blocks], hidden + residual)
 
 
 def _attention(
@@ -173,10 +196,17 @@ def _split_heads(
     return split.permute(2, 0, 3, 1, 4).unbind()
 
 
-def _norm(module: nn.LayerNorm, hidden: torch.Tensor) -> torch.Tensor:
-    """LayerNorm in fp32 inside, whatever the hidden states are."""
-    shape = module.normalized_shape
+def _norm(modules: Sequence[nn.LayerNorm], hidden: torch.Tensor) -> torch.Tensor:
+    """LayerNorm in fp32 inside, whatever the hidden states are; each module over its own rows."""
+    module = modules[0]
+    shape, epsilon = module.normalized_shape, module.eps
+    if len(modules) > 1:
+        plain = functional.layer_norm(hidden.float(), shape, eps=epsilon)
+        scale = torch.stack([each.weight for each in modules])[:, None]
+        offset = torch.stack([each.bias for each in modules])[:, None]
+        rows = plain.view(len(modules), -1, hidden.shape[-1])
+        return (rows * scale + offset).view(hidden.shape).to(hidden.dtype)
     if hidden.device.type == "cpu":  # takes bf16 with fp32 parameters as it is
-        return functional.layer_norm(hidden, shape, module.weight, module.bias, module.eps)
-    normed = functional.layer_norm(hidden.float(), shape, module.weight, module.bias, module.eps)
+        return functional.layer_norm(hidden, shape, module.weight, module.bias, epsilon)
+    normed = functional.layer_norm(hidden.float(), shape, module.weight, module.bias, epsilon)
     return normed.to(hidden.dtype)

@@ -53,6 +53,11 @@ def prepare(model: Classifier, method: config.Method, seed: int) -> None:
     model.trunk_depth = trunk_depth(model)
 
 
+def is_stackable(method: config.Method) -> bool:
+    """Whether several seeds can train in one pass: whether all that is a product stays frozen."""
+    return isinstance(method, config.Adapter | config.LayerNorm)
+
+
 def trunk_depth(model: Classifier) -> int:
     """How many layers from the bottom, embeddings included, hold nothing that trains; 0 if the
     embeddings train.

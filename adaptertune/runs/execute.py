@@ -77,23 +77,29 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
     folder = plan.folder
     with exclusive(folder.path):
         write_json(folder.config, _config_file(plan))
-        prepared: _Prepared | None = None
-        done = []
+        found: dict[int, results.SeedResult] = {}
         for seed in plan.config.seeds:
             result = _read_finished(plan, folder.seed(seed), seed, progress)
             if result is not None:
+                found[seed] = result
                 progress.seed_done(result, reused=True)
-            else:
-                if prepared is None:
-                    prepared = _prepare(plan, progress)
-                result, prepared = _run_seed(plan, prepared, seed, progress)
+        missing = [seed for seed in plan.config.seeds if seed not in found]
+        if missing and plan.is_stacked:  # all or none: what a seed comes to depends on its company
+            missing = list(plan.config.seeds)
+        together = len(plan.config.seeds) if plan.is_stacked else 1
+        prepared = _prepare(plan, progress) if missing else None
+        for start in range(0, len(missing), together):
+            assert prepared is not None
+            seeds = missing[start : start + together]
+            done, prepared = _run_seeds(plan, prepared, seeds, progress)
+            for result in done:
+                found[result.seed] = result
                 progress.seed_done(result, reused=False)
-            done.append(result)
-        summary = summarise(plan, done)
+        summary = summarise(plan, [found[seed] for seed in plan.config.seeds])
         store.write_result(folder.result, summary)
     if summary.best_seed is None:
         raise TrainingError(
-            f"all {len(done)} seeds diverged: the loss was not finite",
+            f"all {len(found)} seeds diverged: the loss was not finite",
             where=folder.path,
             remedy="try a smaller --lr",
         )
@@ -170,74 +176,81 @@ def _with_trunk(
     return replace(prepared, train=train, evaluation=tuple(evaluation)), seconds
 
 
-def _run_seed(
-    plan: Plan, prepared: _Prepared, seed: int, progress: Progress
-) -> tuple[results.SeedResult, _Prepared]:
-    """The seed's result, and what is prepared for the next one."""
+def _run_seeds(
+    plan: Plan, prepared: _Prepared, seeds: Sequence[int], progress: Progress
+) -> tuple[list[results.SeedResult], _Prepared]:
+    """The seeds' results, trained in one pass, and what is prepared for the next ones."""
     import torch
 
-    from adaptertune.model.build import load_model
+    from adaptertune.model.build import load_model, share_frozen
     from adaptertune.train import checkpoint, loop
     from adaptertune.train.device import keep_freed_memory
 
     keep_freed_memory()
-    folder = plan.folder.seed(seed)
     device = torch.device(plan.device)
-    snapshot = _read_snapshot(plan, folder, seed, progress)
-    resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    model = load_model(
-        plan.located,
-        plan.config.method,
-        plan.task.num_outputs,
-        seed=seed,
-        device=plan.device,
-        precision=plan.precision,
-    )
+    models: list[Classifier] = []
+    for seed in seeds:
+        model = load_model(
+            plan.located,
+            plan.config.method,
+            plan.task.num_outputs,
+            seed=seed,
+            device=plan.device,
+            precision=plan.precision,
+        )
+        if models:
+            share_frozen(model, models[0])
+        models.append(model)
     trunk_seconds = 0.0
     if not prepared.trunk_known:
-        prepared, trunk_seconds = _with_trunk(plan, prepared, model, progress)
-    watcher = _Watcher(plan, folder, seed, progress, resumed, trunk_seconds)
-    progress.seed_started(
-        seed,
-        epochs_done=len(snapshot.facts["records"]) if snapshot else 0,
-        resumed=snapshot is not None,
-    )
-    try:
-        outcome = loop.fit(
-            model,
-            plan.task,
-            prepared.train,
-            prepared.evaluation[0],
-            plan.config.training,
-            seed=seed,
-            device=device,
-            watcher=watcher,
-            resume=snapshot,
+        prepared, trunk_seconds = _with_trunk(plan, prepared, models[0], progress)
+    snapshots = _read_snapshots(plan, seeds, progress)
+    lanes, watchers = [], []
+    for seed, model, snapshot in zip(seeds, models, snapshots, strict=True):
+        resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
+        share = trunk_seconds / len(seeds)
+        watcher = _Watcher(plan, plan.folder.seed(seed), seed, progress, resumed, share)
+        watchers.append(watcher)
+        lanes.append(loop.Lane(seed, model, watcher, snapshot))
+        progress.seed_started(
+            seed,
+            epochs_done=len(snapshot.facts["records"]) if snapshot else 0,
+            resumed=snapshot is not None,
         )
+    selecting, training = prepared.evaluation[0], plan.config.training
+    try:
+        outcomes = loop.fit(lanes, plan.task, prepared.train, selecting, training, device=device)
     except loop.Stopped as stop:
-        watcher.keep(stop.snapshot)
+        for watcher in watchers:
+            if watcher.seed in stop.snapshots:
+                watcher.keep(stop.snapshots[watcher.seed])
         raise Interrupted(
             "stopped; the state is saved",
-            where=folder.path,
+            where=plan.folder.path,
             remedy="the same command goes on from here",
         ) from None
-    except loop.Diverged as diverged:
-        result = _seed_result(plan, seed, watcher, diverged_epoch=diverged.epoch)
-    else:
-        scores = _evaluate_kept(plan, prepared, model, outcome, folder)
-        checkpoint_facts = results.CheckpointFacts(
-            file=folder.checkpoint.name,
-            parameters=sum(t.numel() for t in checkpoint.trained_tensors(model).values()),
-            bytes=folder.checkpoint.stat().st_size,
-        )
-        result = _seed_result(
-            plan, seed, watcher, outcome=outcome, scores=scores, checkpoint=checkpoint_facts
-        )
-    store.write_result(folder.result, result)
-    folder.snapshot.unlink(missing_ok=True)
-    return result, prepared
+    done = []
+    for lane, watcher, outcome in zip(lanes, watchers, outcomes, strict=True):
+        folder = plan.folder.seed(lane.seed)
+        if isinstance(outcome, loop.Diverged):
+            result = _seed_result(plan, lane.seed, watcher, diverged_epoch=outcome.epoch)
+        else:
+            scores = _evaluate_kept(plan, prepared, lane.model, outcome, folder)
+            facts = results.CheckpointFacts(
+                file=folder.checkpoint.name,
+                parameters=sum(t.numel() for t in checkpoint.trained_tensors(lane.model).values()),
+                bytes=folder.checkpoint.stat().st_size,
+            )
+            result = _seed_result(
+                plan, lane.seed, watcher, outcome=outcome, scores=scores, checkpoint=facts
+            )
+        store.write_result(folder.result, result)
+        done.append(result)
+    for seed in seeds:  # after the last result: until then, a killed process needs them all
+        plan.folder.seed(seed).snapshot.unlink(missing_ok=True)
+    return done, prepared
 
 
 def _evaluate_kept(
@@ -309,22 +322,23 @@ class _Watcher:
         trunk_seconds: float,
     ) -> None:
         self.resumed, self.trunk_seconds = resumed, trunk_seconds
-        self._plan, self._folder, self._seed, self._progress = plan, folder, seed, progress
+        self.seed = seed
+        self._plan, self._folder, self._progress = plan, folder, progress
         self.records: Sequence[EpochRecord] = ()
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
 
     def step(self, step: int, mean_loss: float, examples_per_second: float) -> None:
-        self._progress.step(self._seed, step, mean_loss, examples_per_second)
+        self._progress.step(self.seed, step, mean_loss, examples_per_second)
 
     def evaluating(self, num_examples: int) -> None:
-        self._progress.evaluating(self._seed, num_examples)
+        self._progress.evaluating(self.seed, num_examples)
 
     def epoch(self, records: Sequence[EpochRecord]) -> None:
         self.records = records
         lines = [json.dumps(asdict(record), allow_nan=False) + "\n" for record in records]
         write_atomically(self._folder.epochs, "".join(lines).encode())
-        self._progress.epoch(self._seed, records[-1])
+        self._progress.epoch(self.seed, records[-1])
 
     def should_stop(self) -> bool:
         return self._progress.should_stop()
@@ -338,12 +352,24 @@ class _Watcher:
 
         start = time.monotonic()
         facts = snapshot.facts | {
-            "digest": self._plan.seed_digest(self._seed),
+            "digest": self._plan.seed_digest(self.seed),
             "resumed": self.resumed,
         }
         write_tensors(self._folder.snapshot, snapshot.tensors, facts)
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - start
+
+
+def _read_snapshots(plan: Plan, seeds: Sequence[int], progress: Progress) -> list[Snapshot | None]:
+    """Where killed runs stopped. Of seeds that train together, all begin anew if they stand at
+    different steps: a kill came between two files.
+    """
+    found = [_read_snapshot(plan, plan.folder.seed(seed), seed, progress) for seed in seeds]
+    steps = {snapshot.facts["step"] if snapshot else 0 for snapshot in found}
+    if len(steps) == 1:
+        return found
+    progress.note(f"seeds {', '.join(map(str, seeds))} stopped at different steps; they begin anew")
+    return [None] * len(found)
 
 
 def _read_snapshot(

@@ -30,6 +30,7 @@ class Plan:
     precision: str
     device: str
     num_steps: int  # of one seed
+    is_stacked: bool  # whether all seeds train in one pass
 
     @property
     def config(self) -> RunConfig:
@@ -53,6 +54,8 @@ class Plan:
             "method": self.config.method.model_dump(mode="json"),
             "training": training,
             "precision": self.precision,
+            # In one pass a seed's dropout masks depend on the seeds beside it.
+            "stacked": list(self.config.seeds) if self.is_stacked else None,
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
         }
@@ -109,6 +112,7 @@ def plan(resolved: Resolved) -> Plan:
     Raises:
         AdapterTuneError: anything that would stop the run before its first step.
     """
+    from adaptertune.model.methods import is_stackable
     from adaptertune.train import device as devices
     from adaptertune.train.loop import num_steps
 
@@ -154,4 +158,7 @@ def plan(resolved: Resolved) -> Plan:
         precision=precision,
         device=str(device),
         num_steps=steps,
+        is_stacked=devices.choose_stack(
+            config.stack, device, len(config.seeds), can_stack=is_stackable(config.method)
+        ),
     )

@@ -57,3 +57,23 @@ def choose_precision(requested: str, *, native_bf16: bool) -> Precision:
     if requested == "fp32" or (requested == "auto" and not native_bf16):
         return "fp32"
     return "bf16"
+
+
+def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_stack: bool) -> bool:
+    """Whether several seeds train in one pass.
+
+    ``auto`` is yes on CUDA, where a step of a small batch is mostly waiting for launches. On a CPU one
+    pass is not faster than seed after seed: the layers written out for it take one model.
+
+    Raises:
+        ConfigError: it was asked for and the method trains what would have to be shared.
+    """
+    if requested == "on" and not can_stack:
+        raise ConfigError(
+            "seeds train in one pass only where all products of the backbone are frozen",
+            where="--stack",
+            remedy="use --method adapter or layernorm, or --stack off",
+        )
+    if num_seeds < 2 or not can_stack:
+        return False
+    return requested == "on" or (requested == "auto" and device.type == "cuda")

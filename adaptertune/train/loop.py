@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,11 +18,18 @@ import torch
 
 from adaptertune import seeds
 from adaptertune.config import Training
-from adaptertune.data.batches import Batch, collate, num_batches, training_batches
+from adaptertune.data.batches import (
+    Batch,
+    Indices,
+    collate,
+    join,
+    num_batches,
+    training_batches,
+)
 from adaptertune.data.encode import Encoded
 from adaptertune.errors import DataError
 from adaptertune.metrics import TaskMetric
-from adaptertune.model.classifier import Classifier, loss
+from adaptertune.model.classifier import Classifier, logits, loss
 from adaptertune.model.dropout import Dropout
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
@@ -43,11 +50,11 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """The watcher asked to stop; ``snapshot`` holds everything up to here."""
+    """The watcher asked to stop; ``snapshots`` holds everything up to here, by seed."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshots: dict[int, Snapshot]) -> None:
         super().__init__("stopped")
-        self.snapshot = snapshot
+        self.snapshots = snapshots
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,16 @@ class Outcome:
     kept: EpochRecord
     records: tuple[EpochRecord, ...]
     logits: npt.NDArray[np.float32]  # (examples, outputs) of the selecting split, kept epoch
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One seed's training: its own model, its own watcher, and where to go on from, if anywhere."""
+
+    seed: int
+    model: Classifier
+    watcher: Watcher
+    resume: Snapshot | None = None
 
 
 class Watcher(Protocol):
@@ -120,34 +137,126 @@ def num_steps(num_examples: int, training: Training) -> int:
 
 
 def fit(
-    model: Classifier,
+    lanes: Sequence[Lane],
     task: Task,
     train: Encoded,
     selecting: Encoded,
     training: Training,
     *,
-    seed: int,
     device: torch.device,
-    watcher: Watcher,
-    resume: Snapshot | None = None,
-) -> Outcome:
-    """Train a prepared model and leave it with the kept epoch's parameters.
+) -> list[Outcome | Diverged]:
+    """Train prepared models and leave them with their kept epochs' parameters.
+
+    Several models train in one pass (see ``model.classifier.logits``), each in its own order of
+    examples, and come to what they would come to alone, apart from other dropout masks.
 
     Args:
+        lanes: one a seed; all at the same step.
         selecting: the split that is evaluated after each epoch and selects among epochs.
-        resume: a snapshot of the same training, or None to begin.
+
+    Returns:
+        What became of each lane, in their order; of one whose loss was not finite, when.
 
     Raises:
-        Diverged: the loss is not finite.
-        Stopped: the watcher asked to stop.
+        Stopped: a watcher asked to stop.
         DataError: ``drop_last`` leaves no batch.
     """
-    fitting = _Fitting(model, task, train, selecting, training, seed, device, watcher)
-    if resume:
-        fitting.restore(resume)
+    fittings = [_Fitting(lane, task, train, selecting, training, device) for lane in lanes]
     # On CUDA dropout draws from torch's global generator: it is lent for the duration.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return fitting.run()
+        return _Pass(fittings).run()
+
+
+class _Pass:
+    """Several trainings under way, step by step together."""
+
+    def __init__(self, fittings: Sequence[_Fitting]) -> None:
+        self.all = self.active = fittings
+        self.diverged: dict[int, Diverged] = {}  # by seed
+        assert len({fitting.step for fitting in fittings}) == 1, "lanes at different steps"
+
+    def run(self) -> list[Outcome | Diverged]:
+        while self.active:
+            for fitting in self.active:
+                if fitting.is_evaluation_due():
+                    self._evaluate(fitting)
+            if all(fitting.is_done() for fitting in self.active):
+                break
+            self._train_epoch()
+            # Only now: the others' dropout masks must not depend on when a divergence was seen.
+            self.active = [f for f in self.active if f.seed not in self.diverged]
+        return [self.diverged.get(fitting.seed) or fitting.outcome() for fitting in self.all]
+
+    def _train_epoch(self) -> None:
+        fittings = self.active
+        for fitting in fittings:
+            fitting.begin_epoch()
+        reported = time.perf_counter()
+        while not fittings[0].is_evaluation_due():
+            start = time.perf_counter()
+            self._step(fittings)
+            now = time.perf_counter()
+            for fitting in fittings:
+                fitting.train_seconds += (now - start) / len(fittings)
+            if fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS:
+                reported = now
+                for fitting in fittings:
+                    self._report(fitting)
+                if all(fitting.seed in self.diverged for fitting in fittings):
+                    return
+            self._pause()
+
+    def _step(self, fittings: Sequence[_Fitting]) -> None:
+        device, step = fittings[0].device, fittings[0].step
+        batches = [fitting.next_batch() for fitting in fittings]
+        joint = join(batches).to(device)
+        first, *others = [fitting.seed for fitting in fittings]
+        values = logits(
+            [fitting.model for fitting in fittings],
+            joint.tokens,
+            joint.segments,
+            joint.mask,
+            Dropout(seeds.derive(first, "dropout", step, *others), device),
+            hidden=joint.hidden,
+            trunk_dropout=fittings[0].training.trunk_dropout,
+        )
+        losses = []
+        for found, batch in zip(values, batches, strict=True):
+            labels = batch.to(device).labels
+            assert labels is not None
+            losses.append(loss(found[: len(labels)], labels))
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        for fitting, value, batch in zip(fittings, losses, batches, strict=True):
+            fitting.update(value.detach(), len(batch.tokens))
+
+    def _report(self, fitting: _Fitting) -> None:
+        try:
+            fitting.report()
+        except Diverged as diverged:
+            self.diverged[fitting.seed] = diverged
+
+    def _evaluate(self, fitting: _Fitting) -> None:
+        def on_batch(num_examples: int) -> None:
+            """Stopped here, the training goes on with this evaluation."""
+            fitting.watcher.evaluating(num_examples)
+            if fitting.watcher.should_stop():
+                raise Stopped(self._snapshots())
+
+        fitting.evaluate_epoch(on_batch)
+
+    def _pause(self) -> None:
+        """Let the watchers stop the training or have snapshots."""
+        watchers = [fitting.watcher for fitting in self.active]
+        wishes = [watcher.should_stop() for watcher in watchers]  # each is asked
+        if any(wishes):
+            raise Stopped(self._snapshots())
+        wishes = [watcher.wants_snapshot() for watcher in watchers]
+        if any(wishes):  # all at once: they go on together only from one step
+            for fitting in self.active:
+                fitting.watcher.keep(fitting.snapshot())
+
+    def _snapshots(self) -> dict[int, Snapshot]:
+        return {fitting.seed: fitting.snapshot() for fitting in self.active}
 
 
 class _Fitting:
@@ -155,25 +264,22 @@ class _Fitting:
 
     def __init__(
         self,
-        model: Classifier,
+        lane: Lane,
         task: Task,
         train: Encoded,
         selecting: Encoded,
         training: Training,
-        seed: int,
         device: torch.device,
-        watcher: Watcher,
     ) -> None:
-        self.model, self.task, self.train, self.selecting = model, task, train, selecting
-        self.training, self.seed, self.watcher = training, seed, watcher
-        self.device = device
+        self.model, self.seed, self.watcher = lane.model, lane.seed, lane.watcher
+        self.task, self.train, self.selecting = task, train, selecting
+        self.training, self.device = training, device
         self.metric = TaskMetric(task)
         self.per_epoch = num_batches(len(train), training.batch_size, drop_last=training.drop_last)
-        self.num_steps = num_steps(len(train), training)
         self.optimizer = AdamW(
-            model.named_parameters(),
+            self.model.named_parameters(),
             learning_rate=training.learning_rate,
-            num_steps=self.num_steps,
+            num_steps=num_steps(len(train), training),
             warmup=training.warmup,
             weight_decay=training.weight_decay,
             epsilon=training.epsilon,
@@ -189,11 +295,21 @@ class _Fitting:
         self.kept: int | None = None  # index of a record
         self.kept_parameters: dict[str, torch.Tensor] = {}
         self.kept_logits: npt.NDArray[np.float32] | None = None
+        if lane.resume:
+            self.restore(lane.resume)
+        # This epoch's batches; examples seen of them, and what was seen before this process.
+        self.order: list[Indices] = []
+        self.num_seen = self.num_before = 0
+        self.seconds_before = 0.0
 
-    def run(self) -> Outcome:
-        while len(self.records) < self.training.epochs:
-            self._train_epoch(len(self.records))
-            self._evaluate_epoch(len(self.records))
+    def is_done(self) -> bool:
+        return len(self.records) == self.training.epochs
+
+    def is_evaluation_due(self) -> bool:
+        return self.step == (len(self.records) + 1) * self.per_epoch
+
+    def outcome(self) -> Outcome:
+        """What became of it; the model gets the kept epoch's parameters."""
         if self.training.keep_epoch == "best":
             own = trained_tensors(self.model)
             for name, tensor in self.kept_parameters.items():
@@ -201,6 +317,42 @@ class _Fitting:
         assert self.kept is not None
         assert self.kept_logits is not None
         return Outcome(self.records[self.kept], tuple(self.records), self.kept_logits)
+
+    def begin_epoch(self) -> None:
+        """Draw the order of the epoch to come, or of the one that goes on."""
+        epoch = len(self.records)
+        self.order = training_batches(
+            self.train.lengths,
+            self.training.batch_size,
+            seeds.generator(self.seed, "order", epoch),
+            drop_last=self.training.drop_last,
+        )
+        already = self.order[: self.step - epoch * self.per_epoch]
+        self.num_seen = self.num_before = sum(map(len, already))
+        self.seconds_before = self.train_seconds
+
+    def next_batch(self) -> Batch:
+        """The batch of the step to come, on the CPU."""
+        return collate(self.train, self.order[self.step - len(self.records) * self.per_epoch])
+
+    def update(self, value: torch.Tensor, num_examples: int) -> None:
+        """A step with the gradients as they are; ``value`` is the loss behind them."""
+        self.optimizer.step()
+        self.loss_sum += value * num_examples
+        self.num_seen += num_examples
+        self.step += 1
+
+    def report(self) -> None:
+        """Tell the watcher how it goes.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        mean_loss = float(self.loss_sum) / self.num_seen
+        if not math.isfinite(mean_loss):
+            raise Diverged(len(self.records) + 1)
+        speed = (self.num_seen - self.num_before) / (self.train_seconds - self.seconds_before)
+        self.watcher.step(self.step, mean_loss, speed)
 
     def snapshot(self) -> Snapshot:
         tensors = {f"parameter.{name}": t for name, t in trained_tensors(self.model).items()}
@@ -239,52 +391,11 @@ class _Fitting:
         if "kept_logits" in snapshot.tensors:
             self.kept_logits = snapshot.tensors["kept_logits"].numpy()
 
-    def _train_epoch(self, epoch: int) -> None:
-        order = training_batches(
-            self.train.lengths,
-            self.training.batch_size,
-            seeds.generator(self.seed, "order", epoch),
-            drop_last=self.training.drop_last,
-        )
-        already = self.step - epoch * self.per_epoch
-        num_before = num_seen = sum(len(indices) for indices in order[:already])
-        seconds_before, start = self.train_seconds, time.perf_counter()
-        reported = start
-        for number, indices in enumerate(order[already:], already + 1):
-            self._step(collate(self.train, indices).to(self.device), len(indices))
-            num_seen += len(indices)
-            now = time.perf_counter()
-            self.train_seconds = seconds_before + now - start
-            if number == self.per_epoch or now - reported > REPORT_SECONDS:
-                reported = now
-                mean_loss = float(self.loss_sum) / num_seen
-                if not math.isfinite(mean_loss):
-                    raise Diverged(epoch + 1)
-                speed = (num_seen - num_before) / (now - start)
-                self.watcher.step(self.step, mean_loss, speed)
-            self._pause()
-
-    def _step(self, batch: Batch, num_examples: int) -> None:
-        assert batch.labels is not None
-        dropout = Dropout(seeds.derive(self.seed, "dropout", self.step), self.device)
-        logits = self.model(
-            batch.tokens,
-            batch.segments,
-            batch.mask,
-            dropout,
-            hidden=batch.hidden,
-            trunk_dropout=self.training.trunk_dropout,
-        )
-        value = loss(logits, batch.labels)
-        value.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.loss_sum += value.detach() * num_examples
-        self.step += 1
-
-    def _evaluate_epoch(self, epoch: int) -> None:
-        start = time.perf_counter()
-        logits = evaluate.logits(self.model, self.selecting, self.device, self._evaluated)
-        scores = evaluate.score(self.task, self.metric, self.selecting, logits)
+    def evaluate_epoch(self, on_batch: Callable[[int], None]) -> None:
+        """Score the epoch, and keep its parameters if it is the best so far."""
+        epoch, start = len(self.records), time.perf_counter()
+        found = evaluate.logits(self.model, self.selecting, self.device, on_batch)
+        scores = evaluate.score(self.task, self.metric, self.selecting, found)
         num_examples = len(self.train)
         if self.training.drop_last:
             num_examples -= num_examples % self.training.batch_size
@@ -301,19 +412,13 @@ class _Fitting:
         self.loss_sum.zero_()
         self.train_seconds = 0.0
         if self.training.keep_epoch == "last":
-            self.kept, self.kept_logits = epoch, logits
+            self.kept, self.kept_logits = epoch, found
         elif self._is_best(record):
-            self.kept, self.kept_logits = epoch, logits
+            self.kept, self.kept_logits = epoch, found
             self.kept_parameters = {
                 name: tensor.clone() for name, tensor in trained_tensors(self.model).items()
             }
         self.watcher.epoch(self.records)
-
-    def _evaluated(self, num_examples: int) -> None:
-        """Stopped here, the training goes on with this evaluation."""
-        self.watcher.evaluating(num_examples)
-        if self.watcher.should_stop():
-            raise Stopped(self.snapshot())
 
     def _is_best(self, record: EpochRecord) -> bool:
         """The first of equals; an undefined score is below all others."""
@@ -322,10 +427,3 @@ class _Fitting:
         value = record.values[self.task.headline]
         best = self.records[self.kept].values[self.task.headline]
         return value is not None and (best is None or value > best)
-
-    def _pause(self) -> None:
-        """Let the watcher stop the training or have a snapshot."""
-        if self.watcher.should_stop():
-            raise Stopped(self.snapshot())
-        if self.watcher.wants_snapshot():
-            self.watcher.keep(self.snapshot())

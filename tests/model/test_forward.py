@@ -87,7 +87,10 @@ def test_fused_layer_is_the_layer(
     hidden = torch.randn(3, 11, 32, generator=generator, requires_grad=True)
     bias = forward.attention_bias(batch(padded=padded)[2], torch.float32)
     found = []
-    for apply in (fused.transformer_layer, forward.transformer_layer):
+    for apply in (
+        fused.transformer_layer,
+        lambda one, *given, **named: forward.transformer_layer([one], *given, **named),
+    ):
         result = apply(layer, hidden, bias, Dropout(7, CPU), only_first=only_first)
         assert result.shape == (3, 1 if only_first else 11, 32)
         direction = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
@@ -101,7 +104,10 @@ def test_fused_layer_is_the_layer(
 def test_last_layer_computes_the_first_position_only(tiny_bert: Path) -> None:
     layer = build(tiny_bert, ADAPTER).backbone.encoder.layer[1]
     hidden = torch.randn(3, 11, 32, generator=torch.Generator().manual_seed(0))
-    for apply in (fused.transformer_layer, forward.transformer_layer):
+    for apply in (
+        fused.transformer_layer,
+        lambda one, *given, **named: forward.transformer_layer([one], *given, **named),
+    ):
         whole = apply(layer, hidden, None, None)
         first = apply(layer, hidden, None, None, only_first=True)
         torch.testing.assert_close(first, whole[:, :1])

@@ -17,7 +17,7 @@ from adaptertune.model import backbone
 from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier, loss
 from adaptertune.train.checkpoint import read_tensors, trained_tensors, write_tensors
-from adaptertune.train.loop import Diverged, EpochRecord, Outcome, Snapshot, Stopped, fit
+from adaptertune.train.loop import Diverged, EpochRecord, Lane, Outcome, Snapshot, Stopped, fit
 
 TRAINING = config.Training(
     learning_rate=1e-2,
@@ -104,17 +104,23 @@ def run(
     seed: int = 0,
     resume: Snapshot | None = None,
 ) -> Outcome:
+    (outcome,) = run_together([Lane(seed, model, watcher, resume)], training, task)
+    if isinstance(outcome, Diverged):
+        raise outcome
+    return outcome
+
+
+def run_together(
+    lanes: Sequence[Lane], training: config.Training = TRAINING, task: str = "rte"
+) -> list[Outcome | Diverged]:
     regression = task == "stsb"
     return fit(
-        model,
+        lanes,
         tasks.load(task),
         made("train", 44, 1, regression),
         made("validation", 20, 2, regression),
         training,
-        seed=seed,
         device=torch.device("cpu"),
-        watcher=watcher,
-        resume=resume,
     )
 
 
@@ -145,7 +151,7 @@ def test_resumed_equals_uninterrupted_bitwise(
     first = build(tiny_bert, method)
     with pytest.raises(Stopped) as stopped:
         run(first, Recorder(stop_at), training)
-    kept = stopped.value.snapshot
+    (kept,) = stopped.value.snapshots.values()
     write_tensors(tmp_path / "s.safetensors", kept.tensors, kept.facts)
     second = build(tiny_bert, method)
     resumed = run(

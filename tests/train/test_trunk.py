@@ -21,7 +21,7 @@ from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.train import evaluate, trunk
-from adaptertune.train.loop import fit
+from adaptertune.train.loop import Diverged, Lane, Outcome, fit
 from tests.train.test_loop import TRAINING, Recorder
 
 CPU = torch.device("cpu")
@@ -106,15 +106,16 @@ def test_logits_are_those_without_it(
 def test_training_is_that_without_it(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path
 ) -> None:
-    outcomes = []
+    outcomes: list[Outcome | Diverged] = []
     for use in (False, True):
         model = build(tiny_bert)
         train, validation = kept(model, splits, place(tmp_path)) if use else splits
-        outcome = fit(
-            model, TASK, train, validation, TRAINING, seed=0, device=CPU, watcher=Recorder()
-        )
-        outcomes.append(outcome)
-    np.testing.assert_allclose(outcomes[0].logits, outcomes[1].logits, atol=1e-5, rtol=1e-5)
+        lane = Lane(0, model, Recorder())
+        outcomes += fit([lane], TASK, train, validation, TRAINING, device=CPU)
+    without, using = outcomes
+    assert isinstance(without, Outcome)
+    assert isinstance(using, Outcome)
+    np.testing.assert_allclose(using.logits, without.logits, atol=1e-5, rtol=1e-5)
 
 
 def test_dropout_below_is_off_unless_asked_for(tiny_bert: Path, splits: list[Encoded]) -> None:
