@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 BETAS = (0.9, 0.999)
+MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}  # our names for torch's
+SMALL = 1 << 17  # elements
 
 
 def linear_schedule(step: int, num_steps: int, warmup: float) -> float:
@@ -53,16 +55,16 @@ class AdamW:
         self._decay, self._epsilon, self._clip = weight_decay, epsilon, clip_norm
         self._bias_correction = bias_correction
         self.step_count = 0
-        groups = [
-            {
-                "params": [p for name, p in self.named if is_decayed(name) == decayed],
-                "decayed": decayed,
-            }
-            for decayed in (True, False)
-        ]
+        self._flats = [_Flat(group) for group in _groups(self.named)]
         fused = all(p.device.type in ("cuda", "cpu") for _, p in self.named)
         self._torch = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            [
+                {
+                    "params": [flat.joined for flat in self._flats if flat.decayed == decayed],
+                    "decayed": decayed,
+                }
+                for decayed in sorted({flat.decayed for flat in self._flats})
+            ],
             lr=learning_rate,
             betas=BETAS,
             fused=fused,
@@ -75,7 +77,9 @@ class AdamW:
 
     def step(self) -> None:
         """Clip the gradients' global norm, update, and forget the gradients."""
-        nn.utils.clip_grad_norm_([p for _, p in self.named], self._clip)
+        for flat in self._flats:
+            flat.gather_gradients()
+        nn.utils.clip_grad_norm_([flat.joined for flat in self._flats], self._clip)
         first = second = 1.0
         if not self._bias_correction:
             first = 1 - BETAS[0] ** (self.step_count + 1)
@@ -92,11 +96,12 @@ class AdamW:
     def state(self) -> dict[str, torch.Tensor]:
         """Both moments of each parameter, by name; with ``step_count`` all that a resume needs."""
         tensors = {}
-        for name, parameter in self.named:
-            state = self._torch.state.get(parameter)
+        for flat in self._flats:
+            state = self._torch.state.get(flat.joined)
             if state:
-                tensors[f"first.{name}"] = state["exp_avg"]
-                tensors[f"second.{name}"] = state["exp_avg_sq"]
+                for prefix, key in MOMENTS.items():
+                    for name, part in flat.parts(state[key]):
+                        tensors[f"{prefix}.{name}"] = part
         return tensors
 
     def restore(self, tensors: dict[str, torch.Tensor], step_count: int) -> None:
@@ -104,9 +109,67 @@ class AdamW:
         self.step_count = step_count
         if step_count == 0:
             return
-        for name, parameter in self.named:
-            self._torch.state[parameter] = {
-                "step": torch.tensor(float(step_count), device=parameter.device),
-                "exp_avg": tensors[f"first.{name}"].to(parameter.device).clone(),
-                "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device).clone(),
-            }
+        for flat in self._flats:
+            state = {"step": torch.tensor(float(step_count), device=flat.joined.device)}
+            for prefix, key in MOMENTS.items():
+                state[key] = torch.empty_like(flat.joined)
+                for name, part in flat.parts(state[key]):
+                    part.copy_(tensors[f"{prefix}.{name}"])
+            self._torch.state[flat.joined] = state
+
+
+class _Flat:
+    """Parameters that are updated as one: on a CPU, a call for each small one takes 5 ms a step.
+
+    The parameters become views of ``joined``. One alone is that parameter itself.
+    """
+
+    def __init__(self, named: Sequence[tuple[str, nn.Parameter]]) -> None:
+        self.named = named
+        self.decayed = is_decayed(named[0][0])
+        if len(named) == 1:
+            self.joined = named[0][1]
+            return
+        self.joined = nn.Parameter(torch.cat([p.detach().reshape(-1) for _, p in named]))
+        views = self.parts(self.joined.detach())
+        for (_, parameter), (_, view) in zip(named, views, strict=True):
+            parameter.data = view
+
+    def gather_gradients(self) -> None:
+        """Move the gradients to ``joined``."""
+        if len(self.named) == 1:
+            return
+        found = []
+        for _, parameter in self.named:
+            assert parameter.grad is not None
+            found.append(parameter.grad.reshape(-1))
+            parameter.grad = None
+        self.joined.grad = torch.cat(found)
+
+    def parts(self, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Views of a tensor like ``joined``, in the parameters' names and shapes."""
+        if len(self.named) == 1:
+            yield self.named[0][0], tensor
+            return
+        pieces = torch.split(tensor, [parameter.numel() for _, parameter in self.named])
+        for (name, parameter), piece in zip(self.named, pieces, strict=True):
+            yield name, piece.view(parameter.shape)
+
+
+def _groups(
+    named: Sequence[tuple[str, nn.Parameter]],
+) -> list[list[tuple[str, nn.Parameter]]]:
+    """What is updated as one: on a CPU the small decayed ones, and the small ones that are not."""
+    groups: list[list[tuple[str, nn.Parameter]]] = []
+    for decayed in (True, False):
+        small = []
+        for name, parameter in named:
+            if is_decayed(name) != decayed:
+                continue
+            if parameter.device.type == "cpu" and parameter.numel() <= SMALL:
+                small.append((name, parameter))
+            else:
+                groups.append([(name, parameter)])
+        if small:
+            groups.append(small)
+    return groups
