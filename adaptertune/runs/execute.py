@@ -8,9 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, Interrupted, StoreError, TrainingError
 from adaptertune.files import exclusive, write_atomically, write_json
-from adaptertune.runs import results, store
+from adaptertune.runs import forecast, results, store
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.summary import summarise
 
@@ -84,7 +82,7 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
                 progress.seed_done(result, reused=True)
             else:
                 if prepared is None:
-                    prepared = _prepare(plan, progress)
+                    prepared = _prepare(plan, seed, progress)
                 result = _run_seed(plan, prepared, seed, progress)
                 progress.seed_done(result, reused=False)
             done.append(result)
@@ -105,9 +103,10 @@ class _Prepared:
 
     train: Encoded
     evaluation: tuple[Encoded, ...]
+    first_seed: int  # of those that are trained now
 
 
-def _prepare(plan: Plan, progress: Progress) -> _Prepared:
+def _prepare(plan: Plan, seed: int, progress: Progress) -> _Prepared:
     def on_progress(done: int, total: int) -> None:
         progress.tokenising(done, total)
         if progress.should_stop():
@@ -122,7 +121,7 @@ def _prepare(plan: Plan, progress: Progress) -> _Prepared:
             f"{train.num_truncated} of {len(train)} training examples are longer than "
             f"{plan.config.training.max_length} tokens and lose the rest"
         )
-    return _Prepared(train, tuple(encoded[1:]))
+    return _Prepared(train, tuple(encoded[1:]), seed)
 
 
 def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) -> results.SeedResult:
@@ -145,6 +144,16 @@ def _run_seed(plan: Plan, prepared: _Prepared, seed: int, progress: Progress) ->
         device=plan.device,
         precision=plan.precision,
     )
+    if seed == prepared.first_seed:
+        forecast.announce(
+            plan,
+            model,
+            prepared.train,
+            prepared.evaluation,
+            seed=seed,
+            steps_done=snapshot.facts["step"] if snapshot else 0,
+            note=progress.note,
+        )
     watcher = _Watcher(plan, folder, seed, progress, resumed)
     progress.seed_started(
         seed,
@@ -339,6 +348,8 @@ def _seed_result(
     scores: dict[str, Scores] | None = None,
     checkpoint: results.CheckpointFacts | None = None,
 ) -> results.SeedResult:
+    from adaptertune.train.device import peak_memory
+
     records = watcher.records
     speeds = [record.examples_per_second for record in records]
     return results.SeedResult(
@@ -368,7 +379,7 @@ def _seed_result(
             train_seconds=sum(record.train_seconds for record in records),
             evaluate_seconds=sum(record.evaluate_seconds for record in records),
             examples_per_second=statistics.median(speeds) if speeds else None,
-            peak_memory_bytes=_peak_memory(plan.device),
+            peak_memory_bytes=peak_memory(plan.device),
             resumed=watcher.resumed,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             host=platform.node(),
@@ -388,12 +399,3 @@ def _config_file(plan: Plan) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **found}
-
-
-def _peak_memory(device: str) -> int:
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.max_memory_allocated(torch.device(device))
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

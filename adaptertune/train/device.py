@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
 from typing import Literal
 
 import torch
@@ -43,3 +46,18 @@ def choose_precision(requested: str, *, native_bf16: bool) -> Precision:
     if requested == "fp32" or (requested == "auto" and not native_bf16):
         return "fp32"
     return "bf16"
+
+
+def peak_memory(device: str) -> int:
+    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(torch.device(device))
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def clock(device: torch.device) -> float:
+    """Now, in seconds, when the device has done all that it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from adaptertune.config import Training
+
 BETAS = (0.9, 0.999)
 
 
@@ -110,3 +112,19 @@ class AdamW:
                 "exp_avg": tensors[f"first.{name}"].to(parameter.device).clone(),
                 "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device).clone(),
             }
+
+
+def of_training(
+    parameters: Iterable[tuple[str, nn.Parameter]], training: Training, num_steps: int
+) -> AdamW:
+    """The optimiser as a training's settings have it."""
+    return AdamW(
+        parameters,
+        learning_rate=training.learning_rate,
+        num_steps=num_steps,
+        warmup=training.warmup,
+        weight_decay=training.weight_decay,
+        epsilon=training.epsilon,
+        clip_norm=training.clip_norm,
+        bias_correction=training.bias_correction,
+    )
