@@ -71,7 +71,7 @@ def test_only_what_is_left_is_counted(
     monkeypatch.setattr(forecast, "measure", counting)
     made = plan(tiny_bert, tmp_path, seeds=3)
     execute.run_cell(made, Quiet())
-    for seed in (1, 2):
+    for seed in (0, 1):  # the last one stays finished
         made.folder.seed(seed).result.unlink()
     made.folder.result.unlink()
     progress = Quiet()
