@@ -157,16 +157,18 @@ def show(
 
 def schema(
     which: Annotated[
-        str, typer.Argument(help="cell (what train and show print) or seed.")
+        str, typer.Argument(help="cell (what train and show print), seed or bench.")
     ] = "cell",
 ) -> None:
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
-    from adaptertune.runs.results import CellResult, SeedResult
+    from adaptertune.runs.results import BenchResult, CellResult, SeedResult
     from adaptertune.yamlfile import nearest
 
-    models: dict[str, type[BaseModel]] = {"cell": CellResult, "seed": SeedResult}
+    models: dict[str, type[BaseModel]] = {
+        "cell": CellResult, "seed": SeedResult, "bench": BenchResult,
+    }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))
     print(json.dumps(models[which].model_json_schema(mode="serialization"), indent=2))

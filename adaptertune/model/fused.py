@@ -128,8 +128,10 @@ class _Output:
         saved: Sequence[Any],
         parameters: Sequence[Any],
         needs: Sequence[bool],
-    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """The gradients of inner, residual and the parameters."""
+        *,
+        needs_inner: bool = True,
+    ) -> tuple[Tensor | None, Tensor, list[Tensor | None]]:
+        """The gradients of inner (on request), residual and the parameters."""
         inner, hidden, before, after, summed, mean, deviation = saved
         weight, shift, down, down_bias, up, up_bias, scale, offset = parameters
         of_summed, of_scale, of_offset = _aten.native_layer_norm_backward(
@@ -145,11 +147,15 @@ class _Output:
                 *_parameter_gradients(of_before, hidden, down, down_bias, needs[2:4]),
                 *_parameter_gradients(of_summed, after, up, up_bias, needs[4:6]),
             ]
-            of_hidden = torch.addmm(of_summed, of_before, down.to(of_summed.dtype))
-        if self.keep is not None:
-            of_hidden = _scaled_product(of_hidden, self.keep, self.factor)
-        of_inner = torch.mm(of_hidden, weight.to(of_hidden.dtype))
-        dense = _parameter_gradients(of_hidden, inner, weight, shift, needs[0:2])
+            if needs_inner:
+                of_hidden = torch.addmm(of_summed, of_before, down.to(of_summed.dtype))
+        of_inner: Tensor | None = None
+        dense: list[Tensor | None] = [None, None]
+        if needs_inner:
+            if self.keep is not None:
+                of_hidden = _scaled_product(of_hidden, self.keep, self.factor)
+            of_inner = torch.mm(of_hidden, weight.to(of_hidden.dtype))
+            dense = _parameter_gradients(of_hidden, inner, weight, shift, needs[0:2])
         return of_inner, of_summed, [*dense, *adapter, of_scale, of_offset]
 
 
@@ -203,9 +209,17 @@ class _AttentionBlock(torch.autograd.Function):
         weight, *parameters = ctx.parameters
         width = flat.shape[1]
         scale = 1 / math.sqrt(width // heads)
+        # Nothing below the lowest adapter has a gradient.
+        needs_inner = any(ctx.needs_input_grad[at] for at in (0, 6, 7, 8, 9))
         of_mixed, of_residual, of_parameters = ctx.output.backward(
-            gradients[0].reshape(-1, width), saved, parameters, ctx.needs_input_grad[8:]
+            gradients[0].reshape(-1, width),
+            saved,
+            parameters,
+            ctx.needs_input_grad[8:],
+            needs_inner=needs_inner,
         )
+        if not needs_inner:
+            return *[None] * 8, *of_parameters
         (of_mixed,) = _split(of_mixed, batch, 1, heads)
         of_query, of_key, of_value = (torch.empty_like(part) for part in (query, key, value))
         if not only_first:  # side by side, so that one copy lays them out as one product's rows

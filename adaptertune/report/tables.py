@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.runs.results import CellResult
+from adaptertune.runs.results import CellResult, DataFacts
 from adaptertune.tasks import Task
 
 METRIC_NAMES = {
@@ -149,7 +149,9 @@ def sizes(bottlenecks: Sequence[int], all_counts: Sequence[Mapping[str, Any]]) -
 def cell(result: CellResult) -> RenderableType:
     """A cell's seeds with the best one marked, all metrics, and what they may be set beside."""
     metric = METRIC_NAMES[result.headline]
-    title = f"{result.task} · {metric} on {result.selecting_split}, in per cent{data_note(result)}"
+    title = (
+        f"{result.task} · {metric} on {result.selecting_split}, in per cent{data_note(result.data)}"
+    )
     seeds = table("seed", metric, "epoch kept", "", right=("seed", metric, "epoch kept"))
     for line in result.seeds:
         remarks = []
@@ -185,7 +187,7 @@ def cell(result: CellResult) -> RenderableType:
             )
     pieces: list[RenderableType] = [
         titled(title, seeds),
-        titled(f"Over the finished seeds, in per cent{data_note(result)}", spreads),
+        titled(f"Over the finished seeds, in per cent{data_note(result.data)}", spreads),
         Text(result.protocol, style="dim"),
         "",
     ]
@@ -263,9 +265,8 @@ def published(result: CellResult) -> RenderableType:
     return titled("What others published", figures)
 
 
-def data_note(result: CellResult) -> str:
+def data_note(data: DataFacts) -> str:
     """What a reader must know of the data before any figure."""
-    data = result.data
     if data.sample:
         return " · sample data, not GLUE"
     if data.partial:

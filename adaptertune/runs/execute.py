@@ -8,9 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +19,7 @@ from adaptertune import paths
 from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, Interrupted, StoreError, TrainingError
 from adaptertune.files import exclusive, write_atomically, write_json
-from adaptertune.runs import results, store
+from adaptertune.runs import forecast, results, store
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.summary import summarise
 
@@ -87,7 +85,7 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
         if missing and plan.is_stacked:  # all or none: what a seed comes to depends on its company
             missing = list(plan.config.seeds)
         together = len(plan.config.seeds) if plan.is_stacked else 1
-        prepared = _prepare(plan, progress) if missing else None
+        prepared = _prepare(plan, missing[0], progress) if missing else None
         for start in range(0, len(missing), together):
             assert prepared is not None
             seeds = missing[start : start + together]
@@ -112,6 +110,7 @@ class _Prepared:
 
     train: Encoded
     evaluation: tuple[Encoded, ...]
+    first_seed: int  # of those that are trained now
     trunk_known: bool = False
 
 
@@ -128,7 +127,7 @@ def _telling(progress: Progress, what: str) -> Callable[[int, int], None]:
     return tell
 
 
-def _prepare(plan: Plan, progress: Progress) -> _Prepared:
+def _prepare(plan: Plan, seed: int, progress: Progress) -> _Prepared:
     tell = _telling(progress, "tokenising")
     encoded = cache.tokenised(plan.tokens, progress=tell, note=progress.note)
     train = encoded[0]
@@ -137,7 +136,7 @@ def _prepare(plan: Plan, progress: Progress) -> _Prepared:
             f"{train.num_truncated} of {len(train)} training examples are longer than "
             f"{plan.config.training.max_length} tokens and lose the rest"
         )
-    return _Prepared(train, tuple(encoded[1:]))
+    return _Prepared(train, tuple(encoded[1:]), seed)
 
 
 def _with_trunk(
@@ -207,6 +206,16 @@ def _run_seeds(
     if not prepared.trunk_known:
         prepared, trunk_seconds = _with_trunk(plan, prepared, models[0], progress)
     snapshots = _read_snapshots(plan, seeds, progress)
+    if seeds[0] == prepared.first_seed and not plan.is_stacked:
+        forecast.announce(
+            plan,
+            models[0],
+            prepared.train,
+            prepared.evaluation,
+            seed=seeds[0],
+            steps_done=snapshots[0].facts["step"] if snapshots[0] else 0,
+            note=progress.note,
+        )
     lanes, watchers = [], []
     for seed, model, snapshot in zip(seeds, models, snapshots, strict=True):
         resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
@@ -424,6 +433,8 @@ def _seed_result(
     scores: dict[str, Scores] | None = None,
     checkpoint: results.CheckpointFacts | None = None,
 ) -> results.SeedResult:
+    from adaptertune.train.device import peak_memory
+
     records = watcher.records
     speeds = [record.examples_per_second for record in records]
     return results.SeedResult(
@@ -454,7 +465,7 @@ def _seed_result(
             evaluate_seconds=sum(record.evaluate_seconds for record in records),
             trunk_seconds=watcher.trunk_seconds,
             examples_per_second=statistics.median(speeds) if speeds else None,
-            peak_memory_bytes=_peak_memory(plan.device),
+            peak_memory_bytes=peak_memory(plan.device),
             resumed=watcher.resumed,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             host=platform.node(),
@@ -474,12 +485,3 @@ def _config_file(plan: Plan) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **found}
-
-
-def _peak_memory(device: str) -> int:
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.max_memory_allocated(torch.device(device))
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,7 +1,7 @@
 """The result files' schema. A missing number is null, never 0; scores are fractions, not per cent.
 
 ``seed-N/result.json`` is a :class:`SeedResult`; the cell's ``result.json`` is a :class:`CellResult`.
-Both are written last: their presence means finished.
+Both are written last: their presence means finished. ``bench`` prints a :class:`BenchResult`.
 """
 
 from __future__ import annotations
@@ -180,3 +180,91 @@ class CellResult(Record):
     """Of all seeds, with what was computed once for them."""
     evaluate_seconds: float
     published: list[PublishedFigure]
+
+
+class StepSeconds(Record):
+    """A training step: means over the epoch, each batch the median of its repetitions."""
+
+    batch: float
+    """Making the batch and bringing it to the device."""
+    forward: float
+    backward: float
+    optimizer: float
+    total: float
+    """The whole; on CUDA without waiting for each part, so less than their sum."""
+
+
+class MemoryBytes(Record):
+    """What training takes, at the epoch's largest batch."""
+
+    trained_weights: int
+    frozen_weights: int
+    gradients: int
+    optimizer: int
+    """Both moments of what trains."""
+    activations: int
+    """What the forward pass keeps for the backward pass, dropout masks included."""
+    peak: int
+    """Weights, moments, and the most that was allocated beside them at a time during a step."""
+
+
+class TrainingSpeed(Record):
+    """How a method trains on this machine."""
+
+    method: dict[str, Any]
+    label: str
+    seconds: StepSeconds
+    examples_per_second: float
+    flops_per_step: float
+    """Operations of the matrix products that a step needs, padding included; the mean."""
+    limit_share: float
+    """Of ``limit_flops_per_second``, at each batch's own number of rows."""
+    memory: MemoryBytes
+
+
+class PassSeconds(Record):
+    """Several forward passes of one shape."""
+
+    median: float
+    percentile_90: float
+
+
+class InferenceLatency(Record):
+    """A forward pass of the chosen method's model."""
+
+    batch_size: int
+    length: int
+    """Tokens of each example, padding included: the task's median."""
+    own: PassSeconds
+    """The model as it is trained."""
+    without_adapters: PassSeconds | None
+    """The same with its adapters removed; null if there are none."""
+
+
+class BenchResult(Record):
+    """How fast a machine trains and answers. Measured at the time, in no digest."""
+
+    format: int = FORMAT
+    task: str
+    data: DataFacts
+    backbone: BackboneFacts
+    precision: Literal["fp32", "bf16"]
+    device: str
+    device_name: str
+    num_threads: int
+    batch_size: int
+    num_steps: int
+    """Timed steps of each method."""
+    num_batches: int
+    """Different batches among them; each stands for an equal share of the epoch."""
+    mean_tokens: float
+    """Of those batches, padding included."""
+    limit_flops_per_second: float
+    """Of a (tokens, width) by (width, intermediate) product in the compute type, measured here."""
+    training: list[TrainingSpeed]
+    """The chosen method, then full fine-tuning unless that is it."""
+    inference: list[InferenceLatency]
+    peak_process_bytes: int
+    """Largest memory of this process, which holds all that is compared; on CUDA of the device."""
+    torch: str
+    """Its version."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import resource
+import sys
+import time
 from typing import Literal
 
 import torch
@@ -77,3 +80,18 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     if num_seeds < 2 or not can_stack:
         return False
     return requested == "on" or (requested == "auto" and device.type == "cuda")
+
+
+def peak_memory(device: str) -> int:
+    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(torch.device(device))
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def clock(device: torch.device) -> float:
+    """Now, in seconds, when the device has done all that it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -34,7 +34,7 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
 from adaptertune.train.checkpoint import trained_tensors
-from adaptertune.train.optim import AdamW
+from adaptertune.train.optim import of_training
 
 REPORT_SECONDS = (
     0.25  # how often the watcher hears of a step: reading the loss waits for the device
@@ -276,15 +276,8 @@ class _Fitting:
         self.training, self.device = training, device
         self.metric = TaskMetric(task)
         self.per_epoch = num_batches(len(train), training.batch_size, drop_last=training.drop_last)
-        self.optimizer = AdamW(
-            self.model.named_parameters(),
-            learning_rate=training.learning_rate,
-            num_steps=num_steps(len(train), training),
-            warmup=training.warmup,
-            weight_decay=training.weight_decay,
-            epsilon=training.epsilon,
-            clip_norm=training.clip_norm,
-            bias_correction=training.bias_correction,
+        self.optimizer = of_training(
+            self.model.named_parameters(), training, num_steps(len(train), training)
         )
         # The position: steps done, this epoch's loss (a sum over examples) and time, and what the
         # epochs before it left.

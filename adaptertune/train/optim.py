@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import nn
 
+from adaptertune.config import Training
+
 BETAS = (0.9, 0.999)
 MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}  # our names for torch's
 SMALL = 1 << 17  # elements
@@ -116,6 +118,22 @@ class AdamW:
                 for name, part in flat.parts(state[key]):
                     part.copy_(tensors[f"{prefix}.{name}"])
             self._torch.state[flat.joined] = state
+
+
+def of_training(
+    parameters: Iterable[tuple[str, nn.Parameter]], training: Training, num_steps: int
+) -> AdamW:
+    """The optimiser as a training's settings have it."""
+    return AdamW(
+        parameters,
+        learning_rate=training.learning_rate,
+        num_steps=num_steps,
+        warmup=training.warmup,
+        weight_decay=training.weight_decay,
+        epsilon=training.epsilon,
+        clip_norm=training.clip_norm,
+        bias_correction=training.bias_correction,
+    )
 
 
 class _Flat:

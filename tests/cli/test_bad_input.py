@@ -281,7 +281,9 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     "no such run": (
         lambda p: ["show", "none"], r"runs: no run 'none'; adaptertune runs lists them",
     ),
-    "no such schema": (lambda p: ["schema", "none"], r"no schema 'none'; choose from: cell, seed"),
+    "no such schema": (
+        lambda p: ["schema", "none"], r"no schema 'none'; choose from: cell, seed, bench",
+    ),
     # counting
     "sizes that are none": (
         lambda p: ["params", "--size", "a"], r"--size: 'a' is not a list of sizes",

@@ -1,0 +1,81 @@
+"""Floating-point operations of a training step's matrix products, in closed form. Needs no weights.
+
+Counted is what a step cannot do without: an m x k by k x n product is 2mkn operations; in the backward
+pass a product costs as much again for its input's gradient, if anything below it trains, and once more
+for its weight's, if the weight trains. The last layer is computed at the first position alone, after
+its keys and values. What is not a product (LayerNorms, softmax, dropout, look-ups) is not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from adaptertune import config
+from adaptertune.catalogue import Shape
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of one step, in its two passes."""
+
+    forward: int
+    backward: int
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.backward
+
+
+def training_step(
+    shape: Shape, method: config.Method, num_outputs: int, batch: int, length: int
+) -> Flops:
+    """The operations of one step on a (batch, length) batch, padding included."""
+    lowest = _lowest_trained(shape, method)
+    trains_weights = isinstance(method, config.Full | config.TopLayers)
+    width, intermediate = shape.width, shape.intermediate
+    forward = backward = 0
+
+    def product(rows: int, inner: int, outer: int, *, of_input: bool, of_weight: bool) -> None:
+        nonlocal forward, backward
+        flops = 2 * rows * inner * outer
+        forward += flops
+        backward += flops * (of_input + of_weight)
+
+    for layer in range(shape.layers):
+        trains = layer >= lowest  # something in it or below it does
+        own = trains and trains_weights
+        below = layer > lowest
+        rows = batch * length
+        queries = batch if layer == shape.layers - 1 else rows
+        product(queries, width, width, of_input=below, of_weight=own)  # query
+        product(rows, width, 2 * width, of_input=below, of_weight=own)  # key and value
+        attends = below or own  # whether attention has a gradient
+        for _ in ("scores", "mixing"):  # over all heads; both sides have a gradient
+            product(queries, width, length, of_input=attends, of_weight=attends)
+        for reached, products in (
+            (attends, [(width, width)]),
+            (trains, [(width, intermediate), (intermediate, width)]),
+        ):
+            for inner, outer in products:  # of the sub-layer
+                product(queries, inner, outer, of_input=reached, of_weight=own)
+            if _is_adapted(method, layer):
+                size = method.size
+                product(queries, width, size, of_input=reached, of_weight=True)
+                product(queries, size, width, of_input=True, of_weight=True)
+    product(batch, width, width, of_input=True, of_weight=trains_weights)  # pooler
+    product(batch, width, num_outputs, of_input=True, of_weight=True)  # head
+    return Flops(forward, backward)
+
+
+def _is_adapted(method: config.Method, layer: int) -> TypeGuard[config.Adapter]:
+    return isinstance(method, config.Adapter) and (method.layers is None or layer in method.layers)
+
+
+def _lowest_trained(shape: Shape, method: config.Method) -> int:
+    """The lowest layer in which something trains; -1 for the embeddings."""
+    if isinstance(method, config.TopLayers):
+        return shape.layers - method.k
+    if isinstance(method, config.Adapter) and method.layers is not None:
+        return min(method.layers)
+    return -1  # all others train the embeddings' LayerNorm, or its bias

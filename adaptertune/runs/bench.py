@@ -1,0 +1,155 @@
+"""The speed of a task, backbone and method on this machine, beside full fine-tuning."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+from adaptertune import config as configuration
+from adaptertune.data import cache
+from adaptertune.runs import results
+from adaptertune.runs.plan import Plan, method_label
+
+if TYPE_CHECKING:
+    import torch
+
+    from adaptertune.data.encode import Encoded
+    from adaptertune.train.speed import Trainee
+
+INFERENCE_SIZES = (1, 8, 32)
+INFERENCE_ROUNDS = 20
+NUM_BATCHES = 6  # different ones; the timed steps go round them
+
+# What is being done, how far it is, and of how much.
+OnProgress = Callable[[str, int, int], None]
+
+
+def bench(
+    plan: Plan, num_steps: int, on_progress: OnProgress, note: Callable[[str], None]
+) -> results.BenchResult:
+    """Train ``num_steps`` timed steps of the method and of full fine-tuning, and time inference.
+
+    Nothing is written but tokens to their cache.
+
+    Raises:
+        AdapterTuneError: data or backbone can't be used.
+    """
+    import torch
+
+    from adaptertune.data.batches import collate
+    from adaptertune.model import flops
+    from adaptertune.model.build import load_model
+    from adaptertune.train import speed
+    from adaptertune.train.device import peak_memory
+
+    device = torch.device(plan.device)
+    shape, num_outputs = plan.located.shape, plan.task.num_outputs
+    train = cache.tokenised(plan.tokens, progress=partial(on_progress, "tokenising"), note=note)[0]
+    methods: dict[str, configuration.Method] = {
+        method_label(method): method for method in (plan.config.method, configuration.Full())
+    }
+    trainees: dict[str, Trainee] = {}
+    for label, method in methods.items():
+        model = load_model(
+            plan.located, method, num_outputs, seed=0, device=plan.device, precision=plan.precision
+        )
+        trainees[label] = speed.Trainee(model, train, plan.config.training, device)
+
+    batches, largest = speed.typical_batches(
+        train.lengths, plan.config.training, min(NUM_BATCHES, num_steps)
+    )
+    forms = [collate(train, indices).tokens.shape for indices in batches]  # (examples, length)
+    rates: list[list[float]] = [[] for _ in batches]
+    compute_type = torch.bfloat16 if plan.precision == "bf16" else torch.float32
+
+    def measure_limit(number: int) -> None:
+        rate = speed.product_rate(
+            forms[number].numel(), shape.width, shape.intermediate, compute_type, device
+        )
+        rates[number].append(rate)
+
+    total = num_steps * len(trainees)
+    times = speed.time_steps(
+        trainees,
+        batches,
+        num_steps,
+        measure_limit,
+        lambda done: on_progress("training steps", done, total),
+    )
+    limits = [statistics.median(of_batch) for of_batch in rates]
+    training = []
+    for label, method in methods.items():
+        needed = [flops.training_step(shape, method, num_outputs, *form).total for form in forms]
+        mean = speed.mean_step(times[label])
+        possible = sum(time.total * limit for time, limit in zip(times[label], limits, strict=True))
+        training.append(
+            results.TrainingSpeed(
+                method=method.model_dump(mode="json"),
+                label=label,
+                seconds=results.StepSeconds(**asdict(mean)),
+                examples_per_second=statistics.fmean(form[0] for form in forms) / mean.total,
+                flops_per_step=statistics.fmean(needed),
+                limit_share=sum(needed) / possible,
+                memory=results.MemoryBytes(**asdict(trainees[label].memory(largest))),
+            )
+        )
+    return results.BenchResult(
+        task=plan.task.name,
+        data=plan.data,
+        backbone=plan.backbone,
+        precision=plan.precision,
+        device=plan.device,
+        device_name=_device_name(device),
+        num_threads=torch.get_num_threads(),
+        batch_size=plan.config.training.batch_size,
+        num_steps=num_steps,
+        num_batches=len(batches),
+        mean_tokens=statistics.fmean(form.numel() for form in forms),
+        limit_flops_per_second=statistics.harmonic_mean(limits),
+        training=training,
+        inference=_inference(trainees[method_label(plan.config.method)], train, on_progress),
+        peak_process_bytes=peak_memory(plan.device),
+        torch=torch.__version__,
+    )
+
+
+def _inference(
+    trainee: Trainee, train: Encoded, on_progress: OnProgress
+) -> list[results.InferenceLatency]:
+    from adaptertune.train import speed
+
+    inputs = {size: speed.median_batch(train, size) for size in INFERENCE_SIZES}
+    total = speed.WARM_ROUNDS + INFERENCE_ROUNDS
+    found = speed.latencies(
+        trainee.model,
+        inputs,
+        trainee.device,
+        INFERENCE_ROUNDS,
+        lambda done: on_progress("inference", done, total),
+    )
+    return [
+        results.InferenceLatency(
+            batch_size=size,
+            length=inputs[size].tokens.shape[1],
+            own=_passes(latency.own),
+            without_adapters=None if latency.without is None else _passes(latency.without),
+        )
+        for size, latency in found.items()
+    ]
+
+
+def _passes(seconds: Sequence[float]) -> results.PassSeconds:
+    tenths = statistics.quantiles(seconds, n=10, method="inclusive")
+    return results.PassSeconds(median=statistics.median(seconds), percentile_90=tenths[-1])
+
+
+def _device_name(device: torch.device) -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()

@@ -1,0 +1,215 @@
+"""How long a training will take, from a few of its own batches. Nothing is changed by it.
+
+The model keeps its parameters and gradients, and the global generators their state, so a training is
+bitwise the same with and without a forecast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from adaptertune import seeds
+from adaptertune.config import Training
+from adaptertune.data.batches import (
+    Indices,
+    collate,
+    evaluation_batches,
+    padded_length,
+    training_batches,
+)
+from adaptertune.data.encode import Encoded
+from adaptertune.model.classifier import Classifier, loss
+from adaptertune.model.dropout import Dropout
+from adaptertune.train import evaluate, optim
+from adaptertune.train.device import clock
+
+WORTH_SECONDS = 10.0  # of work: nobody needs to know before less
+# What measuring may take: so many seconds, or this share of the training if that is longer.
+BUDGET_SECONDS, BUDGET_SHARE = 2.0, 0.02
+# The optimiser is measured on at most so many numbers (128 MB with gradients and moments).
+OPTIMIZER_NUMBERS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds of a batch: ``fixed + per_token * tokens``, padding included."""
+
+    fixed: float
+    per_token: float
+
+    def total(self, tokens: Sequence[int]) -> float:
+        """Seconds of several batches."""
+        return self.fixed * len(tokens) + self.per_token * sum(tokens)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of one seed's training, and what that rests on."""
+
+    epoch: float
+    evaluation: float  # of the selecting split, once
+    other_evaluation: float  # of the other splits, once
+    step: float  # the mean
+    num_measured: int  # batches
+
+    def seed(self, epochs: int) -> float:
+        """Seconds of a seed from its first step to its last score."""
+        return epochs * (self.epoch + self.evaluation) + self.other_evaluation
+
+
+def fit_line(points: Sequence[tuple[int, float]]) -> Line:
+    """The line through (tokens, seconds) by least squares, neither part below 0."""
+    tokens, seconds = np.array(points, dtype=float).T
+    if len(set(tokens)) > 1:
+        per_token, fixed = np.polyfit(tokens, seconds, 1)
+        if per_token < 0:
+            return Line(float(seconds.mean()), 0.0)
+        if fixed >= 0:
+            return Line(float(fixed), float(per_token))
+    return Line(0.0, float(seconds @ tokens / (tokens @ tokens)))
+
+
+def combine(
+    steps: Sequence[tuple[int, float]],
+    evaluations: Sequence[tuple[int, float]],
+    train: Sequence[int],
+    selecting: Sequence[int],
+    others: Sequence[int],
+) -> Forecast:
+    """A forecast from what was measured, (tokens, seconds), and the tokens of all batches."""
+    line, evaluation = fit_line(steps), fit_line(evaluations)
+    epoch = line.total(train)
+    return Forecast(
+        epoch=epoch,
+        evaluation=evaluation.total(selecting),
+        other_evaluation=evaluation.total(others),
+        step=epoch / len(train),
+        num_measured=len(steps),
+    )
+
+
+def measure(
+    model: Classifier,
+    train: Encoded,
+    evaluation: Sequence[Encoded],
+    training: Training,
+    device: torch.device,
+    num_trainings: float,
+) -> Forecast:
+    """A forecast from a long, a median and a short batch of an epoch and one of the evaluation.
+
+    Each is timed twice and the shorter time counts, for memory and kernels are made the first time.
+    Where the budget does not reach, or there are but seconds of work, fewer are measured: at least
+    the long batch, once.
+
+    Args:
+        evaluation: the selecting split, then the others.
+        num_trainings: how many are ahead, a begun one as a fraction.
+    """
+    order = training_batches(
+        train.lengths,
+        training.batch_size,
+        seeds.generator(0, "order", 0),
+        drop_last=training.drop_last,
+    )
+    order.sort(key=lambda indices: _tokens(train, indices))
+    selecting, *others = evaluation
+    to_evaluate = evaluation_batches(selecting.lengths, evaluate.BATCH_SIZE)
+    middle = to_evaluate[len(to_evaluate) // 2]
+    started = clock(device)
+    optimizer = optimizer_seconds(model, training, device)
+    steps: dict[int, float] = {}
+    scored = math.inf
+    for turn, number in enumerate(_long_median_short(len(order)) * 2):
+        if steps:
+            expected = num_trainings * training.epochs * len(order) * min(steps.values())
+            budget = max(BUDGET_SECONDS, BUDGET_SHARE * expected)
+            if expected < WORTH_SECONDS or clock(device) - started > budget:
+                break
+        work = partial(_gradients, model, train, order[number], device, training.trunk_dropout)
+        seconds = _seconds(work, device)
+        steps[number] = min(seconds + optimizer, steps.get(number, math.inf))
+        if turn < 2:
+            seconds = _seconds(partial(_forward, model, selecting, middle, device), device)
+            scored = min(seconds, scored)
+    return combine(
+        [(_tokens(train, order[number]), seconds) for number, seconds in steps.items()],
+        [(_tokens(selecting, middle), scored)],
+        [_tokens(train, indices) for indices in order],
+        [_tokens(selecting, indices) for indices in to_evaluate],
+        [
+            _tokens(split, indices)
+            for split in others
+            for indices in evaluation_batches(split.lengths, evaluate.BATCH_SIZE)
+        ],
+    )
+
+
+def _long_median_short(count: int) -> tuple[int, int, int]:
+    """Which of ``count`` batches in order of their tokens; the outermost twentieths are odd ones."""
+    return count - 1 - count // 20, count // 2, count // 20
+
+
+def optimizer_seconds(model: nn.Module, training: Training, device: torch.device) -> float:
+    """Seconds of an optimiser's step, measured on stand-ins for what trains."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    total = sum(parameter.numel() for _, parameter in trained)
+    room = OPTIMIZER_NUMBERS
+    stand_ins = []
+    for name, parameter in trained:
+        size = min(parameter.numel(), room)
+        room -= size
+        if size:
+            stand_ins.append((name, nn.Parameter(torch.zeros(size, device=device))))
+    optimizer = optim.of_training(stand_ins, training, num_steps=10)
+
+    def step() -> float:
+        for _, parameter in stand_ins:
+            parameter.grad = torch.zeros_like(parameter)
+        return _seconds(optimizer.step, device)
+
+    step()  # makes the moments
+    return min(step(), step()) * total / (OPTIMIZER_NUMBERS - room)
+
+
+def _gradients(
+    model: Classifier, train: Encoded, indices: Indices, device: torch.device, trunk_dropout: bool
+) -> None:
+    """A step without its end: the gradients are made and forgotten."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        batch = collate(train, indices).to(device)
+        assert batch.labels is not None
+        logits = model(
+            batch.tokens,
+            batch.segments,
+            batch.mask,
+            Dropout(0, device),
+            hidden=batch.hidden,
+            trunk_dropout=trunk_dropout,
+        )
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        torch.autograd.grad(loss(logits, batch.labels), trained, allow_unused=True)
+
+
+def _forward(model: Classifier, split: Encoded, indices: Indices, device: torch.device) -> None:
+    with torch.inference_mode():
+        batch = collate(split, indices).to(device)
+        model(batch.tokens, batch.segments, batch.mask, hidden=batch.hidden)
+
+
+def _tokens(split: Encoded, indices: Indices) -> int:
+    """Of the padded batch."""
+    return len(indices) * int(padded_length(split.lengths[indices]).max())
+
+
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
+    start = clock(device)
+    work()
+    return clock(device) - start

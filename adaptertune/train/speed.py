@@ -1,0 +1,317 @@
+"""How fast this machine trains and answers, and what of its memory that takes.
+
+Everything is measured on real batches, after a warm-up. What is compared is measured in turn, so that
+whatever else the machine does falls on all alike; and a batch's time is the median of its repetitions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from adaptertune import seeds
+from adaptertune.config import Training
+from adaptertune.data.batches import Batch, Indices, collate, padded_length, training_batches
+from adaptertune.data.encode import Encoded
+from adaptertune.model.classifier import Classifier, loss
+from adaptertune.model.dropout import Dropout
+from adaptertune.model.inject import adapted_outputs, adapters_removed
+from adaptertune.train import optim
+from adaptertune.train.device import clock
+
+PRODUCT_REPEATS = 5
+MARK = "forward done"  # in the profiler's record
+WARM_ROUNDS = 2  # of inference, not counted
+# The rate stays near 0, so the model that is measured hardly changes.
+LONG_TRAINING = 1_000_000
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a training step: its parts, each waited for, and the whole as it runs in a training."""
+
+    batch: float  # making it and bringing it to the device
+    forward: float
+    backward: float
+    optimizer: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a model in training, at the largest batch.
+
+    Attributes:
+        activations: what the forward pass leaves for the backward pass, dropout masks included.
+        peak: weights and moments, and the most that was allocated beside them during a step.
+    """
+
+    trained_weights: int
+    frozen_weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of each forward pass; ``without``: adapters removed, None if there are none."""
+
+    own: tuple[float, ...]
+    without: tuple[float, ...] | None
+
+
+class Trainee:
+    """A model in training, step by step under the clock. The model changes, hardly."""
+
+    def __init__(
+        self, model: Classifier, train: Encoded, training: Training, device: torch.device
+    ) -> None:
+        self.model, self.device = model, device
+        self._train, self._training = train, training
+        self._optimizer = optim.of_training(model.named_parameters(), training, LONG_TRAINING)
+
+    def step(self, indices: Indices) -> StepTime:
+        """A timed step. On CUDA it is done twice, for waiting for each part makes it longer."""
+        marks = self._step(indices, lambda: clock(self.device))
+        total = marks[-1] - marks[0]
+        if self.device.type == "cuda":
+            start = clock(self.device)
+            self._step(indices, time.perf_counter)
+            total = clock(self.device) - start
+        batch, forward, backward, optimizer = (b - a for a, b in itertools.pairwise(marks))
+        return StepTime(batch, forward, backward, optimizer, total)
+
+    def _step(self, indices: Indices, now: Callable[[], float]) -> list[float]:
+        marks = [now()]
+        batch = collate(self._train, indices).to(self.device)
+        marks.append(now())
+        value = self._loss(batch)
+        marks.append(now())
+        value.backward()  # type: ignore[no-untyped-call]
+        marks.append(now())
+        self._optimizer.step()
+        marks.append(now())
+        return marks
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        assert batch.labels is not None
+        dropout = Dropout(self._optimizer.step_count, self.device)
+        logits = self.model(
+            batch.tokens,
+            batch.segments,
+            batch.mask,
+            dropout,
+            trunk_dropout=self._training.trunk_dropout,
+        )
+        return loss(logits, batch.labels)
+
+    def memory(self, indices: Indices) -> Memory:
+        """What a step on these examples takes; the steps before it have made the moments."""
+        batch = collate(self._train, indices).to(self.device)
+        gradients = 0
+
+        def backward(value: torch.Tensor) -> None:
+            nonlocal gradients
+            value.backward()  # type: ignore[no-untyped-call]
+            gradients = sum(p.grad.nbytes for p in self.model.parameters() if p.grad is not None)
+            self._optimizer.step()
+
+        measure = allocated_on_cuda if self.device.type == "cuda" else allocated_on_cpu
+        activations, growth = measure(lambda: self._loss(batch), backward)
+        weights = {True: 0, False: 0}
+        for parameter in self.model.parameters():
+            weights[parameter.requires_grad] += parameter.nbytes
+        moments = sum(tensor.nbytes for tensor in self._optimizer.state().values())
+        return Memory(
+            trained_weights=weights[True],
+            frozen_weights=weights[False],
+            gradients=gradients,
+            optimizer=moments,
+            activations=activations,
+            peak=sum(weights.values()) + moments + growth,
+        )
+
+
+def typical_batches(
+    lengths: Indices, training: Training, count: int
+) -> tuple[list[Indices], Indices]:
+    """Some of an epoch's batches, each standing for an equal share of it, and its largest.
+
+    The epoch's batches are sorted by padded tokens and cut into ``count`` runs; each run gives its
+    middle one.
+    """
+    order = training_batches(
+        lengths, training.batch_size, seeds.generator(0, "order", 0), drop_last=training.drop_last
+    )
+    order.sort(key=lambda indices: len(indices) * int(padded_length(lengths[indices]).max()))
+    count = min(count, len(order))
+    middles = [int((number + 0.5) * len(order) / count) for number in range(count)]
+    return [order[middle] for middle in middles], order[-1]
+
+
+def time_steps(
+    trainees: Mapping[str, Trainee],
+    batches: Sequence[Indices],
+    num_steps: int,
+    between: Callable[[int], None],
+    on_step: Callable[[int], None],
+) -> dict[str, list[StepTime]]:
+    """Each trainee's times of each batch: the medians of ``num_steps`` steps, round and round.
+
+    The trainees take their steps in turn. ``between`` is called with a batch's number before they
+    do, ``on_step`` with the number of steps done, all trainees' together.
+    """
+    found: dict[str, list[list[StepTime]]] = {name: [[] for _ in batches] for name in trainees}
+    for trainee in trainees.values():
+        trainee.step(batches[-1])
+        trainee.step(batches[0])
+    for step in range(num_steps):
+        number = step % len(batches)
+        between(number)
+        for place, (name, trainee) in enumerate(trainees.items(), 1):
+            found[name][number].append(trainee.step(batches[number]))
+            on_step(step * len(trainees) + place)
+    return {
+        name: [_by_part(statistics.median, times) for times in by_batch]
+        for name, by_batch in found.items()
+    }
+
+
+def mean_step(times: Sequence[StepTime]) -> StepTime:
+    """The mean over batches that stand for equal shares of an epoch."""
+    return _by_part(statistics.fmean, times)
+
+
+def _by_part(statistic: Callable[[list[float]], float], times: Sequence[StepTime]) -> StepTime:
+    names = [field.name for field in fields(StepTime)]
+    return StepTime(*(statistic([getattr(time, name) for time in times]) for name in names))
+
+
+def product_rate(
+    rows: int, inner: int, outer: int, dtype: torch.dtype, device: torch.device
+) -> float:
+    """Operations a second of this machine's own (rows, inner) by (inner, outer) product."""
+    left = torch.randn(rows, inner, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    weight = torch.full((outer, inner), 0.5, dtype=dtype, device=device)
+    shift = torch.zeros(outer, dtype=dtype, device=device)
+    num_products = 1
+    if device.type == "cpu":  # as in model/fused.py
+        operation = torch.ops.mkldnn._linear_pointwise
+
+        def product() -> None:
+            operation(left, weight, shift, "none", [], "")
+    else:
+        num_products = 50  # launched without a wait in between
+
+        def product() -> None:
+            torch.mm(left, weight.t())
+
+    seconds = []
+    with torch.inference_mode():
+        product()
+        for _ in range(PRODUCT_REPEATS):
+            start = clock(device)
+            for _ in range(num_products):
+                product()
+            seconds.append((clock(device) - start) / num_products)
+    return 2 * rows * inner * outer / statistics.median(seconds)
+
+
+def median_batch(encoded: Encoded, size: int) -> Batch:
+    """A batch of ``size`` examples of the median length, over again if there are not so many."""
+    lengths = padded_length(encoded.lengths)
+    median = np.sort(lengths)[len(lengths) // 2]
+    return collate(encoded, np.resize(np.flatnonzero(lengths == median), size))
+
+
+def latencies(
+    model: Classifier,
+    batches: Mapping[int, Batch],
+    device: torch.device,
+    rounds: int,
+    on_round: Callable[[int], None],
+) -> dict[int, Latency]:
+    """``rounds`` forward passes by batch size, in turn with and without the adapters.
+
+    ``on_round`` is called with the number of rounds done, the warm ones included.
+    """
+    layers = {layer for layer, _ in adapted_outputs(model.backbone)}
+    own: dict[int, list[float]] = {size: [] for size in batches}
+    without: dict[int, list[float]] = {size: [] for size in batches}
+
+    def passes(batch: Batch) -> float:
+        start = clock(device)
+        model(batch.tokens, batch.segments, batch.mask)
+        return clock(device) - start
+
+    on_device = {size: batch.to(device) for size, batch in batches.items()}
+    with torch.inference_mode():
+        for done in range(1, WARM_ROUNDS + rounds + 1):
+            for size, batch in on_device.items():
+                own[size].append(passes(batch))
+                if layers:
+                    with adapters_removed(model.backbone, layers):
+                        without[size].append(passes(batch))
+            on_round(done)
+    return {
+        size: Latency(
+            tuple(own[size][WARM_ROUNDS:]), tuple(without[size][WARM_ROUNDS:]) if layers else None
+        )
+        for size in batches
+    }
+
+
+def allocated_on_cuda(
+    forward: Callable[[], torch.Tensor], backward: Callable[[torch.Tensor], None]
+) -> tuple[int, int]:
+    """Bytes that ``forward`` leaves allocated, and the most that both had allocated at a time."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    value = forward()
+    kept = torch.cuda.memory_allocated() - before
+    backward(value)
+    return kept, torch.cuda.max_memory_allocated() - before
+
+
+def allocated_on_cpu(
+    forward: Callable[[], torch.Tensor], backward: Callable[[torch.Tensor], None]
+) -> tuple[int, int]:
+    """The same on a CPU, where torch tells it to its profiler, and numpy (dropout) to Python's.
+
+    What is freed inside an operation counts up to its end, so the most is rather too high than low.
+    """
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it writes on standard error else
+    only_numpy = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+    tracemalloc.start()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            value = forward()
+            with record_function(MARK):
+                pass
+            traces = tracemalloc.take_snapshot().filter_traces([only_numpy])
+            backward(value)
+            del value
+    finally:
+        tracemalloc.stop()
+    events = sorted(profiler.events(), key=lambda event: event.time_range.end)
+    ended = next(event.time_range.end for event in events if event.name == MARK)
+    by_numpy = sum(trace.size for trace in traces.traces)
+    now = kept = peak = 0
+    for event in events:
+        now += event.self_cpu_memory_usage
+        peak = max(peak, now)
+        if event.time_range.end <= ended:
+            kept = now
+    return kept + by_numpy, peak + by_numpy

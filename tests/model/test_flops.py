@@ -1,0 +1,59 @@
+"""The closed form against torch's own count of every product that a step does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from adaptertune import catalogue, config
+from adaptertune.model import backbone, forward, fused
+from adaptertune.model.build import load_model
+from adaptertune.model.classifier import loss
+from adaptertune.model.flops import training_step
+
+BATCH, LENGTH = 3, 7
+METHODS: list[config.Method] = [
+    config.Adapter(size=5, init_std=1e-2, activation="gelu"),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", layers=(1,)),
+    config.Full(),
+    config.TopLayers(k=1),
+    config.TopLayers(k=2),
+    config.LayerNorm(),
+    config.BitFit(),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_as_torch_counts(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method
+) -> None:
+    # torch does not look into the fused layers' oneDNN calls; the generic ones do the same products.
+    def generic(layer: Any, *given: Any, **named: Any) -> torch.Tensor:
+        return forward.transformer_layer([layer], *given, **named)
+
+    monkeypatch.setattr(fused, "transformer_layer", generic)
+    located = backbone.locate(str(tiny_bert), offline=True)
+    model = load_model(located, method, 3, seed=0, device="cpu", precision="fp32")
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(5, 50, (BATCH, LENGTH)))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[0, 4:] = False
+    with FlopCounterMode(display=False) as counted:
+        value = loss(model(tokens, torch.zeros_like(tokens), mask), torch.tensor([0, 1, 2]))
+        in_forward = counted.get_total_flops()
+        value.backward()  # type: ignore[no-untyped-call]
+    flops = training_step(located.shape, method, 3, BATCH, LENGTH)
+    assert flops.forward == in_forward
+    assert flops.total == counted.get_total_flops()
+
+
+def test_full_fine_tuning_of_bert_base_is_about_six_operations_a_weight_and_token() -> None:
+    """The rule of thumb; attention adds to it and the last layer's single position takes away."""
+    shape = catalogue.known_backbones()[catalogue.DEFAULT].shape
+    weights = shape.layers * (4 * shape.width**2 + 2 * shape.width * shape.intermediate)
+    flops = training_step(shape, config.Full(), 2, 32, 128)
+    assert 0.92 < flops.total / (6 * weights * 32 * 128) < 1.0

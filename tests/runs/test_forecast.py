@@ -1,0 +1,80 @@
+"""What is said of the work ahead, and when."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adaptertune.runs import execute
+from adaptertune.runs.forecast import line, roughly
+from adaptertune.train import forecast
+from tests.runs.test_execute import Quiet, comparable, plan
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(12, "10 s"), (88, "90 s"), (95, "2 min"), (740, "12 min"), (5399, "90 min"),
+     (2.26 * 3600, "2.3 h"), (35 * 3600, "35.0 h"), (80 * 3600, "3 days")],
+)  # fmt: skip
+def test_no_more_exact_than_it_can_be(seconds: float, words: str) -> None:
+    assert roughly(seconds) == words
+
+
+def test_the_line() -> None:
+    assert line(730, 5, 0.2134, 3) == (
+        "forecast    about 12 min for 5 seeds (0.21 s a step; 3 batches measured)"
+    )
+    assert line(31, 1, 12.3, 1) == (
+        "forecast    about 30 s for 1 seed (12 s a step; 1 batch measured)"
+    )
+
+
+def test_nothing_is_said_of_seconds(tiny_bert: Path, tmp_path: Path) -> None:
+    progress = Quiet()
+    execute.run_cell(plan(tiny_bert, tmp_path), progress)
+    assert not any("forecast" in note for note in progress.notes)
+
+
+def test_it_is_told_once_and_changes_nothing(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = plan(tiny_bert, tmp_path / "silent", seeds=3)
+    execute.run_cell(silent, Quiet())
+    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
+    told = plan(tiny_bert, tmp_path / "told", seeds=3)
+    progress = Quiet()
+    execute.run_cell(told, progress)
+    (said,) = [note for note in progress.notes if "forecast" in note]
+    assert re.fullmatch(
+        r"forecast    about \d+ s for 3 seeds \([\d.e-]+ s a step; 3 batches measured\)", said
+    )
+    for seed in (0, 1, 2):
+        one, other = silent.folder.seed(seed), told.folder.seed(seed)
+        assert one.checkpoint.read_bytes() == other.checkpoint.read_bytes()
+        assert one.logits.read_bytes() == other.logits.read_bytes()
+        assert comparable(one.result) == comparable(other.result)
+
+
+def test_only_what_is_left_is_counted(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
+    ahead = []
+    measure = forecast.measure
+
+    def counting(*arguments: object) -> forecast.Forecast:
+        ahead.append(arguments[-1])
+        return measure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forecast, "measure", counting)
+    made = plan(tiny_bert, tmp_path, seeds=3)
+    execute.run_cell(made, Quiet())
+    for seed in (0, 1):  # the last one stays finished
+        made.folder.seed(seed).result.unlink()
+    made.folder.result.unlink()
+    progress = Quiet()
+    execute.run_cell(made, progress)
+    assert ahead == [3, 2]
+    assert any("for 2 seeds" in note for note in progress.notes)
