@@ -18,7 +18,7 @@ import pytest
 from safetensors import safe_open
 
 from adaptertune import config
-from adaptertune.errors import Interrupted, StoreError, TrainingError
+from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
 from adaptertune.runs import execute, results, store
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
@@ -148,12 +148,15 @@ def test_a_finished_cell_is_not_run_again(tiny_bert: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("stop_at", [1, 30, 40, 70])
+@pytest.mark.parametrize(
+    "changes", [{}, {"stack": "on"}, {"method__layers": [1]}], ids=["alone", "stacked", "trunk"]
+)
 def test_an_interrupted_cell_goes_on_and_ends_equal(
-    tiny_bert: Path, tmp_path: Path, stop_at: int
+    tiny_bert: Path, tmp_path: Path, stop_at: int, changes: dict[str, Any]
 ) -> None:
-    whole = plan(tiny_bert, tmp_path / "whole")
+    whole = plan(tiny_bert, tmp_path / "whole", **changes)
     execute.run_cell(whole, Quiet())
-    made = plan(tiny_bert, tmp_path / "stopped")
+    made = plan(tiny_bert, tmp_path / "stopped", **changes)
     with pytest.raises(Interrupted, match="goes on from here"):
         execute.run_cell(made, Quiet(stop_at))
     assert made.folder.read_result() is None
@@ -161,6 +164,50 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
     execute.run_cell(made, progress)
     assert any(resumed for _, _, resumed in progress.started)
     assert_equal_cells(whole.folder, made.folder)
+
+
+def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> None:
+    """What a seed comes to depends on its company: with one result lost, all are trained again."""
+    made = plan(tiny_bert, tmp_path, stack="on")
+    first = execute.run_cell(made, Quiet())
+    kept = [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)]
+    made.folder.seed(1).result.unlink()
+    progress = Quiet()
+    assert execute.run_cell(made, progress).scores == first.scores
+    assert [seed for seed, _, _ in progress.started] == [0, 1]
+    assert [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)] == kept
+    assert plan(tiny_bert, tmp_path).digest != made.digest
+
+
+def test_stacking_is_refused_where_products_train(tiny_bert: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "task": "rte", "backbone": str(tiny_bert), "data.source": "sample", "stack": "on",
+        "method.name": "bitfit", "training.max_length": 24, "output": str(tmp_path),
+    }  # fmt: skip
+    resolved = config.resolve({key: (value, key) for key, value in settings.items()})
+    with pytest.raises(ConfigError, match="--stack"):
+        make_plan(resolved)
+
+
+def test_the_lower_layers_are_computed_once_for_all_seeds(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    progress = Quiet()
+    made = plan(tiny_bert, tmp_path / "a", method__layers=[1])
+    execute.run_cell(made, progress)
+    told = [text for text in progress.notes if "this once" in text]
+    assert len(told) == 1
+    assert "layers 0-0, in which nothing trains" in told[0]
+    assert "1 of 2 layers" in told[0]
+    first, second = (made.folder.seed(seed).read_result() for seed in (0, 1))
+    assert first is not None
+    assert second is not None
+    assert first.cost.trunk_seconds > 0
+    assert second.cost.trunk_seconds == 0
+    off = Quiet()
+    execute.run_cell(plan(tiny_bert, tmp_path / "b", method__layers=[1], trunk_cache=0), off)
+    assert not any("this once" in text or "earlier" in text for text in off.notes)
 
 
 def assert_equal_cells(one: store.CellFolder, other: store.CellFolder) -> None:
