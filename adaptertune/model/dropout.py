@@ -27,17 +27,19 @@ class _Drop(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
         ctx.save_for_backward(keep)
         ctx.factor = factor
-        return _scaled_product(hidden, keep, factor)
+        return scaled_product(hidden, keep, factor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (keep,) = ctx.saved_tensors
-        return _scaled_product(gradients[0], keep, ctx.factor), None, None
+        return scaled_product(gradients[0], keep, ctx.factor), None, None
 
 
-def _scaled_product(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
+def scaled_product(
+    left: torch.Tensor, right: torch.Tensor, factor: float, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """``left * right * factor`` in one pass."""
-    return torch.addcmul(left.new_zeros(()), left, right, value=factor)
+    return torch.addcmul(left.new_zeros(()), left, right, value=factor, out=out)
 
 
 class Dropout:

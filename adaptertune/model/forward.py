@@ -93,7 +93,8 @@ def _layer(
     only_first: bool = False,
 ) -> torch.Tensor:
     layers = [bert.encoder.layer[index] for bert in berts]
-    if len(berts) == 1 and hidden.device.type == "cpu" and berts[0].config.hidden_act == "gelu":
+    is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
+    if is_plain and fused.is_supported(hidden):
         return fused.transformer_layer(layers[0], hidden, bias, dropout, only_first=only_first)
     return transformer_layer(layers, hidden, bias, dropout, only_first=only_first)
 

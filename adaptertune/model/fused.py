@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from adaptertune.model.adapter import ACTIVATIONS
-from adaptertune.model.dropout import Dropout
+from adaptertune.model.dropout import Dropout, scaled_product
 from adaptertune.model.inject import AdaptedOutput
 
 Tensor = torch.Tensor
@@ -32,6 +32,15 @@ _BACKWARD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "tanh": lambda gradient, _, after: _aten.tanh_backward(gradient, after),
     "swish": lambda gradient, before, _: _aten.silu_backward(gradient, before),
 }
+
+
+def is_supported(hidden: Tensor) -> bool:
+    """Whether oneDNN is here and takes the type of ``hidden``; else the generic layer serves."""
+    if hidden.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return hidden.dtype == torch.float32 or (
+        hidden.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
 
 
 def transformer_layer(
@@ -108,7 +117,7 @@ class _Output:
         weight, shift, down, down_bias, up, up_bias, scale, offset = parameters
         hidden = _product(inner, weight, shift)
         if self.keep is not None:
-            _scaled_product(hidden, self.keep, self.factor, out=hidden)
+            scaled_product(hidden, self.keep, self.factor, out=hidden)
         before = after = None
         if down is None:
             summed = hidden.add_(residual)
@@ -153,7 +162,7 @@ class _Output:
         dense: list[Tensor | None] = [None, None]
         if needs_inner:
             if self.keep is not None:
-                of_hidden = _scaled_product(of_hidden, self.keep, self.factor)
+                of_hidden = scaled_product(of_hidden, self.keep, self.factor)
             of_inner = torch.mm(of_hidden, weight.to(of_hidden.dtype))
             dense = _parameter_gradients(of_hidden, inner, weight, shift, needs[0:2])
         return of_inner, of_summed, [*dense, *adapter, of_scale, of_offset]
@@ -315,13 +324,6 @@ def _parameter_gradients(
     """Of a product's weight and bias, in their own types; None for those that are frozen."""
     of_weight = torch.mm(gradient.t(), rows).to(weight.dtype) if needs[0] else None
     return [of_weight, gradient.sum(0).to(shift.dtype) if needs[1] else None]
-
-
-def _scaled_product(
-    left: Tensor, right: Tensor, factor: float, out: Tensor | None = None
-) -> Tensor:
-    """``left * right * factor`` in one pass."""
-    return torch.addcmul(left.new_zeros(()), left, right, value=factor, out=out)
 
 
 def _bmm(left: Tensor, right: Tensor, scale: float, out: Tensor | None = None) -> Tensor:

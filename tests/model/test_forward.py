@@ -101,6 +101,22 @@ def test_fused_layer_is_the_layer(
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_onednn_the_generic_layer_serves(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    model = build(tiny_bert, ADAPTER, precision)
+    expected = model(*batch(padded=True))
+
+    def absent(*_: Any, **__: Any) -> None:
+        raise AssertionError("there is no oneDNN")
+
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(fused, "transformer_layer", absent)
+    tolerance = 1e-5 if precision == "fp32" else 2e-2
+    torch.testing.assert_close(model(*batch(padded=True)), expected, atol=tolerance, rtol=tolerance)
+
+
 def test_last_layer_computes_the_first_position_only(tiny_bert: Path) -> None:
     layer = build(tiny_bert, ADAPTER).backbone.encoder.layer[1]
     hidden = torch.randn(3, 11, 32, generator=torch.Generator().manual_seed(0))
