@@ -35,15 +35,16 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; pinned copies overlap with work there."""
 
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            if tensor is None or device.type == "cpu":
-                return tensor
-            return tensor.pin_memory().to(device, non_blocking=True)
+        parts = (self.mask, self.labels, self.hidden)
+        mask, labels, hidden = (None if part is None else moved(part, device) for part in parts)
+        return Batch(moved(self.tokens, device), moved(self.segments, device), mask, labels, hidden)
 
-        tokens, segments = move(self.tokens), move(self.segments)
-        assert tokens is not None
-        assert segments is not None
-        return Batch(tokens, segments, move(self.mask), move(self.labels), move(self.hidden))
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device; a pinned copy overlaps with work there."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def padded_length(lengths: Indices) -> Indices:
@@ -99,7 +100,7 @@ def collate(encoded: Encoded, indices: Indices) -> Batch:
     The length is rounded up (see :func:`padded_length`), but not beyond the split's longest example.
     """
     lengths = encoded.lengths[indices]
-    width = min(int(padded_length(lengths).max()), int(encoded.lengths.max()))
+    width = min(int(padded_length(lengths).max()), encoded.longest)
     tokens = np.zeros((len(indices), width), dtype=np.int64)
     segments = np.zeros((len(indices), width), dtype=np.int64)
     for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):

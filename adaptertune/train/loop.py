@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from adaptertune.data.batches import (
     Indices,
     collate,
     join,
+    moved,
     num_batches,
     training_batches,
 )
@@ -209,7 +210,7 @@ class _Pass:
     def _step(self, fittings: Sequence[_Fitting]) -> None:
         device, step = fittings[0].device, fittings[0].step
         batches = [fitting.next_batch() for fitting in fittings]
-        joint = join(batches).to(device)
+        joint = replace(join(batches), labels=None).to(device)  # those are each lane's own
         first, *others = [fitting.seed for fitting in fittings]
         values = logits(
             [fitting.model for fitting in fittings],
@@ -222,8 +223,8 @@ class _Pass:
         )
         losses = []
         for found, batch in zip(values, batches, strict=True):
-            labels = batch.to(device).labels
-            assert labels is not None
+            assert batch.labels is not None
+            labels = moved(batch.labels, device)
             losses.append(loss(found[: len(labels)], labels))
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         for fitting, value, batch in zip(fittings, losses, batches, strict=True):
