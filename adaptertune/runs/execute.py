@@ -80,10 +80,11 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
             result = _read_finished(plan, folder.seed(seed), seed, progress)
             if result is not None:
                 found[seed] = result
-                progress.seed_done(result, reused=True)
         missing = [seed for seed in plan.config.seeds if seed not in found]
         if missing and plan.is_stacked:  # all or none: what a seed comes to depends on its company
-            missing = list(plan.config.seeds)
+            missing, found = list(plan.config.seeds), {}
+        for result in found.values():
+            progress.seed_done(result, reused=True)
         together = len(plan.config.seeds) if plan.is_stacked else 1
         prepared = _prepare(plan, missing[0], progress) if missing else None
         for start in range(0, len(missing), together):

@@ -175,6 +175,7 @@ def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> N
     progress = Quiet()
     assert execute.run_cell(made, progress).scores == first.scores
     assert [seed for seed, _, _ in progress.started] == [0, 1]
+    assert progress.done == [(0, False), (1, False)]
     assert [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)] == kept
     assert plan(tiny_bert, tmp_path).digest != made.digest
 
