@@ -2,8 +2,9 @@
 
     python scripts/check_scores.py --data-dir GLUE [--tasks cola,mrpc] [--epochs 3] [--output DIR]
 
-Arms that should agree stand side by side: bf16 and fp32, our dropout and torch's, hidden states of
-frozen lower layers from the file and computed in every step. Goes on where it was stopped.
+Arms that should agree stand side by side: bf16 and fp32, our dropout and torch's, seeds in one pass
+and one after another, hidden states of frozen lower layers from the file and computed in every step.
+Goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ARMS: dict[str, tuple[tuple[str, ...], bool]] = {
     "all layers, bf16": (("--precision", "bf16"), False),
     "all layers, fp32": (("--precision", "fp32"), False),
     "all layers, bf16, torch's dropout": (("--precision", "bf16"), True),
+    "all layers, bf16, seeds in one pass": (("--precision", "bf16", "--stack", "on"), False),
     "upper half, bf16, trunk from the file": (("--precision", "bf16", *UPPER), False),
     "upper half, bf16, trunk in every step": (
         ("--precision", "bf16", *UPPER, "--trunk-cache", "0"),
