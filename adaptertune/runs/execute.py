@@ -184,10 +184,10 @@ def _run_seeds(
 
     from adaptertune.model.build import load_model, share_frozen
     from adaptertune.train import checkpoint, loop
-    from adaptertune.train.device import keep_freed_memory
+    from adaptertune.train.device import set_up
 
-    keep_freed_memory()
     device = torch.device(plan.device)
+    set_up(device, plan.precision)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     models: list[Classifier] = []
@@ -199,6 +199,7 @@ def _run_seeds(
             seed=seed,
             device=plan.device,
             precision=plan.precision,
+            is_compiled=plan.config.compile,
         )
         if models:
             share_frozen(model, models[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,7 +59,7 @@ class Plan:
             "stacked": list(self.config.seeds) if self.is_stacked else None,
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
-        }
+        } | ({"compiled": True} if self.config.compile else {})  # other roundings and dropout masks
 
     @cached_property
     def digest(self) -> str:
@@ -121,6 +122,9 @@ def plan(resolved: Resolved) -> Plan:
     precision = devices.choose_precision(
         config.training.precision, native_bf16=devices.has_native_bf16(device)
     )
+    if config.compile:
+        has_triton = importlib.util.find_spec("triton") is not None
+        devices.check_compile(devices.capability(device), has_triton=has_triton)
     located = backbone.locate(config.backbone, offline=config.offline)
     counts = ledger.count(located.shape, config.method, task.num_outputs)
     if config.training.max_length > located.shape.positions:
