@@ -208,13 +208,12 @@ def _run_seeds(
     if not prepared.trunk_known:
         prepared, trunk_seconds = _with_trunk(plan, prepared, models[0], progress)
     snapshots = _read_snapshots(plan, seeds, progress)
-    if seeds[0] == prepared.first_seed and not plan.is_stacked:
+    if seeds[0] == prepared.first_seed:
         forecast.announce(
             plan,
-            models[0],
+            dict(zip(seeds, models, strict=True)),
             prepared.train,
             prepared.evaluation,
-            seed=seeds[0],
             steps_done=snapshots[0].facts["step"] if snapshots[0] else 0,
             note=progress.note,
         )

@@ -35,6 +35,7 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
 from adaptertune.train.checkpoint import trained_tensors
+from adaptertune.train.device import clock
 from adaptertune.train.optim import of_training
 
 REPORT_SECONDS = (
@@ -168,6 +169,33 @@ def fit(
         return _Pass(fittings).run()
 
 
+def losses(
+    models: Sequence[Classifier],
+    batches: Sequence[Batch],
+    dropout: Dropout,
+    device: torch.device,
+    *,
+    trunk_dropout: bool,
+) -> list[torch.Tensor]:
+    """Each model's mean loss on its own batch, by one pass over all of them."""
+    joint = replace(join(batches), labels=None).to(device)  # those are each model's own
+    values = logits(
+        models,
+        joint.tokens,
+        joint.segments,
+        joint.mask,
+        dropout,
+        hidden=joint.hidden,
+        trunk_dropout=trunk_dropout,
+    )
+    found = []
+    for value, batch in zip(values, batches, strict=True):
+        assert batch.labels is not None
+        labels = moved(batch.labels, device)
+        found.append(loss(value[: len(labels)], labels))
+    return found
+
+
 class _Pass:
     """Several trainings under way, step by step together."""
 
@@ -197,10 +225,14 @@ class _Pass:
             start = time.perf_counter()
             self._step(fittings)
             now = time.perf_counter()
+            is_report_due = fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS
+            if (
+                is_report_due
+            ):  # CUDA is behind with the steps since the last one: that is their time
+                reported = now = clock(fittings[0].device)
             for fitting in fittings:
                 fitting.train_seconds += (now - start) / len(fittings)
-            if fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS:
-                reported = now
+            if is_report_due:
                 for fitting in fittings:
                     self._report(fitting)
                 if all(fitting.seed in self.diverged for fitting in fittings):
@@ -210,24 +242,16 @@ class _Pass:
     def _step(self, fittings: Sequence[_Fitting]) -> None:
         device, step = fittings[0].device, fittings[0].step
         batches = [fitting.next_batch() for fitting in fittings]
-        joint = replace(join(batches), labels=None).to(device)  # those are each lane's own
         first, *others = [fitting.seed for fitting in fittings]
-        values = logits(
+        values = losses(
             [fitting.model for fitting in fittings],
-            joint.tokens,
-            joint.segments,
-            joint.mask,
+            batches,
             Dropout(seeds.derive(first, "dropout", step, *others), device),
-            hidden=joint.hidden,
+            device,
             trunk_dropout=fittings[0].training.trunk_dropout,
         )
-        losses = []
-        for found, batch in zip(values, batches, strict=True):
-            assert batch.labels is not None
-            labels = moved(batch.labels, device)
-            losses.append(loss(found[: len(labels)], labels))
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-        for fitting, value, batch in zip(fittings, losses, batches, strict=True):
+        torch.stack(values).sum().backward()  # type: ignore[no-untyped-call]
+        for fitting, value, batch in zip(fittings, values, batches, strict=True):
             fitting.update(value.detach(), len(batch.tokens))
 
     def _report(self, fitting: _Fitting) -> None:
