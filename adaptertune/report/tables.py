@@ -236,26 +236,19 @@ def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
 
 def sweep(result: SweepResult) -> RenderableType:
     """What a sweep chose for each task and method."""
-    columns = [
-        "task",
-        "method",
-        "chosen",
-        "metric",
-        "mean",
-        "± dev.",
-        "95 %",
-        "best",
-        "n",
-        "of cells",
-    ]
-    right = ("mean", "± dev.", "best", "n", "of cells")
-    shown = table(*columns, "remarks", right=right)
-    for at, choice in enumerate(result.choices):
-        if at and choice.task != result.choices[at - 1].task:
-            shown.add_section()
-        shown.add_row(*_choice(choice))
+    columns = (
+        "task", "method", "chosen", "metric", "mean", "± dev.", "95 %", "best", "n", "of cells",
+        "remarks",
+    )  # fmt: skip
+    rows = [_choice(choice) for choice in result.choices]
     # What is empty throughout (an interval of two seeds, remarks) takes no room.
-    shown.columns[:] = [column for column in shown.columns if any(map(str, column.cells))]
+    filled = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    right = ("mean", "± dev.", "best", "n", "of cells")
+    shown = table(*(columns[at] for at in filled), right=right)
+    for number, row in enumerate(rows):
+        if number and row[0] != rows[number - 1][0]:
+            shown.add_section()
+        shown.add_row(*(row[at] for at in filled))
     splits = " and ".join(sorted({choice.reported_split for choice in result.choices}))
     note = data_note(result.choices[0].data) if _is_one_data(result) else ""
     pieces: list[RenderableType] = [
