@@ -298,7 +298,7 @@ def test_a_step_looks_at_no_number(tiny_bert: Path) -> None:
     models = [build(tiny_bert, METHODS[0], seed=seed).to(meta) for seed in (0, 1)]
     splits = made("train", 44, 1), made("validation", 20, 2)
     fittings = [
-        _Fitting(Lane(seed, model, Recorder()), tasks.load("rte"), *splits, TRAINING, meta)
+        _Fitting(Lane(seed, model, Recorder()), tasks.load("rte"), *splits, TRAINING, meta, 2)
         for seed, model in enumerate(models)
     ]
     for fitting in fittings:
