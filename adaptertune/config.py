@@ -88,6 +88,7 @@ class BitFit(Strict):
     name: Literal["bitfit"] = "bitfit"
 
 
+METHODS = (Adapter, Full, TopLayers, LayerNorm, BitFit)
 Method = Annotated[Adapter | Full | TopLayers | LayerNorm | BitFit, Field(discriminator="name")]
 
 

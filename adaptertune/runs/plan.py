@@ -61,22 +61,22 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, apart from the seed."""
         training = self.config.training.model_dump(mode="json", exclude={"precision"})
-        selection = {"held_out": held_out.facts()} if self.is_held_out else {}
-        return (
-            selection
-            | {
-                "semantics": SEMANTICS,
-                "task": tasks.canonical(self.task),
-                "method": self.config.method.model_dump(mode="json"),
-                "training": training,
-                "precision": self.precision,
-                # In one pass a seed's dropout masks depend on the seeds beside it.
-                "stacked": list(self.config.seeds) if self.is_stacked else None,
-                "backbone": self.located.sha256,
-                "data": self.data.fingerprint,
-            }
-            | ({"compiled": True} if self.config.compile else {})
-        )  # other roundings and dropout masks
+        identity = {
+            "semantics": SEMANTICS,
+            "task": tasks.canonical(self.task),
+            "method": self.config.method.model_dump(mode="json"),
+            "training": training,
+            "precision": self.precision,
+            # In one pass a seed's dropout masks depend on the seeds beside it.
+            "stacked": list(self.config.seeds) if self.is_stacked else None,
+            "backbone": self.located.sha256,
+            "data": self.data.fingerprint,
+        }
+        if self.is_held_out:
+            identity["held_out"] = held_out.facts()
+        if self.config.compile:  # other roundings and dropout masks
+            identity["compiled"] = True
+        return identity
 
     @cached_property
     def digest(self) -> str:

@@ -273,7 +273,8 @@ class _Pass:
             device,
             trunk_dropout=fittings[0].training.trunk_dropout,
         )
-        together = torch.stack([w * value for w, value in zip(weights, values, strict=True)])
+        shares = [weight * value for weight, value in zip(weights, values, strict=True)]
+        together = torch.stack(shares)
         together.sum().backward()  # type: ignore[no-untyped-call]
         return together.detach()
 
