@@ -60,16 +60,10 @@ def main() -> None:
             f"No GPU was found by torch {torch.__version__}: nothing was measured. "
             "With --device cpu the same is trained without one."
         )
-    common = [
-        "--task", given.task, "--backbone", given.backbone, "--batch-size", given.batch_size,
-        "--epochs", given.epochs, "--seeds", given.seeds, "--device", given.device,
-        "--output", str(given.output),
-        *(("--data-dir", given.data_dir) if given.data_dir else ("--offline",)),
-    ]  # fmt: skip
     cells: dict[str, Cell | Failed] = {}
-    for name, options in ways(_num_layers(given.backbone)).items():
+    for number, (name, options) in enumerate(ways(_num_layers(given.backbone)).items()):
         print(f"{name}: {' '.join(options)}", file=sys.stderr)
-        cells[name] = train([*common, *options])
+        cells[name] = train([*_settings(given, number), *options])
     print(f"{_machine(given.device)}\n\n{table(cells)}\n")
     print(
         f"{given.task}{'' if given.data_dir else ' (embedded sample)'}, {given.backbone}, batch "
@@ -80,6 +74,16 @@ def main() -> None:
     )
     if given.device == "cpu":
         print("\nNo GPU was used: measured on a CPU, this says nothing about a GPU.")
+
+
+def _settings(given: argparse.Namespace, number: int) -> list[str]:
+    """Each way has a folder of its own: with the trunk cache and without, it is the same run."""
+    data = ("--data-dir", given.data_dir) if given.data_dir else ("--offline",)
+    return [
+        "--task", given.task, "--backbone", given.backbone, "--batch-size", given.batch_size,
+        "--epochs", given.epochs, "--seeds", given.seeds, "--device", given.device,
+        "--output", str(given.output / str(number)), *data,
+    ]  # fmt: skip
 
 
 def table(cells: Mapping[str, Cell | Failed]) -> str:

@@ -62,6 +62,25 @@ def test_the_table(
     assert compiled[1:-1] == [""] * 5
 
 
+def test_no_way_finds_the_run_of_another(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the trunk cache and without it is the same run by its digest."""
+    given: list[list[str]] = []
+
+    def train(options: list[str]) -> object:
+        given.append(options)
+        return cells.Failed(1, "not now")
+
+    cells = importlib.import_module("cells")
+    monkeypatch.setattr(check, "train", train)
+    arguments = ["--device", "cpu", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["gpu_check.py", *arguments])
+    check.main()
+    folders = {options[options.index("--output") + 1] for options in given}
+    assert len(folders) == len(given) == len(check.ways(6))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["gpu_check.py"])
