@@ -106,7 +106,8 @@ class Runner:
         prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
         train, splits = prepared.parts(plan)
         snapshots = read_snapshots(plan, seeds, micro_batch, progress.note)
-        if self._forecasts and self._foretold != plan.digest:
+        is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
+        if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest
             forecast.announce(
                 plan,
