@@ -133,19 +133,11 @@ def show(
 ) -> None:
     """Show a run: seeds, all metrics, ledger, and where everything lies."""
     from adaptertune.cli.train import conclude
-    from adaptertune.errors import StoreError
     from adaptertune.report import tables
     from adaptertune.runs import store
 
     cell = store.find_cell(run, output or Path("runs"))
-    result = cell.read_result()
-    if result is None:
-        done = [seed for seed in cell.seeds() if cell.seed(seed).result.exists()]
-        raise StoreError(
-            f"not finished ({len(done)} seeds are)",
-            where=cell.path,
-            remedy="run the command that began it again",
-        )
+    result = cell.finished_result()
     if as_json:
         print(result.model_dump_json())
         return
@@ -157,17 +149,18 @@ def show(
 
 def schema(
     which: Annotated[
-        str, typer.Argument(help="cell (what train and show print), seed or bench.")
+        str, typer.Argument(help="cell (what train and show print), seed, bench or spans.")
     ] = "cell",
 ) -> None:
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
-    from adaptertune.runs.results import BenchResult, CellResult, SeedResult
+    from adaptertune.runs.results import BenchResult, CellResult, SeedResult, SpansResult
     from adaptertune.yamlfile import nearest
 
     models: dict[str, type[BaseModel]] = {
         "cell": CellResult, "seed": SeedResult, "bench": BenchResult,
+        "spans": SpansResult,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptertune.config import OPTIONS, Resolved, resolve
+from adaptertune.config import OPTIONS, Resolved, parse_layers, resolve
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import read_value
 
@@ -144,6 +144,19 @@ PARAMETERS = {key.rpartition(".")[2]: key for key in OPTIONS} | {
     "method": "method.name",
     "top_k": "method.k",
 }
+
+
+def layer_list(text: str | None) -> tuple[int, ...] | None:
+    """The layers of ``--layers``; None if it was not given.
+
+    Raises:
+        ConfigError: it does not look like 3-5 or 0,2,4.
+    """
+    try:
+        found: tuple[int, ...] | None = parse_layers(text)
+    except ValueError as error:
+        raise ConfigError(f"'{text}' {error}", where="--layers") from None
+    return found
 
 
 def collect(

@@ -59,7 +59,7 @@ def trunk(
     hidden = embed(berts, tokens, segments, dtype, dropout)
     bias = attention_bias(mask, dtype)
     for index in range(depth):
-        hidden = _layer(berts, index, hidden, bias, dropout)
+        hidden = apply_layer(berts, index, hidden, bias, dropout)
     return hidden
 
 
@@ -77,13 +77,13 @@ def pooled(
     bias = attention_bias(mask, hidden.dtype)
     last = len(berts[0].encoder.layer) - 1
     for index in range(depth, last):
-        hidden = _layer(berts, index, hidden, bias, dropout)
+        hidden = apply_layer(berts, index, hidden, bias, dropout)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = _layer(berts, last, hidden, bias, dropout, only_first=True)
+    first = apply_layer(berts, last, hidden, bias, dropout, only_first=True)
     return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
-def _layer(
+def apply_layer(
     berts: Sequence[BertModel],
     index: int,
     hidden: torch.Tensor,
@@ -92,6 +92,7 @@ def _layer(
     *,
     only_first: bool = False,
 ) -> torch.Tensor:
+    """One layer of each model, by the fastest way that holds: as :func:`transformer_layer`."""
     layers = [bert.encoder.layer[index] for bert in berts]
     is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
     if is_plain and fused.is_supported(hidden):
