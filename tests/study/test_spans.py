@@ -20,6 +20,7 @@ from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.reopen import Reopened, reopen
 from adaptertune.study.spans import relative_change, spans
 from adaptertune.train import evaluate
+from tests.conftest import tiny_glue_files
 from tests.runs.test_execute import Quiet
 
 
@@ -28,10 +29,15 @@ def silent(*_: Any) -> None:
 
 
 def train(tiny_bert: Path, root: Path, **changes: Any) -> store.CellFolder:
+    """A trained run on rows whose words the model knows."""
+    for path, text in tiny_glue_files().items():
+        (root / "glue" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "glue" / path).write_text(text)
     settings: dict[str, Any] = {
-        "task": "rte", "backbone": str(tiny_bert), "data.source": "sample", "seeds": 2,
-        "method.size": 8, "training.epochs": 1, "training.max_length": 24, "output": str(root),
+        "task": "mrpc", "backbone": str(tiny_bert), "data.folder": str(root / "glue"), "seeds": 2,
+        "method.size": 8, "training.epochs": 1, "training.max_length": 24, "output": str(root / "runs"),
         "training.learning_rate": 1e-2, "training.precision": "fp32", "method.init_std": 0.3,
+        "training.batch_size": 4, "training.keep_epoch": "last",
     } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
     given = {key: (value, key) for key, value in settings.items() if value is not None}
     made = make_plan(config.resolve(given))
