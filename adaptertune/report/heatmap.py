@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from adaptertune import stats
 from adaptertune.report.tables import (
     METRIC_NAMES,
     count,
@@ -151,15 +151,13 @@ def _seeds(result: SpansResult) -> str:
 
 def _spread(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    mean = percent(statistics.fmean(known))
-    return mean if len(known) < 2 else f"{mean} ± {percent(statistics.stdev(known))}"
+    deviation = stats.deviation(known)
+    mean = percent(stats.mean(known))
+    return mean if deviation is None else f"{mean} ± {percent(deviation)}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+    return stats.mean([value for value in values if value is not None])
 
 
 def _in_percent(value: float | None) -> float | None:

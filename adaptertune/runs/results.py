@@ -30,6 +30,9 @@ class DataFacts(Record):
     fingerprint: str
     """Identifies the rows: SHA-256 of the files, or dataset and revision on the hub."""
     num_train: int
+    """Rows that train."""
+    num_held_out: int = 0
+    """Rows of the training set that select instead of training (protocol held-out)."""
     num_train_complete: int | None
     """Rows of the complete training set; null if the task does not say."""
     partial: bool
@@ -75,6 +78,10 @@ class Cost(Record):
     """Computing what frozen lower layers give, once for all seeds; 0 if it was known."""
     examples_per_second: float | None
     """Training speed, median over the epochs."""
+    micro_batch: int | None = None
+    """Examples computed at a time; less than a batch where memory ran out."""
+    threads: int | None = None
+    """Of a CPU: with another number the last bits of the figures differ."""
     peak_memory_bytes: int | None
     """Largest memory of the process so far, or of the CUDA device."""
     resumed: int
@@ -111,11 +118,27 @@ class SeedResult(Record):
     cost: Cost
 
 
+class Failure(Record):
+    """A training that ended with an error (``failure.json``): a hole until it is tried again."""
+
+    format: int = FORMAT
+    seed: int
+    digest: str
+    """That of the seed's result, had there been one."""
+    error: str
+    """One line: what went wrong."""
+    traceback: str
+    attempts: int
+    failed_at: str
+    host: str
+
+
 class SeedLine(Record):
     """A seed in a cell's summary."""
 
     seed: int
-    status: Literal["finished", "diverged"]
+    status: Literal["finished", "diverged", "failed"]
+    """``failed``: ended with an error, see the folder's ``failure.json``."""
     score: float | None
     """The headline metric on the selecting split."""
     kept_epoch: int | None
@@ -172,6 +195,7 @@ class CellResult(Record):
     seeds: list[SeedLine]
     scores: dict[str, dict[str, Spread]]
     """Split, then metric."""
+    num_failed: int = 0
     num_diverged: int
     num_collapsed: int
     best_seed: int | None

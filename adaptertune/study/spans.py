@@ -5,7 +5,6 @@ LayerNorms and head stay as trained, so with all adapters gone this is not the p
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from adaptertune import config as configuration
+from adaptertune import stats
 from adaptertune.data import cache
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded
@@ -142,7 +142,7 @@ def chosen_layers(run: Reopened, layers: Sequence[int] | None) -> list[int]:
 
 
 def validation(run: Reopened, on_progress: OnProgress, note: Callable[[str], None]) -> Encoded:
-    """The run's selecting split as tokens.
+    """The first split that the task evaluates, as tokens.
 
     Raises:
         DataError: a row is bad.
@@ -153,7 +153,7 @@ def validation(run: Reopened, on_progress: OnProgress, note: Callable[[str], Non
         progress=lambda done, total: on_progress("tokenising", done, total),
         note=note,
     )
-    return next(encoded for encoded in splits if encoded.name == plan.selecting_split)
+    return next(encoded for encoded in splits if encoded.name == plan.task.evaluation[0])
 
 
 def logits_without(
@@ -192,10 +192,7 @@ def relative_change(
     ]
     if len(changes) < len(values):
         return results.Change(mean=None, deviation=None)
-    return results.Change(
-        mean=statistics.fmean(changes),
-        deviation=statistics.stdev(changes) if len(changes) > 1 else None,
-    )
+    return results.Change(mean=stats.mean(changes), deviation=stats.deviation(changes))
 
 
 def _span(layers: Sequence[int], first: int, last: int) -> Removal:

@@ -7,17 +7,17 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from scipy import stats as scipy_stats
 
 from adaptertune import config
 from adaptertune.errors import AdapterTuneError, ConfigError
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.runs import results, store
-from adaptertune.runs.execute import run_cell
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.reopen import Reopened, reopen
+from adaptertune.runs.work import run_cell
 from adaptertune.study.spans import relative_change, spans
 from adaptertune.train import evaluate
 from tests.conftest import tiny_glue_files
@@ -34,9 +34,9 @@ def train(tiny_bert: Path, root: Path, **changes: Any) -> store.CellFolder:
         (root / "glue" / path).parent.mkdir(parents=True, exist_ok=True)
         (root / "glue" / path).write_text(text)
     settings: dict[str, Any] = {
-        "task": "mrpc", "backbone": str(tiny_bert), "data.folder": str(root / "glue"), "seeds": 2,
-        "method.size": 8, "training.epochs": 1, "training.max_length": 24, "output": str(root / "runs"),
-        "training.learning_rate": 1e-2, "training.precision": "fp32", "method.init_std": 0.3,
+        "task": "stsb", "backbone": str(tiny_bert), "data.folder": str(root / "glue"), "seeds": 2,
+        "method.size": 8, "training.epochs": 2, "training.max_length": 24, "output": str(root / "runs"),
+        "training.learning_rate": 1e-2, "training.precision": "fp32", "method.init_std": 0.5,
         "training.batch_size": 4, "training.keep_epoch": "last",
     } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
     given = {key: (value, key) for key, value in settings.items() if value is not None}
@@ -67,12 +67,18 @@ def test_every_cell_is_what_the_model_without_these_adapters_scores(run: Reopene
                 if cell.first <= layer <= cell.last:  # an adapter of zeros adds nothing
                     torch.nn.init.zeros_(block.adapter.up.weight)
                     torch.nn.init.zeros_(block.adapter.up.bias)
-            right = evaluate.logits(model, encoded, torch.device("cpu")).argmax(1) == encoded.labels
-            assert cell.values["accuracy"][number] == pytest.approx(right.mean())
-    assert encoded.labels is not None
-    share = max(np.mean(encoded.labels == label) for label in (0, 1))
-    assert found.majority_share == pytest.approx(share)
-    assert len({str(cell.values) for cell in found.cells}) > 1, "removing must matter somewhere"
+            scores = evaluate.logits(model, encoded, torch.device("cpu"))[:, 0]
+            expected = scipy_stats.pearsonr(scores, encoded.labels).statistic
+            assert cell.values["pearson"][number] == pytest.approx(expected, abs=1e-5)
+    assert found.majority_share is None
+    assert len({str(cell.values) for cell in found.cells}) == 3, "removing must matter"
+
+
+def test_the_majority_share_is_that_of_the_labels(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = train(tiny_bert, tmp_path, task="mnli", seeds=1)
+    found = spans(reopen(folder, folder.finished_result()), (1,), silent, silent)
+    assert found.majority_share == 3 / 8  # of the labels 0 1 2 0 1 2 0 1
+    assert set(found.intact) == {"accuracy"}
 
 
 def _splits(run: Reopened) -> Any:
