@@ -21,6 +21,7 @@ def bench(
     top_k: options.TopK = None,
     init_std: options.InitStd = None,
     activation: options.Activation = None,
+    rank: options.Rank = None,
     backbone: options.Backbone = None,
     recipe: options.Recipe = None,
     batch_size: options.BatchSize = None,
@@ -47,7 +48,8 @@ def bench(
     """
     given = {
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
-        "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
+        "init_std": init_std, "activation": activation, "rank": rank,
+        "backbone": backbone, "recipe": recipe,
         "batch_size": batch_size, "max_length": max_length, "precision": precision,
         "device": device,
     }  # fmt: skip

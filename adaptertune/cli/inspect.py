@@ -39,6 +39,7 @@ def params(
     ] = None,
     layers: options.Layers = None,
     top_k: options.TopK = None,
+    rank: options.Rank = None,
     backbone: options.Backbone = None,
     shape: Annotated[
         str | None,
@@ -67,7 +68,7 @@ def params(
         raise ConfigError("--shape and --backbone exclude each other", remedy="give one of them")
     name, form = _shape(shape, backbone, offline=offline)
     ledgers = [
-        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k)
+        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k, rank)
     ]
     counts = [one.as_json(num_tasks) for one in ledgers]
     bounds = _bounds(between) if between else None
@@ -184,7 +185,7 @@ def _shape(shape: str | None, backbone: str | None, *, offline: bool) -> tuple[s
 
 
 def _methods(
-    method: str | None, size: str | None, layers: str | None, top_k: int | None
+    method: str | None, size: str | None, layers: str | None, top_k: int | None, rank: int | None
 ) -> list[Any]:
     """The methods to count: one for each size, or the one asked for."""
     from adaptertune.config import parse_method
@@ -195,6 +196,10 @@ def _methods(
         common["layers"] = layers
     if top_k is not None:
         common["k"] = top_k
+    if rank is not None:
+        common["rank"] = rank
+    if name == "lora":
+        common["alpha"] = 1.0  # counts do not depend on it
     if name != "adapter":
         return [parse_method(common | ({"size": size} if size is not None else {}))]
     try:

@@ -46,7 +46,7 @@ Method = Annotated[
     _option(
         "--method",
         panel=MODEL,
-        text="adapter (default), full, top_layers, layernorm or bitfit.",
+        text="adapter (default), full, top_layers, layernorm, bitfit, lora or ia3.",
         metavar="NAME",
     ),
 ]
@@ -74,6 +74,7 @@ Activation = Annotated[
         "--activation", panel=MODEL, text="gelu, gelu_tanh, relu, tanh or swish.", metavar="NAME"
     ),
 ]
+Rank = Annotated[int | None, _option("--rank", panel=MODEL, text="Rank of LoRA's updates.")]
 Backbone = Annotated[
     str | None,
     _option(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -95,7 +96,7 @@ def apply_layer(
     """One layer of each model, by the fastest way that holds: as :func:`transformer_layer`."""
     layers = [bert.encoder.layer[index] for bert in berts]
     is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
-    if is_plain and fused.is_supported(hidden):
+    if is_plain and fused.is_supported(hidden) and fused.covers(layers[0]):
         return fused.transformer_layer(layers[0], hidden, bias, dropout, only_first=only_first)
     return transformer_layer(layers, hidden, bias, dropout, only_first=only_first)
 
@@ -155,9 +156,12 @@ def _output(
     hidden = linear(shared.dense, hidden)
     if dropout is not None:
         hidden = dropout(hidden, shared.dropout.p)
+    norms = [block.LayerNorm for block in blocks]
     if isinstance(shared, AdaptedOutput) and not shared.removed:
-        hidden = Adapter.of_each([block.adapter for block in blocks], hidden)
-    return _norm([block.LayerNorm for block in blocks], hidden + residual)
+        read = shared.read(hidden, residual, partial(_norm, norms))
+        adapters = [block.adapter for block in blocks]
+        hidden = Adapter.of_each(adapters, hidden, read, training=dropout is not None)
+    return _norm(norms, hidden + residual)
 
 
 def _attention(
@@ -189,10 +193,13 @@ def _attention(
 def _split_heads(
     modules: Sequence[nn.Linear], hidden: torch.Tensor, heads: int
 ) -> tuple[torch.Tensor, ...]:
-    """Several linear layers as one product; of each (batch, heads, length, width / heads)."""
+    """Linear layers, as one product if all are plain; each (batch, heads, length, width / heads)."""
+    batch, length, width = hidden.shape
+    if not all(isinstance(module, nn.Linear) for module in modules):
+        shape = (batch, length, heads, width // heads)
+        return tuple(linear(module, hidden).view(shape).transpose(1, 2) for module in modules)
     weight = torch.cat([module.weight.to(hidden.dtype) for module in modules])
     bias = torch.cat([module.bias.to(hidden.dtype) for module in modules])
-    batch, length, width = hidden.shape
     joined = functional.linear(hidden, weight, bias)
     split = joined.view(batch, length, len(modules), heads, width // heads)
     return split.permute(2, 0, 3, 1, 4).unbind()

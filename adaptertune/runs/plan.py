@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,7 @@ class Plan:
         return selection | {
             "semantics": SEMANTICS,
             "task": tasks.canonical(self.task),
-            "method": self.config.method.model_dump(mode="json"),
+            "method": configuration.method_identity(self.config.method),
             "training": training,
             "precision": self.precision,
             # In one pass a seed's dropout masks depend on the seeds beside it.
@@ -108,14 +109,16 @@ class Plan:
 
 
 def method_label(method: configuration.Method) -> str:
-    """A method in a word or two: ``adapter-64``, ``top_layers-2``, ``full``."""
+    """A method in a few words: ``adapter-64``, ``adapter-64-places-attention``, ``full``."""
     if isinstance(method, configuration.Adapter):
-        if method.layers is None:
-            return f"adapter-{method.size}"
-        spans = ",".join(map(str, method.layers))
-        return f"adapter-{method.size}-layers-{spans}"
+        given = method.model_dump(exclude_defaults=True, exclude={"size", "init_std", "activation"})
+        if method.layers is not None:
+            given["layers"] = ",".join(map(str, method.layers))
+        return "-".join(map(str, ("adapter", method.size, *itertools.chain(*given.items()))))
     if isinstance(method, configuration.TopLayers):
         return f"top_layers-{method.k}"
+    if isinstance(method, configuration.LoRA):
+        return f"lora-{method.rank}"
     return method.name
 
 
@@ -139,11 +142,12 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
     Raises:
         AdapterTuneError: anything that would stop the run before its first step.
     """
-    from adaptertune.model.methods import is_stackable
+    from adaptertune.model.methods import check_available, is_stackable
     from adaptertune.train import device as devices
     from adaptertune.train.loop import num_steps
 
     config, task = resolved.config, resolved.task
+    check_available(config.method)
     once = (lookups or Lookups()).once
     device = once(("device", config.device), lambda: devices.choose_device(config.device))
     native = once(("bf16", device), lambda: devices.has_native_bf16(device))
