@@ -121,6 +121,7 @@ class IA3(Strict):
 
 
 AnyMethod = Adapter | Full | TopLayers | LayerNorm | BitFit | LoRA | IA3
+METHODS = get_args(AnyMethod)
 Method = Annotated[AnyMethod, Field(discriminator="name")]
 
 

@@ -93,6 +93,7 @@ class Runner:
     ) -> list[results.SeedResult]:
         import torch
 
+        from adaptertune.model import fused
         from adaptertune.model.build import load_model, share_frozen
         from adaptertune.train import checkpoint, evaluate, loop
         from adaptertune.train import device as devices
@@ -120,6 +121,12 @@ class Runner:
         snapshots = read_snapshots(plan, seeds, micro_batch, progress.note)
         if self._forecasts and self._foretold != plan.digest and not plan.is_stacked:
             self._foretold = plan.digest
+            if device.type == "cpu" and not all(
+                map(fused.covers, models[0].backbone.encoder.layer)
+            ):
+                progress.note(
+                    "layers of this method take the generic pass, the slower one on a CPU"
+                )
             forecast.announce(
                 plan,
                 models[0],

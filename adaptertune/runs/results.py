@@ -207,6 +207,59 @@ class CellResult(Record):
     published: list[PublishedFigure]
 
 
+class Choice(Record):
+    """Which of several cells of a task was chosen, and how it scores."""
+
+    task: str
+    row: str
+    """The method, each bottleneck size a method of its own; or the best of several sizes."""
+    metric: str
+    """The headline metric."""
+    selecting_split: str
+    reported_split: str
+    data: DataFacts
+    num_cells: int
+    """Among which it was chosen."""
+    num_runs: int
+    num_failed: int
+    num_diverged: int
+    num_collapsed: int
+    """Runs that give every example the same answer."""
+    cell: str | None
+    """The chosen cell's folder; null if no run came to a score."""
+    digest: str | None
+    chosen: dict[str, Any] | None
+    """The settings that the sweep's grid chose for it."""
+    scores: dict[str, dict[str, Spread]]
+    """Of the chosen cell: split, then metric."""
+    best_seed: int | None
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the mean on the reported split; null for fewer than three seeds."""
+    expected_best_cell: dict[int, float]
+    """What the best of so many cells is expected to score on the selecting split."""
+    expected_best_seed: dict[int, float]
+    """What the best of so many seeds of the chosen cell is expected to score on the reported split."""
+
+
+class SweepResult(Record):
+    """What a sweep chose for each task and method."""
+
+    format: int = FORMAT
+    name: str
+    digest: str
+    config: dict[str, Any]
+    protocol: Literal["paper", "held-out"]
+    statistic: Literal["best", "mean"]
+    """Over a cell's seeds, on the selecting split: what chose among cells."""
+    in_words: str
+    num_cells: int
+    num_runs: int
+    num_failed: int
+    num_diverged: int
+    num_collapsed: int
+    choices: list[Choice]
+
+
 class StepSeconds(Record):
     """A training step: means over the epoch, each batch the median of its repetitions."""
 
