@@ -42,7 +42,7 @@ VARIANTS = [
     variant(norm="batch", activation="tanh"),
     variant(layers=(1,), layernorms="all", reads="normed"),
 ]
-OTHERS = [config.LoRA(rank=3, alpha=6.0), config.IA3()]
+OTHERS: list[config.LoRA | config.IA3] = [config.LoRA(rank=3, alpha=6.0), config.IA3()]
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -203,9 +203,10 @@ def test_bf16_is_close(tiny_bert: Path, method: config.Method) -> None:
 
 
 def test_only_plain_layers_take_the_written_out_pass(tiny_bert: Path) -> None:
+    kinds: list[config.Method] = [PLAIN, config.Full(), *VARIANTS, *OTHERS]
     covered = {
         str(method): all(map(fused.covers, build(tiny_bert, method).backbone.encoder.layer))
-        for method in (PLAIN, config.Full(), *VARIANTS, *OTHERS)
+        for method in kinds
     }
     assert [method for method, is_plain in covered.items() if is_plain] == [
         str(method) for method in (PLAIN, config.Full(), VARIANTS[0])
