@@ -150,18 +150,18 @@ def show(
 
 def schema(
     which: Annotated[
-        str, typer.Argument(help="cell (what train and show print), seed, bench or spans.")
+        str, typer.Argument(help="cell (what train and show print), seed, bench, spans or prune.")
     ] = "cell",
 ) -> None:
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
-    from adaptertune.runs.results import BenchResult, CellResult, SeedResult, SpansResult
+    from adaptertune.runs import results
     from adaptertune.yamlfile import nearest
 
     models: dict[str, type[BaseModel]] = {
-        "cell": CellResult, "seed": SeedResult, "bench": BenchResult,
-        "spans": SpansResult,
+        "cell": results.CellResult, "seed": results.SeedResult, "bench": results.BenchResult,
+        "spans": results.SpansResult, "prune": results.PruneResult,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))

@@ -23,6 +23,7 @@ from adaptertune.runs.results import SpanCell, SpansResult
 
 Colour = tuple[int, int, int]
 LOSS, SAME, GAIN = (178, 24, 43), (247, 247, 247), (33, 102, 172)  # ColorBrewer's RdBu
+CHART_WIDTH = 460
 WIDE = 12  # with more layers the numbers have no decimals, so that a row fits a terminal
 
 
@@ -40,7 +41,7 @@ def metrics(result: SpansResult) -> list[str]:
 
 
 def chart(result: SpansResult, metric: str) -> dict[str, Any]:
-    """The heatmap of one metric as a Vega-Lite specification."""
+    """The heatmap of one metric as a Vega-Lite specification, without title or theme."""
     import altair
 
     rows = [
@@ -73,15 +74,17 @@ def chart(result: SpansResult, metric: str) -> dict[str, Any]:
         color=altair.Color("change:Q", title="change, %", scale=scale)
     )
     is_dark = f"abs(datum.change) > {0.6 * largest}"
-    digits = ".1f" if len(result.layers) <= WIDE else ".0f"
-    numbers = base.mark_text(fontSize=11).encode(
+    digits = "+.1f" if len(result.layers) <= WIDE else "+.0f"
+    numbers = base.transform_filter("datum.change != null").mark_text(fontSize=11)
+    numbers = numbers.encode(
         text=altair.Text("change:Q", format=digits),
         color=altair.condition(is_dark, altair.value("white"), altair.value("black")),
     )
-    side = altair.Step(40 if len(result.layers) <= WIDE else 28)
-    title = f"{result.task}: relative change of {name} without the adapters of a span of layers"
-    layered = altair.layer(squares, numbers).properties(width=side, height=side, title=title)
+    layered = altair.layer(squares, numbers).properties(
+        width=CHART_WIDTH, height=CHART_WIDTH * len(result.layers) // (len(result.layers) + 2)
+    )
     specification: dict[str, Any] = layered.to_dict()
+    del specification["config"]  # Altair's own sizes; the page has a theme
     return specification
 
 

@@ -23,6 +23,9 @@ from adaptertune.runs.progress import Progress
 from adaptertune.runs.watch import Watcher, micro_batch_of, read_snapshots
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
     from adaptertune.train.evaluate import Scores
@@ -176,7 +179,7 @@ class Runner:
                 )
             else:
                 at_a_time = evaluate.batch_size(num_parts)
-                scores = _evaluate_kept(plan, splits, lane.model, outcome, at_a_time, folder)
+                scores = keep(plan, splits, lane.model, outcome.logits, at_a_time, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
                 trained = checkpoint.trained_tensors(lane.model)
@@ -268,18 +271,21 @@ def _with_hidden(
     return with_results, seconds
 
 
-def _evaluate_kept(
+def keep(
     plan: Plan,
     splits: Sequence[Encoded],
     model: Classifier,
-    outcome: Outcome,
+    logits_before: npt.NDArray[np.float32],
     batch_size: int,
     folder: store.SeedFolder,
 ) -> dict[str, Scores]:
     """Write the checkpoint, read it back, and score it: the figures are those of the file on disk.
 
+    Args:
+        logits_before: the model's own on the selecting split.
+
     Raises:
-        CheckpointError: the file's logits are not those of the kept epoch.
+        CheckpointError: the file's logits are not those.
     """
     import numpy as np
     import torch
@@ -311,7 +317,7 @@ def _evaluate_kept(
     scores, stored = {}, {}
     for encoded in splits:
         if encoded.name == plan.selecting_split:
-            logits = outcome.logits
+            logits = logits_before
             first = evaluation_batches(encoded.lengths, batch_size)[0]
             again = evaluate.logits(model, encoded.subset(first), device, batch_size)
             if not np.array_equal(again, logits[first]):

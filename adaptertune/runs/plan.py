@@ -35,6 +35,7 @@ class Plan:
     device: str
     num_steps: int  # of one seed
     is_stacked: bool  # whether all seeds train in one pass
+    pruned_from: str | None = None  # digest of the cell whose adapters were taken away
 
     @property
     def config(self) -> RunConfig:
@@ -62,7 +63,8 @@ class Plan:
         """All that decides the numbers, apart from the seed."""
         training = self.config.training.model_dump(mode="json", exclude={"precision"})
         selection = {"held_out": held_out.facts()} if self.is_held_out else {}
-        return selection | {
+        pruned = {"pruned_from": self.pruned_from} if self.pruned_from else {}
+        return selection | pruned | {
             "semantics": SEMANTICS,
             "task": tasks.canonical(self.task),
             "method": configuration.method_identity(self.config.method),

@@ -2,7 +2,8 @@
 
 ``seed-N/result.json`` is a :class:`SeedResult`; the cell's ``result.json`` is a :class:`CellResult`.
 Both are written last: their presence means finished. ``bench`` prints a :class:`BenchResult`, and
-``ablate spans`` writes a :class:`SpansResult` beside the cell's result.
+``ablate spans`` writes a :class:`SpansResult` beside the cell's result, ``prune`` a
+:class:`PruneResult` beside the smaller one's.
 """
 
 from __future__ import annotations
@@ -399,3 +400,57 @@ class SpansResult(Record):
     """The same if each span went through the whole model."""
     seconds: float
     """Of all seeds."""
+
+
+class Half(Record):
+    """Scores on one half of the evaluated split, before and after pruning."""
+
+    num_examples: int
+    before: dict[str, list[float | None]]
+    """Metric to its value for each of ``seeds``; ``after`` likewise."""
+    after: dict[str, list[float | None]]
+
+
+class PrunedLatency(Record):
+    """A forward pass with all adapters and with those that stay, in turn."""
+
+    batch_size: int
+    length: int
+    """Tokens of each example, padding included: the task's median."""
+    before: PassSeconds
+    after: PassSeconds
+
+
+class PruneResult(Record):
+    """Adapters taken away from a trained run while its score stays within a limit."""
+
+    format: int = FORMAT
+    task: str
+    digest: str
+    """That of the cell that was pruned."""
+    folder: str
+    pruned: str | None
+    """The smaller run's folder, of this result too; null if no adapters may go."""
+    data: DataFacts
+    backbone: BackboneFacts
+    precision: Literal["fp32", "bf16"]
+    device: str
+    split: str
+    headline: str
+    max_drop: float
+    """The most that the headline metric's mean over the seeds may lose, as a fraction of 1."""
+    seeds: list[int]
+    removed: list[int]
+    """Layers without adapters now."""
+    remaining: list[int]
+    num_candidates: int
+    """Choices of layers that were evaluated."""
+    choosing: Half
+    """On which the choice was made: optimistic."""
+    reporting: Half
+    """Not used for the choice."""
+    trained_before: int
+    trained_after: int
+    """Parameters in the checkpoint, head included."""
+    inference: list[PrunedLatency]
+    seconds: float

@@ -127,6 +127,11 @@ class CellFolder:
         """What removing the adapters of every span of layers does."""
         return self.path / "spans.json"
 
+    @property
+    def prune(self) -> Path:
+        """How a pruned run came about."""
+        return self.path / "prune.json"
+
     def read_spans(self) -> SpansResult | None:
         """The spans' result, or None if there is none yet.
 
