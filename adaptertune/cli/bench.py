@@ -28,6 +28,8 @@ def bench(
     max_length: options.MaxLength = None,
     precision: options.Precision = None,
     device: options.Device = None,
+    trunk_cache: options.TrunkCache = None,
+    compile: options.Compile = None,
     config: options.Config = None,
     settings: options.Set = None,
     steps: Annotated[
@@ -51,7 +53,7 @@ def bench(
         "init_std": init_std, "activation": activation, "rank": rank,
         "backbone": backbone, "recipe": recipe,
         "batch_size": batch_size, "max_length": max_length, "precision": precision,
-        "device": device,
+        "device": device, "trunk_cache": trunk_cache, "compile": compile,
     }  # fmt: skip
     resolved = options.collect(
         given, data_dir=data_dir, offline=offline, config=config, settings=settings

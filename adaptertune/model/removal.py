@@ -72,7 +72,13 @@ def logits(
             repeated = None if bias is None else bias.repeat(len(chosen), 1, 1, 1)
             with adapters_removed(bert, [index] if is_removed else []):
                 result = forward.apply_layer(
-                    [bert], index, stacked, repeated, None, only_first=index == num_layers - 1
+                    [bert],
+                    index,
+                    stacked,
+                    repeated,
+                    None,
+                    compiled=False,
+                    only_first=index == num_layers - 1,
                 )
             after |= zip(chosen, torch.split(result, batch), strict=True)
         states = after

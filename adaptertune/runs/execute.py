@@ -104,7 +104,7 @@ class Runner:
         if plan.config.threads:
             torch.set_num_threads(plan.config.threads)
         device = torch.device(plan.device)
-        devices.keep_freed_memory()
+        devices.set_up(device, plan.precision)
         devices.forget_peak_memory(device)
         models: list[Classifier] = []
         for seed in seeds:
@@ -115,6 +115,7 @@ class Runner:
                 seed=seed,
                 device=plan.device,
                 precision=plan.precision,
+                is_compiled=plan.config.compile,
             )
             if models:
                 share_frozen(model, models[0])
@@ -122,7 +123,7 @@ class Runner:
         prepared, trunk_seconds = self._prepare(plan, models[0], progress)
         train, splits = prepared.parts(plan)
         snapshots = read_snapshots(plan, seeds, micro_batch, progress.note)
-        if self._forecasts and self._foretold != plan.digest and not plan.is_stacked:
+        if self._forecasts and self._foretold != plan.digest:
             self._foretold = plan.digest
             if device.type == "cpu" and not all(
                 map(fused.covers, models[0].backbone.encoder.layer)
@@ -132,10 +133,9 @@ class Runner:
                 )
             forecast.announce(
                 plan,
-                models[0],
+                dict(zip(seeds, models, strict=True)),
                 train,
                 splits,
-                seed=seeds[0],
                 steps_done=snapshots[0].facts["step"] if snapshots[0] else 0,
                 note=progress.note,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -62,9 +63,7 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, apart from the seed."""
         training = self.config.training.model_dump(mode="json", exclude={"precision"})
-        selection = {"held_out": held_out.facts()} if self.is_held_out else {}
-        pruned = {"pruned_from": self.pruned_from} if self.pruned_from else {}
-        return selection | pruned | {
+        identity = {
             "semantics": SEMANTICS,
             "task": tasks.canonical(self.task),
             "method": configuration.method_identity(self.config.method),
@@ -75,6 +74,13 @@ class Plan:
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
         }
+        if self.is_held_out:
+            identity["held_out"] = held_out.facts()
+        if self.config.compile:  # other roundings and dropout masks
+            identity["compiled"] = True
+        if self.pruned_from:
+            identity["pruned_from"] = self.pruned_from
+        return identity
 
     @cached_property
     def digest(self) -> str:
@@ -161,6 +167,9 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
         ("ledger", located.shape, config.method, task.num_outputs),
         lambda: ledger.count(located.shape, config.method, task.num_outputs),
     )
+    if config.compile:
+        has_triton = importlib.util.find_spec("triton") is not None
+        devices.check_compile(devices.capability(device), has_triton=has_triton)
     if config.training.max_length > located.shape.positions:
         raise DataError(
             f"the backbone has {located.shape.positions} positions, not {config.training.max_length}",

@@ -79,7 +79,7 @@ def reopen(
         raise StoreError("every seed diverged: there is no model", where=folder.path)
     config = parse(RunConfig, result.config, lambda _: str(folder.result))
     training = config.training.model_copy(update={"precision": result.precision})
-    changes: dict[str, object] = {"training": training, "stack": "off"}
+    changes: dict[str, object] = {"training": training, "stack": "off", "compile": False}
     if device is not None:
         changes["device"] = device
     if data_dir is not None:
