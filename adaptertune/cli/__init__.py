@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import ablate, bench, inspect, train
+from adaptertune.cli import ablate, bench, inspect, prune, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)
 app.command("schema")(inspect.schema)
+app.command("prune")(prune.prune)
 app.add_typer(ablate.app, name="ablate")
 
 

@@ -11,12 +11,10 @@ from adaptertune.cli import options
 
 app = typer.Typer(help="Analyses of the paper: take parts away, or vary them.")
 
-Run = Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")]
-
 
 @app.command("spans")
 def spans(
-    run: Run,
+    run: options.Run,
     layers: Annotated[
         str | None,
         typer.Option(

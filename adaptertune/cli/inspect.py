@@ -128,7 +128,7 @@ def list_runs(output: options.Output = None, as_json: options.Json = False) -> N
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")],
+    run: options.Run,
     output: options.Output = None,
     as_json: options.Json = False,
 ) -> None:

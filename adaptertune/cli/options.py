@@ -21,6 +21,7 @@ def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> A
     )
 
 
+Run = Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")]
 Task = Annotated[
     str | None,
     _option(

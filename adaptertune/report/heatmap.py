@@ -16,6 +16,7 @@ from adaptertune.report.tables import (
     data_note,
     duration,
     percent,
+    spread,
     table,
     titled,
 )
@@ -132,10 +133,10 @@ def _summary(result: SpansResult) -> RenderableType:
     shown = table(
         "", *(METRIC_NAMES[name] for name in names), right=[METRIC_NAMES[n] for n in names]
     )
-    shown.add_row("all adapters", *(_spread(result.intact[name]) for name in names))
+    shown.add_row("all adapters", *(spread(result.intact[name]) for name in names))
     whole = result.cells[len(result.layers) - 1]  # from the first to the last layer
     layers = f"{result.layers[0]}-{result.layers[-1]}"
-    shown.add_row(f"none in {layers}", *(_spread(whole.values[name]) for name in names))
+    shown.add_row(f"none in {layers}", *(spread(whole.values[name]) for name in names))
     if result.majority_share is not None:
         shares = [percent(result.majority_share) if n == "accuracy" else "" for n in names]
         shown.add_row("always the majority class", *shares)
@@ -150,13 +151,6 @@ def _summary(result: SpansResult) -> RenderableType:
 
 def _seeds(result: SpansResult) -> str:
     return "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    deviation = stats.deviation(known)
-    mean = percent(stats.mean(known))
-    return mean if deviation is None else f"{mean} ± {percent(deviation)}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

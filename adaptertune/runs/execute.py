@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
-    from adaptertune.train.evaluate import Scores
     from adaptertune.train.loop import Outcome
 
 LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "numpy")
@@ -45,10 +44,17 @@ class _Prepared:
 
     def parts(self, plan: Plan) -> tuple[Encoded, list[Encoded]]:
         """What trains, and the splits to score, the selecting one first."""
-        if not plan.is_held_out:
-            return self.train, list(self.evaluation)
-        train, selecting = held_out.divide(self.train)
-        return train, [selecting, *self.evaluation]
+        return parts(plan, self.train, self.evaluation)
+
+
+def parts(
+    plan: Plan, train: Encoded, evaluation: Sequence[Encoded]
+) -> tuple[Encoded, list[Encoded]]:
+    """What trains of a task's examples, and the splits to score, the selecting one first."""
+    if not plan.is_held_out:
+        return train, list(evaluation)
+    train, selecting = held_out.divide(train)
+    return train, [selecting, *evaluation]
 
 
 class Runner:
@@ -278,7 +284,7 @@ def keep(
     logits_before: npt.NDArray[np.float32],
     batch_size: int,
     folder: store.SeedFolder,
-) -> dict[str, Scores]:
+) -> dict[str, results.SplitScores]:
     """Write the checkpoint, read it back, and score it: the figures are those of the file on disk.
 
     Args:
@@ -328,7 +334,10 @@ def keep(
                 )
         else:
             logits = evaluate.logits(model, encoded, device, batch_size)
-        scores[encoded.name] = evaluate.score(plan.task, metric, encoded, logits)
+        found = evaluate.score(plan.task, metric, encoded, logits)
+        scores[encoded.name] = results.SplitScores(
+            num_examples=found.num_examples, values=found.values, collapsed=found.collapsed
+        )
         stored[f"logits.{encoded.name}"] = torch.from_numpy(logits)
         stored[f"labels.{encoded.name}"] = torch.from_numpy(encoded.labels)
     checkpoint.write_tensors(folder.logits, stored, {"task": plan.task.name})
@@ -343,7 +352,7 @@ def _seed_result(
     trunk_seconds: float,
     outcome: Outcome | None = None,
     diverged_epoch: int | None = None,
-    scores: dict[str, Scores] | None = None,
+    scores: dict[str, results.SplitScores] | None = None,
     checkpoint: results.CheckpointFacts | None = None,
 ) -> results.SeedResult:
     import torch
@@ -367,14 +376,9 @@ def _seed_result(
         num_epochs=len(records),
         kept_epoch=outcome.kept.epoch if outcome else None,
         diverged_epoch=diverged_epoch,
-        scores={
-            name: results.SplitScores(
-                num_examples=score.num_examples, values=score.values, collapsed=score.collapsed
-            )
-            for name, score in (scores or {}).items()
-        },
+        scores=scores or {},
         checkpoint=checkpoint,
-        versions=_versions(),
+        versions=versions(),
         cost=results.Cost(
             train_seconds=sum(record.train_seconds for record in records),
             evaluate_seconds=sum(record.evaluate_seconds for record in records),
@@ -390,6 +394,7 @@ def _seed_result(
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what computes the numbers."""
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **found}

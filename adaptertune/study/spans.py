@@ -9,29 +9,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from adaptertune import config as configuration
 from adaptertune import stats
-from adaptertune.data import cache
-from adaptertune.data.batches import collate, evaluation_batches
-from adaptertune.data.encode import Encoded
-from adaptertune.errors import ConfigError
 from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
-from adaptertune.model.classifier import Classifier
-from adaptertune.model.methods import adapter_layers
 from adaptertune.model.removal import Removal
 from adaptertune.runs import results, store
 from adaptertune.runs.reopen import Reopened
+from adaptertune.study import without
+from adaptertune.study.without import OnProgress
 from adaptertune.train import evaluate
-
-# Tokens that go through a layer at a time, all choices together: more is no faster, and takes memory.
-TOKENS = 16384
-
-# What is being done, how far it is, and of how much.
-OnProgress = Callable[[str, int, int], None]
 
 
 def spans(
@@ -52,7 +40,7 @@ def spans(
         CheckpointError: a checkpoint is damaged.
         StoreError: the result can't be written, or the one that is there is damaged.
     """
-    chosen = chosen_layers(run, layers)
+    chosen = without.chosen_layers(run, layers)
     earlier = run.folder.read_spans()
     wanted = (run.result.digest, list(run.seeds), chosen)
     if earlier is not None and (earlier.digest, earlier.seeds, earlier.layers) == wanted:
@@ -60,14 +48,14 @@ def spans(
         return earlier
     started = time.perf_counter()
     plan, task = run.plan, run.plan.task
-    encoded = validation(run, on_progress, note)
+    encoded = without.validation(run, on_progress, note)
     assert encoded.labels is not None
     pairs = removal.spans(chosen)
     removals = [Removal(), *(_span(chosen, *pair) for pair in pairs)]
     metric, device = TaskMetric(task), torch.device(plan.device)
     values: list[list[Mapping[str, float | None]]] = []  # by seed, then removal
     for seed in run.seeds:
-        found = logits_without(
+        found = without.logits(
             run.load(seed),
             removals,
             encoded,
@@ -114,70 +102,6 @@ def spans(
         seconds=time.perf_counter() - started,
     )
     store.write_result(run.folder.spans, result)
-    return result
-
-
-def chosen_layers(run: Reopened, layers: Sequence[int] | None) -> list[int]:
-    """The layers asked for, or all that have adapters.
-
-    Raises:
-        ConfigError: the run has no adapters, or not in these layers.
-    """
-    method = run.plan.config.method
-    if not isinstance(method, configuration.Adapter):
-        raise ConfigError(
-            f"a run with method '{method.name}' has no adapters to remove",
-            where=run.folder.path,
-            remedy="choose a run with --method adapter",
-        )
-    adapted = adapter_layers(method, run.plan.located.shape.layers)
-    for layer in layers or ():
-        if layer not in adapted:
-            raise ConfigError(
-                f"layer {layer} has no adapters in this run",
-                where="--layers",
-                remedy=f"choose from {','.join(map(str, adapted))}",
-            )
-    return list(layers or adapted)
-
-
-def validation(run: Reopened, on_progress: OnProgress, note: Callable[[str], None]) -> Encoded:
-    """The first split that the task evaluates, as tokens.
-
-    Raises:
-        DataError: a row is bad.
-    """
-    plan = run.plan
-    splits = cache.tokenised(
-        plan.tokens,
-        progress=lambda done, total: on_progress("tokenising", done, total),
-        note=note,
-    )
-    return next(encoded for encoded in splits if encoded.name == plan.task.evaluation[0])
-
-
-def logits_without(
-    model: Classifier,
-    removals: Sequence[Removal],
-    encoded: Encoded,
-    device: torch.device,
-    on_examples: Callable[[int], None] = lambda _: None,
-) -> npt.NDArray[np.float32]:
-    """A split's logits without the adapters of each choice: (removals, examples, outputs).
-
-    ``on_examples`` is told how many examples are done.
-    """
-    num_states = removal.most_states(len(model.backbone.encoder.layer), removals)
-    size = max(1, TOKENS // (num_states * encoded.longest))
-    result = np.empty((len(removals), len(encoded), model.head.out_features), np.float32)
-    done = 0
-    with torch.inference_mode():
-        for indices in evaluation_batches(encoded.lengths, size):
-            batch = collate(encoded, indices).to(device)
-            found = removal.logits(model, removals, batch.tokens, batch.segments, batch.mask)
-            result[:, indices] = found.cpu().numpy()
-            done += len(indices)
-            on_examples(done)
     return result
 
 
