@@ -51,6 +51,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast a method trains on this machine: seconds of its steps and of evaluation batches."""
+
+    step: Line
+    evaluation: Line
+    num_measured: int  # steps
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Seconds of one training, of one seed or of several in one pass, and what that rests on."""
 
@@ -58,7 +67,7 @@ class Forecast:
     evaluation: float  # of the selecting split, after an epoch; each seed's own
     other_evaluation: float  # of the other splits, at the end
     step: float  # the mean
-    num_measured: int  # batches
+    num_measured: int  # steps
 
     def training(self, epochs: int) -> float:
         """Seconds from the first step to the last score."""
@@ -77,29 +86,6 @@ def fit_line(points: Sequence[tuple[int, float]]) -> Line:
     return Line(0.0, float(seconds @ tokens / (tokens @ tokens)))
 
 
-def combine(
-    steps: Sequence[tuple[int, float]],
-    evaluations: Sequence[tuple[int, float]],
-    train: Sequence[int],
-    selecting: Sequence[int],
-    others: Sequence[int],
-    num_models: int,
-) -> Forecast:
-    """A forecast from what was measured, (tokens, seconds), and the tokens of all batches.
-
-    ``steps`` and ``train`` are of all models together; each is evaluated by itself.
-    """
-    line, evaluation = fit_line(steps), fit_line(evaluations)
-    epoch = line.total(train)
-    return Forecast(
-        epoch=epoch,
-        evaluation=num_models * evaluation.total(selecting),
-        other_evaluation=num_models * evaluation.total(others),
-        step=epoch / len(train),
-        num_measured=len(steps),
-    )
-
-
 def measure(
     models: Mapping[int, Classifier],
     train: Encoded,
@@ -108,29 +94,33 @@ def measure(
     device: torch.device,
     num_trainings: float,
 ) -> Forecast:
-    """A forecast from a long, a median and a short step of an epoch and a batch of the evaluation.
-
-    Each is timed twice and the shorter time counts, for memory and kernels are made the first time.
-    Where the budget does not reach, or there are but seconds of work, fewer are measured: at least
-    the long step, once.
+    """A forecast for models from some of their own steps: :func:`pace` and :func:`apply`.
 
     Args:
         models: by seed; several train in one pass.
         evaluation: the selecting split, then the others.
         num_trainings: how many are ahead, a begun one as a fraction.
     """
-    orders = [
-        training_batches(
-            train.lengths,
-            training.batch_size,
-            seeds.generator(seed, "order", 0),
-            drop_last=training.drop_last,
-        )
-        for seed in models
-    ]
-    order = sorted(zip(*orders, strict=True), key=lambda each: _tokens(train, each))
+    found = pace(models, train, evaluation[0], training, device, num_trainings)
+    return apply(found, train, evaluation, training, list(models))
+
+
+def pace(
+    models: Mapping[int, Classifier],
+    train: Encoded,
+    selecting: Encoded,
+    training: Training,
+    device: torch.device,
+    num_trainings: float,
+) -> Pace:
+    """What a long, a median and a short step of an epoch take, and a batch of the evaluation.
+
+    Each is timed twice and the shorter time counts, for memory and kernels are made the first time.
+    Where the budget does not reach, or there are but seconds of work, fewer are measured: at least
+    the long step, once.
+    """
+    order = _steps(train, training, list(models))
     together = list(models.values())
-    selecting, *others = evaluation
     to_evaluate = evaluation_batches(selecting.lengths, evaluate.BATCH_SIZE)
     middle = to_evaluate[len(to_evaluate) // 2]
     if together[0].is_compiled:  # what is compiled now need not be later
@@ -153,18 +143,59 @@ def measure(
         if turn < 2:
             seconds = _seconds(partial(_forward, together[0], selecting, middle, device), device)
             scored = min(seconds, scored)
-    return combine(
-        [(_tokens(train, order[number]), seconds) for number, seconds in steps.items()],
-        [(_tokens(selecting, [middle]), scored)],
-        [_tokens(train, indices) for indices in order],
-        [_tokens(selecting, [indices]) for indices in to_evaluate],
-        [
-            _tokens(split, [indices])
-            for split in others
-            for indices in evaluation_batches(split.lengths, evaluate.BATCH_SIZE)
-        ],
-        len(models),
+    return Pace(
+        fit_line([(_tokens(train, order[number]), seconds) for number, seconds in steps.items()]),
+        fit_line([(_tokens(selecting, [middle]), scored)]),
+        len(steps),
     )
+
+
+def apply(
+    found: Pace,
+    train: Encoded,
+    evaluation: Sequence[Encoded],
+    training: Training,
+    of_seeds: Sequence[int],
+) -> Forecast:
+    """A forecast for any task from a pace of the same method and backbone.
+
+    Args:
+        of_seeds: those that train in one pass, each of which is evaluated by itself.
+    """
+    steps = [_tokens(train, each) for each in _steps(train, training, of_seeds)]
+    epoch = found.step.total(steps)
+    selecting, *others = [
+        found.evaluation.total(
+            [
+                _tokens(split, [indices])
+                for indices in evaluation_batches(split.lengths, evaluate.BATCH_SIZE)
+            ]
+        )
+        for split in evaluation
+    ]
+    return Forecast(
+        epoch=epoch,
+        evaluation=len(of_seeds) * selecting,
+        other_evaluation=len(of_seeds) * sum(others),
+        step=epoch / len(steps),
+        num_measured=found.num_measured,
+    )
+
+
+def _steps(
+    train: Encoded, training: Training, of_seeds: Sequence[int]
+) -> list[tuple[Indices, ...]]:
+    """An epoch's steps, a batch for each seed, in order of their tokens."""
+    orders = [
+        training_batches(
+            train.lengths,
+            training.batch_size,
+            seeds.generator(seed, "order", 0),
+            drop_last=training.drop_last,
+        )
+        for seed in of_seeds
+    ]
+    return sorted(zip(*orders, strict=True), key=lambda each: _tokens(train, each))
 
 
 def _long_median_short(count: int) -> tuple[int, int, int]:

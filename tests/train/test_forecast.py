@@ -11,6 +11,7 @@ import torch
 
 from adaptertune import config, seeds
 from adaptertune.data.batches import collate, join, training_batches
+from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.train import forecast
 from adaptertune.train.loop import Lane
 from tests.train.test_loop import (
@@ -44,29 +45,35 @@ def test_the_line(points: list[tuple[int, float]], fixed: float, per_token: floa
     assert (line.fixed, line.per_token) == pytest.approx((fixed, per_token))
 
 
-def test_the_sum() -> None:
-    found = forecast.combine(
-        steps=[(100, 1.2), (200, 2.2)],  # 0.2 + 0.01 a token
-        evaluations=[(1000, 2.0)],  # 0.002 a token
-        train=[100, 150, 200, 250],
-        selecting=[1000, 500],
-        others=[3000],
-        num_models=1,
+@pytest.mark.parametrize("of_seeds", [[0], [0, 1, 2]])
+def test_the_sum(of_seeds: list[int]) -> None:
+    """All examples are of one length here: 12 tokens, which no batch pads."""
+    train, validation, other = (of_one_length(count) for count in (44, 130, 20))
+    found = forecast.apply(
+        forecast.Pace(forecast.Line(0.2, 0.01), forecast.Line(0.0, 0.002), num_measured=2),
+        train,
+        [validation, other],
+        TRAINING,
+        of_seeds,
     )
-    assert found.epoch == pytest.approx(4 * 0.2 + 700 * 0.01)
-    assert found.step == pytest.approx(7.8 / 4)
-    assert found.evaluation == pytest.approx(3.0)
-    assert found.other_evaluation == pytest.approx(6.0)
-    assert found.training(3) == pytest.approx(3 * (7.8 + 3.0) + 6.0)
+    num = len(of_seeds)
+    # Six steps of 8 examples a seed but for one of 4, which may meet others' 8 and is filled up then.
+    tokens = 12 * num * (5 * 8 + 4)
+    filled = 12 * (8 * num * 6) - tokens if num > 1 else 0
+    assert 6 * 0.2 + 0.01 * tokens <= found.epoch <= 6 * 0.2 + 0.01 * (tokens + filled) + 1e-9
+    assert found.step == pytest.approx(found.epoch / 6)
+    assert found.evaluation == pytest.approx(0.002 * 12 * 130 * num)
+    assert found.other_evaluation == pytest.approx(0.002 * 12 * 20 * num)
+    assert found.training(3) == pytest.approx(
+        3 * (found.epoch + found.evaluation) + found.other_evaluation
+    )
     assert found.num_measured == 2
 
 
-def test_models_in_one_pass_are_evaluated_one_by_one() -> None:
-    found = forecast.combine([(300, 3.0)], [(100, 0.5)], [300, 600], [100], [200], num_models=3)
-    assert found.epoch == pytest.approx(9.0)
-    assert found.evaluation == pytest.approx(1.5)
-    assert found.other_evaluation == pytest.approx(3.0)
-    assert found.training(2) == pytest.approx(2 * 10.5 + 3.0)
+def of_one_length(count: int) -> Encoded:
+    lengths = np.full(count, 12)
+    nothing = np.zeros(12 * count, np.int32)
+    return Encoded("made", nothing, nothing.astype(np.uint8), starts_of(lengths), lengths, None, 0)
 
 
 def test_tokens_of_a_step_are_those_that_go_through() -> None:
