@@ -44,7 +44,8 @@ def pruning(result: PruneResult) -> RenderableType:
     remark = (
         f"Adapters removed from layers {_list(result.removed)}, kept in {_list(result.remaining)}; "
         f"LayerNorms and head stay as trained. Chosen among {result.num_candidates} choices to cost "
-        f"at most {limit} points, on one half of {result.split}. Times are medians, in turn."
+        f"at most {limit} points on one half of {result.split}, {count(result.choosing.num_examples)} "
+        f"examples; the other has {count(result.reporting.num_examples)}. Times are medians, in turn."
     )
     return Group(titled(title, shown), Text(remark, style="dim"))
 

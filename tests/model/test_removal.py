@@ -63,12 +63,16 @@ def really_without(model: Classifier, layers: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("is_fused", [True, False])
 @pytest.mark.parametrize("layers", [(0, 1, 2, 3), (0, 2), (3,)])
+@pytest.mark.parametrize("variant", [{}, {"reads": "normed", "places": "feedforward"}], ids=str)
 def test_equals_brute_force(
-    layers: tuple[int, ...], is_fused: bool, monkeypatch: pytest.MonkeyPatch
+    variant: dict[str, str],
+    layers: tuple[int, ...],
+    is_fused: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not is_fused:
         monkeypatch.setattr(fused, "is_supported", lambda _: False)
-    model = build(4, ADAPTER.model_copy(update={"layers": layers}))
+    model = build(4, ADAPTER.model_copy(update={"layers": layers, **variant}))
     removals = [
         frozenset(chosen)
         for size in range(len(layers) + 1)
