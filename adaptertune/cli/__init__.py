@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, sweep, train
+from adaptertune.cli import ablate, bench, inspect, prune, sweep, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)
 app.command("schema")(inspect.schema)
+app.command("prune")(prune.prune)
+app.add_typer(ablate.app, name="ablate")
 
 
 @app.callback(invoke_without_command=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,7 +68,7 @@ def trunk(
     hidden = embed(berts, tokens, segments, dtype, dropout)
     bias = attention_bias(mask, dtype)
     for index in range(depth):
-        hidden = _layer(berts, index, hidden, bias, dropout, compiled=compiled)
+        hidden = apply_layer(berts, index, hidden, bias, dropout, compiled=compiled)
     return hidden
 
 
@@ -88,13 +88,13 @@ def pooled(
     bias = attention_bias(mask, hidden.dtype)
     last = len(berts[0].encoder.layer) - 1
     for index in range(depth, last):
-        hidden = _layer(berts, index, hidden, bias, dropout, compiled=compiled)
+        hidden = apply_layer(berts, index, hidden, bias, dropout, compiled=compiled)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = _layer(berts, last, hidden, bias, dropout, compiled=compiled, only_first=True)
+    first = apply_layer(berts, last, hidden, bias, dropout, compiled=compiled, only_first=True)
     return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
-def _layer(
+def apply_layer(
     berts: Sequence[BertModel],
     index: int,
     hidden: torch.Tensor,
@@ -104,11 +104,12 @@ def _layer(
     compiled: bool,
     only_first: bool = False,
 ) -> torch.Tensor:
+    """One layer of each model, by the fastest way that holds: as :func:`transformer_layer`."""
     layers = [bert.encoder.layer[index] for bert in berts]
     if compiled:
         return compiled_layer()(layers, hidden, bias, dropout, only_first=only_first)
     is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
-    if is_plain and fused.is_supported(hidden):
+    if is_plain and fused.is_supported(hidden) and fused.covers(layers[0]):
         return fused.transformer_layer(layers[0], hidden, bias, dropout, only_first=only_first)
     return transformer_layer(layers, hidden, bias, dropout, only_first=only_first)
 
@@ -180,9 +181,12 @@ def _output(
     hidden = linear(shared.dense, hidden)
     if dropout is not None:
         hidden = dropout(hidden, shared.dropout.p)
+    norms = [block.LayerNorm for block in blocks]
     if isinstance(shared, AdaptedOutput) and not shared.removed:
-        hidden = Adapter.of_each([block.adapter for block in blocks], hidden)
-    return _norm([block.LayerNorm for block in blocks], hidden + residual)
+        read = shared.read(hidden, residual, partial(_norm, norms))
+        adapters = [block.adapter for block in blocks]
+        hidden = Adapter.of_each(adapters, hidden, read, training=dropout is not None)
+    return _norm(norms, hidden + residual)
 
 
 def _attention(
@@ -214,10 +218,13 @@ def _attention(
 def _split_heads(
     modules: Sequence[nn.Linear], hidden: torch.Tensor, heads: int
 ) -> tuple[torch.Tensor, ...]:
-    """Several linear layers as one product; of each (batch, heads, length, width / heads)."""
+    """Linear layers, as one product if all are plain; each (batch, heads, length, width / heads)."""
+    batch, length, width = hidden.shape
+    if not all(isinstance(module, nn.Linear) for module in modules):
+        shape = (batch, length, heads, width // heads)
+        return tuple(linear(module, hidden).view(shape).transpose(1, 2) for module in modules)
     weight = torch.cat([module.weight.to(hidden.dtype) for module in modules])
     bias = torch.cat([module.bias.to(hidden.dtype) for module in modules])
-    batch, length, width = hidden.shape
     joined = functional.linear(hidden, weight, bias)
     split = joined.view(batch, length, len(modules), heads, width // heads)
     return split.permute(2, 0, 3, 1, 4).unbind()

@@ -52,8 +52,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters that train, by name."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    """All that training changes, by name: parameters, and what batch norms in adapters have counted."""
+    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return found | {name: b for name, b in model.named_buffers() if ".adapter." in name}
 
 
 def load_trained(
