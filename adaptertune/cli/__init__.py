@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, train
+from adaptertune.cli import bench, inspect, report, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("bench")(bench.bench)
+app.command("report")(report.report)
 app.command("tasks")(inspect.list_tasks)
 app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
