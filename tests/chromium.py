@@ -108,7 +108,11 @@ class Page:
                 self.requests.append(url)
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(str(given["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled" and given["type"] in (
+            "error",
+            "warning",
+            "assert",
+        ):
             self.complaints.append(str(given["args"]))
         elif method == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
             self.complaints.append(str(given["entry"]))

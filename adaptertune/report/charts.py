@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 
@@ -113,12 +113,16 @@ def curves(
 
     ``order``: the number of each series' colour, the same in every chart of a report.
     """
-    scale: Literal["log", "linear"] = "log" if x.log else "linear"
+    scale = (
+        alt.Scale(type="log", nice=False, padding=16)
+        if x.log
+        else alt.Scale(zero=False, padding=16)
+    )
     base = alt.Chart(_data(points)).encode(
         x=alt.X(
             "x:Q",
             title=x.title,
-            scale=alt.Scale(type=scale, zero=False, nice=not x.log, padding=16),
+            scale=scale,
             axis=_axis(points, x),
         ),
         color=_colour(order, points),
@@ -130,15 +134,15 @@ def curves(
         alt.Tooltip("series:N", title="method"),
         alt.Tooltip("note:N", title="value"),
     ]
-    layers = [
-        base.mark_line(strokeWidth=2).encode(y=score),
-        base.mark_rule(strokeWidth=1.5)
-        .encode(y=alt.Y("low:Q", title=y.title), y2="high:Q")
-        .transform_filter("datum.low != null"),
+    layers = [base.mark_line(strokeWidth=2).encode(y=score)]
+    if any(point.low is not None for point in points):
+        bar = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", title=y.title), y2="high:Q")
+        layers.append(bar.transform_filter("datum.low != null"))
+    layers.append(
         base.mark_point(size=70, filled=True, opacity=1).encode(
             y=score, shape=shape, tooltip=tooltip
-        ),
-    ]
+        )
+    )
     if faint:
         behind = (
             alt.Chart(_data(faint))
@@ -165,9 +169,6 @@ def dots(
     about = alt.Chart(_data(summaries)).encode(y=y, color=colour)
     tooltip = [alt.Tooltip("series:N", title="method"), alt.Tooltip("note:N", title="value")]
     layers = [
-        about.mark_rule(strokeWidth=3, opacity=0.5)
-        .encode(x=alt.X("low:Q", title=x.title), x2="high:Q")
-        .transform_filter("datum.low != null"),
         about.mark_tick(thickness=3, size=20).encode(
             x=alt.X("mean:Q", title=x.title), tooltip=tooltip
         ),
@@ -190,6 +191,11 @@ def dots(
             ],
         ),
     ]
+    if any(one.low is not None for one in summaries):
+        between = about.mark_rule(strokeWidth=3, opacity=0.5).encode(
+            x=alt.X("low:Q", title=x.title), x2="high:Q"
+        )
+        layers.insert(0, between.transform_filter("datum.low != null"))
     return _spec(alt.layer(*layers).properties(height=ROW_HEIGHT * len(rows)))
 
 
@@ -244,10 +250,8 @@ def _axis(points: Sequence[Point], x: Axis) -> alt.Axis:
 
 
 def _names() -> alt.Axis:
-    """Rows' names, in two lines where there is a comma: a phone is narrow."""
-    return alt.Axis(
-        domain=False, ticks=False, labelExpr="split(datum.label, ', ')", labelLineHeight=13
-    )
+    """Rows' names, a little shorter than in a table: a phone is narrow."""
+    return alt.Axis(domain=False, ticks=False, labelExpr="replace(datum.label, ', best of', '')")
 
 
 def _spec(chart: alt.LayerChart | alt.FacetChart | alt.Chart) -> Spec:

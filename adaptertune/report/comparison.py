@@ -6,6 +6,7 @@ data. Cells that differ only in learning rate, epochs or size are candidates of 
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -170,6 +171,8 @@ class Group:
 
     comparison: Comparison
     cells: tuple[Cell, ...]
+    methods: Mapping[tuple[str, str], Sequence[Cell]]
+    """Cells by method and by what sets it apart (in words, often empty), in the table's order."""
 
 
 @dataclass(frozen=True)
@@ -211,52 +214,6 @@ def written(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "all" if value is None else str(value)
-
-
-def column_label(task: tasks.Task, split: str) -> str:
-    """``MNLI-m`` for its matched split: the GLUE server's name for it."""
-    position = task.evaluation.index(split)
-    if position < len(task.test) and task.test[position] in task.submission:
-        return task.submission[task.test[position]].file.removesuffix(".tsv")
-    return task.name
-
-
-def methods(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    """Cells by method and by what sets it apart (in words, often empty), in the table's order."""
-    found: dict[tuple[str, str], list[Cell]] = {}
-    for family in FAMILIES:
-        members = [cell for cell in cells if cell.config["method"]["name"] == family]
-        for variant, group in _variants(members).items():
-            found[family, variant] = group
-    return found
-
-
-def method_label(family: str, sizes: Sequence[int], variant: str) -> str:
-    """``adapters 64``, ``adapters, best of 8/64/256``, ``top 2 layers, recipe official-code``."""
-    name, several = FAMILIES[family], f", best of {'/'.join(map(str, sizes))}"
-    if len(sizes) > 1:
-        name += several
-    elif sizes and family == "top_layers":
-        name = "top layer" if sizes[0] == 1 else f"top {sizes[0]} layers"
-    elif sizes:
-        name += f" {sizes[0]}"
-    return f"{name}, {variant}" if variant else name
-
-
-def size(cell: Cell) -> int | None:
-    """The bottleneck size or the number of top layers; None for a method without either."""
-    method = cell.config["method"]
-    found = method.get("size", method.get("k"))
-    return None if found is None else int(found)
-
-
-def on_column(column: Column, cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of a column's task and rows."""
-    return [
-        cell
-        for cell in cells
-        if cell.facts.task == column.task and cell.facts.data.fingerprint == column.data.fingerprint
-    ]
 
 
 def missing(groups: Iterable[Group], unfinished: Iterable[Unfinished]) -> list[Missing]:
@@ -363,7 +320,8 @@ def _comparable(cell: Cell) -> tuple[bool, str, str, str]:
 def _group(cells: Sequence[Cell], number: int) -> Group:
     facts = cells[0].facts
     columns = _columns(cells)
-    by_row = _rows(cells)
+    methods = _methods(cells)
+    by_row = _rows(methods)
     reference = next((key for key in by_row if key[0] == "full"), None)
     rows, elsewhere = [], []
     for key, members in by_row.items():
@@ -373,10 +331,18 @@ def _group(cells: Sequence[Cell], number: int) -> Group:
             elsewhere.append(row.label)
         else:
             rows.append(row)
-    title = "Sample data, not GLUE" if facts.data.sample else "Real data"
+    _, _, protocol, keep_epoch = _comparable(cells[0])
+    title = " · ".join(
+        [
+            "Sample data, not GLUE" if facts.data.sample else "Real data",
+            facts.backbone.name,
+            *([f"protocol {protocol}"] if protocol != "paper" else []),
+            *(["last epoch kept"] if keep_epoch == "last" else []),
+        ]
+    )
     comparison = Comparison(
         name=f"{'sample' if facts.data.sample else 'data'}-{number}",
-        title=f"{title} · {facts.backbone.name}",
+        title=title,
         sample=facts.data.sample,
         backbone=facts.backbone,
         protocol=_protocol(cells),
@@ -387,29 +353,28 @@ def _group(cells: Sequence[Cell], number: int) -> Group:
         published=[] if facts.data.sample else _published(columns, facts.backbone.name),
         sentences=_sentences(rows),
     )
-    return Group(comparison, tuple(cells))
+    return Group(comparison, tuple(cells), methods)
 
 
 def _columns(cells: Sequence[Cell]) -> list[Column]:
     found: dict[tuple[str, str, str], Column] = {}
     for cell in cells:
         facts = cell.facts
-        is_shipped = cell.config["task"] in tasks.shipped()
-        task = tasks.load(facts.task) if is_shipped else None
         for split in cell.reported:
-            several = f" {split}" if len(cell.reported) > 1 else ""
-            name = column_label(task, split) if task else f"{facts.task}{several}"
-            found.setdefault(
-                (facts.task, split, facts.data.fingerprint),
-                Column(
+            key = (facts.task, split, facts.data.fingerprint)
+            if key not in found:
+                is_shipped = cell.config["task"] in tasks.shipped()
+                several = f" {split}" if len(cell.reported) > 1 else ""
+                found[key] = Column(
                     task=facts.task,
-                    label=name,
+                    label=_column_label(tasks.load(facts.task), split)
+                    if is_shipped
+                    else f"{facts.task}{several}",
                     split=split,
                     metric=cell.headline,
                     data=facts.data,
                     glue=is_shipped and not facts.data.sample and facts.task in GLUE,
-                ),
-            )
+                )
 
     def order(column: Column) -> tuple[bool, int, str]:
         known = column.task in GLUE
@@ -418,16 +383,63 @@ def _columns(cells: Sequence[Cell]) -> list[Column]:
     return sorted(found.values(), key=order)
 
 
+def _column_label(task: tasks.Task, split: str) -> str:
+    """``MNLI-m`` for its matched split: the GLUE server's name for it."""
+    position = task.evaluation.index(split)
+    if position < len(task.test) and task.test[position] in task.submission:
+        return task.submission[task.test[position]].file.removesuffix(".tsv")
+    return task.name
+
+
+def method_label(family: str, sizes: Sequence[int], variant: str) -> str:
+    """``adapters 64``, ``adapters, best of 8/64/256``, ``top 2 layers, recipe official-code``."""
+    name = FAMILIES[family]
+    if len(sizes) > 3:
+        name += f", best of {sizes[0]} to {sizes[-1]}"
+    elif len(sizes) > 1:
+        name += f", best of {'/'.join(map(str, sizes))}"
+    elif sizes and family == "top_layers":
+        name = "top layer" if sizes[0] == 1 else f"top {sizes[0]} layers"
+    elif sizes:
+        name += f" {sizes[0]}"
+    return f"{name}, {variant}" if variant else name
+
+
+def size(cell: Cell) -> int | None:
+    """The bottleneck size or the number of top layers; None for a method without either."""
+    method = cell.config["method"]
+    found = method.get("size", method.get("k"))
+    return None if found is None else int(found)
+
+
+def on_column(column: Column, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a column's task and rows."""
+    return [
+        cell
+        for cell in cells
+        if cell.facts.task == column.task and cell.facts.data.fingerprint == column.data.fingerprint
+    ]
+
+
+def _methods(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for family in FAMILIES:
+        members = [cell for cell in cells if cell.config["method"]["name"] == family]
+        for variant, group in _variants(members).items():
+            found[family, variant] = group
+    return found
+
+
 # A row's identity: family, sizes it may choose from, and what else sets it apart.
 _RowKey = tuple[str, tuple[int, ...], str]
 
 
-def _rows(cells: Sequence[Cell]) -> dict[_RowKey, list[Cell]]:
+def _rows(methods: Mapping[tuple[str, str], Sequence[Cell]]) -> dict[_RowKey, Sequence[Cell]]:
     """Cells by row, in the order of the table. A method of several sizes has a row for the best of
     them, and adapters one for a fixed size too.
     """
-    rows: dict[_RowKey, list[Cell]] = {}
-    for (family, variant), group in methods(cells).items():
+    rows: dict[_RowKey, Sequence[Cell]] = {}
+    for (family, variant), group in methods.items():
         sizes = tuple(sorted({known for cell in group if (known := size(cell)) is not None}))
         rows[family, sizes, variant] = group
         if family == "adapter" and len(sizes) > 1:
@@ -465,14 +477,19 @@ def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return dict(sorted(found.items()))  # the usual one, which has no words, first
 
 
-def _usual(cell: Cell) -> dict[str, object]:
-    """The settings that nobody needs to name: those of the cell's recipe, of the default one."""
-    name = cell.config["recipe"]
+def _usual(cell: Cell) -> Mapping[str, object]:
+    return _recipe_settings(cell.config["recipe"], cell.config["method"]["name"])
+
+
+@functools.cache
+def _recipe_settings(name: str, method: str) -> Mapping[str, object]:
+    """The settings that nobody needs to name: those of the cell's recipe, and of the default one."""
     usual: dict[str, object] = {"recipe": configuration.DEFAULTS["recipe"], "method.layers": None}
     if name in paths.names("recipes"):
         recipe = configuration.load_recipe(name)
-        own = recipe.method.get(cell.config["method"]["name"], {})
-        usual |= {f"method.{key}": value for key, value in own.items()}
+        for own, settings in recipe.method.items():
+            if own == method:
+                usual |= {f"method.{key}": value for key, value in settings.items()}
         usual |= {f"training.{key}": value for key, value in recipe.training.items()}
     return usual
 

@@ -60,12 +60,12 @@ def figures(group: Group) -> list[Figure]:
 def _overview(group: Group) -> list[Figure]:
     """The paper's figure 1: the difference to full fine-tuning over tasks, against what trains."""
     columns = group.comparison.columns
-    reference = comparison.methods(group.cells).get(("full", ""), [])
+    reference = _methods(group).get(("full", ""), [])
     base = [column for column in columns if comparison.on_column(column, reference)]
     if len(base) < stats.FEWEST:
         return []
     points = []
-    for (family, variant), cells in comparison.methods(group.cells).items():
+    for (family, variant), cells in _methods(group).items():
         series = comparison.method_label(family, [], variant)
         for one, members in _by_size(cells):
             differences, trained = [], []
@@ -107,7 +107,7 @@ def _overview(group: Group) -> list[Figure]:
 def _trade_off(group: Group, column: Column) -> list[Figure]:
     """The paper's figures 3 and 4: score against what trains, each size at its best candidate."""
     points = []
-    for (family, variant), cells in comparison.methods(group.cells).items():
+    for (family, variant), cells in _methods(group).items():
         series = comparison.method_label(family, [], variant)
         for one, members in _by_size(comparison.on_column(column, cells)):
             name = comparison.method_label(family, [] if one is None else [one], variant)
@@ -154,8 +154,8 @@ def _seed_dots(group: Group, column: Column) -> list[Figure]:
     if not summaries:
         return []
     caption = (
-        "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, the "
-        "bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few. "
+        "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, "
+        "the bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few. "
     )
     return [
         _figure(
@@ -174,7 +174,7 @@ def _learning_curves(group: Group, column: Column) -> list[Figure]:
     """The selecting split by epoch: each method's best candidate, its mean and its seeds."""
     means: list[Point] = []
     faint: list[Point] = []
-    for (family, variant), cells in comparison.methods(group.cells).items():
+    for (family, variant), cells in _methods(group).items():
         here = comparison.on_column(column, cells)
         if not here:
             continue
@@ -337,10 +337,17 @@ def _figure(
     )
 
 
+def _methods(group: Group) -> dict[tuple[str, str], Sequence[Cell]]:
+    """The cells of each method that has a row."""
+    shown = {(row.method, row.variant) for row in group.comparison.rows}
+    found = group.methods
+    return {key: cells for key, cells in found.items() if key in shown}
+
+
 def _order(group: Group) -> dict[str, int]:
     """The number of each series' colour: a method's is the same with and without its sizes."""
     order: dict[str, int] = {}
-    number = {key: position for position, key in enumerate(comparison.methods(group.cells))}
+    number = {key: position for position, key in enumerate(_methods(group))}
     for row in group.comparison.rows:
         position = number[row.method, row.variant]
         order[comparison.method_label(row.method, [], row.variant)] = position

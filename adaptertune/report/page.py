@@ -198,7 +198,7 @@ class Run:
 def overview(group: Group) -> list[Run]:
     """Every cell of a comparison on its first reported split."""
     found = []
-    for (family, variant), cells in comparison.methods(group.cells).items():
+    for (family, variant), cells in group.methods.items():
         for cell in cells:
             one, split = comparison.size(cell), cell.reported[0]
             costs = [result.cost for result in cell.seeds]
