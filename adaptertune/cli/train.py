@@ -38,7 +38,9 @@ def train(
     batch_size: options.BatchSize = None,
     max_length: options.MaxLength = None,
     precision: options.Precision = None,
+    protocol: options.Protocol = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     output: options.Output = None,
     stack: options.Stack = None,
     trunk_cache: options.TrunkCache = None,
@@ -63,7 +65,8 @@ def train(
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
         "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "max_length": max_length, "precision": precision, "device": device, "output": output,
+        "max_length": max_length, "precision": precision, "protocol": protocol, "device": device,
+        "threads": threads, "output": output,
         "stack": stack, "trunk_cache": trunk_cache,
     }  # fmt: skip
     resolved = options.collect(
@@ -77,8 +80,8 @@ def train(
     )
     from adaptertune.cli import live
     from adaptertune.report import tables
-    from adaptertune.runs.execute import run_cell
     from adaptertune.runs.plan import plan as make_plan
+    from adaptertune.runs.work import run_cell
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):

@@ -7,6 +7,8 @@ import platform
 import resource
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -82,8 +84,28 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     return requested == "on" or (requested == "auto" and device.type == "cuda")
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Let :func:`peak_memory` count from now on, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):  # Linux has this file
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
 def peak_memory(device: str) -> int:
-    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process."""
+    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process. Since
+    :func:`forget_peak_memory`, or else since the process began.
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(torch.device(device))
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.runs import execute
+from adaptertune.runs import work
 from adaptertune.runs.forecast import line, roughly
 from adaptertune.train import forecast
 from tests.runs.test_execute import Quiet, comparable, plan
@@ -33,7 +33,7 @@ def test_the_line() -> None:
 
 def test_nothing_is_said_of_seconds(tiny_bert: Path, tmp_path: Path) -> None:
     progress = Quiet()
-    execute.run_cell(plan(tiny_bert, tmp_path), progress)
+    work.run_cell(plan(tiny_bert, tmp_path), progress)
     assert not any("forecast" in note for note in progress.notes)
 
 
@@ -41,11 +41,11 @@ def test_it_is_told_once_and_changes_nothing(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = plan(tiny_bert, tmp_path / "silent", seeds=3)
-    execute.run_cell(silent, Quiet())
+    work.run_cell(silent, Quiet())
     monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
     told = plan(tiny_bert, tmp_path / "told", seeds=3)
     progress = Quiet()
-    execute.run_cell(told, progress)
+    work.run_cell(told, progress)
     (said,) = [note for note in progress.notes if "forecast" in note]
     assert re.fullmatch(
         r"forecast    about \d+ s for 3 seeds \([\d.e-]+ s a step; 3 batches measured\)", said
@@ -70,11 +70,11 @@ def test_only_what_is_left_is_counted(
 
     monkeypatch.setattr(forecast, "measure", counting)
     made = plan(tiny_bert, tmp_path, seeds=3)
-    execute.run_cell(made, Quiet())
+    work.run_cell(made, Quiet())
     for seed in (0, 1):  # the last one stays finished
         made.folder.seed(seed).result.unlink()
     made.folder.result.unlink()
     progress = Quiet()
-    execute.run_cell(made, progress)
+    work.run_cell(made, progress)
     assert ahead == [3, 2]
     assert any("for 2 seeds" in note for note in progress.notes)
