@@ -70,7 +70,8 @@ def test_only_execute_opens_a_configuration() -> None:
     "module",
     ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
      "report.speed", "report.evidence", "report.comparison", "report.figures", "report.charts",
-     "report.page", "report.terminal", "stats", "runs.store", "runs.results", "runs.plan", "runs.summary", "runs.execute",
+     "report.page", "report.terminal", "stats", "runs.store", "runs.results", "runs.plan",
+     "runs.summary", "runs.execute",
      "runs.bench", "runs.forecast"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:

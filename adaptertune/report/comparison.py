@@ -16,6 +16,7 @@ from adaptertune import config as configuration
 from adaptertune import paths, stats, tasks
 from adaptertune.report import tables
 from adaptertune.report.evidence import Cell, Unfinished, train_command
+from adaptertune.runs import selection
 from adaptertune.runs.results import FORMAT, BackboneFacts, DataFacts, Record
 
 # The columns of GLUE in the paper's order; the leaderboard's average is over these tasks.
@@ -227,33 +228,45 @@ def missing(groups: Iterable[Group], unfinished: Iterable[Unfinished]) -> list[M
         for cell in group.cells:
             if cell.missing:
                 seeds = ", ".join(map(str, cell.missing))
-                what = f"{cell.facts.task}, {cell.folder.name}: seeds {seeds}"
+                what = (
+                    f"{cell.facts.task}, {cell.folder.name}: seeds {seeds}{_failures(cell.failed)}"
+                )
                 found[train_command(cell.config, cell.origins)] = what
     for one in unfinished:
-        found[one.command] = f"{one.folder.parent.name}, {one.folder.name}: no seed is finished"
+        what = f"{one.folder.parent.name}, {one.folder.name}: no seed is finished"
+        found[one.command] = what + _failures(one.failed)
     return [Missing(what=what, command=command) for command, what in found.items()]
+
+
+def _failures(failed: Mapping[int, str]) -> str:
+    return "".join(f"; seed {seed} failed: {error}" for seed, error in failed.items())
 
 
 def remarks(comparison: Comparison) -> list[str]:
     """What a reader must know of single figures: seeds that collapsed or diverged, partial data."""
-    found: list[str] = []
-    told: set[tuple[str, str]] = set()
+    collapsed: dict[tuple[str, str], str] = {}  # by run and column: two rows may show one run
+    diverged: dict[str, str] = {}
     for row in comparison.rows:
         for column, entry in zip(comparison.columns, row.entries, strict=True):
-            if isinstance(entry, Hole) or (entry.run, column.label) in told:
-                continue
-            told.add((entry.run, column.label))
-            num_seeds = entry.n + len(entry.diverged)
-            for seeds, fate in (
-                (entry.collapsed, "the same answer for every example (collapsed); in the mean"),
-                (entry.diverged, "diverged; no score, so not in the mean"),
-            ):
-                if seeds:
-                    numbers = ", ".join(map(str, seeds))
-                    found.append(
-                        f"† {row.label} on {column.label}: {len(seeds)} of {num_seeds} seeds "
-                        f"({numbers}): {fate}."
-                    )
+            if isinstance(entry, Entry):
+                num_seeds = entry.n + len(entry.diverged)
+                where = f"{row.label} on {column.label}"
+                if entry.collapsed:
+                    told = f"{where} {_seeds(entry.collapsed, num_seeds)}"
+                    collapsed.setdefault((entry.run, column.label), told)
+                if entry.diverged:
+                    told = f"{where} {_seeds(entry.diverged, num_seeds)}"
+                    diverged.setdefault(entry.run, told)
+    found = []
+    if collapsed:
+        found.append(
+            "† Collapsed, the same answer for every example, and in the mean: "
+            f"{'; '.join(collapsed.values())}."
+        )
+    if diverged:
+        found.append(
+            f"† Diverged, without a score, so not in the mean: {'; '.join(diverged.values())}."
+        )
     for column in comparison.columns:
         if column.data.partial:
             found.append(f"{column.label}{tables.data_note(column.data)} rows.")
@@ -267,6 +280,10 @@ def remarks(comparison: Comparison) -> list[str]:
             f"Not on all columns, so only among the runs: {'; '.join(comparison.elsewhere)}."
         )
     return found
+
+
+def _seeds(numbers: Sequence[int], total: int) -> str:
+    return f"{len(numbers)} of {total} seeds ({', '.join(map(str, numbers))})"
 
 
 def plain_mean(values: Sequence[float | None]) -> float | None:
@@ -292,22 +309,21 @@ def glue_average(columns: Sequence[Column], means: Sequence[Mapping[str, float]]
     return statistics.fmean(statistics.fmean(values) for values in by_task.values())
 
 
-def choose(candidates: Sequence[Cell]) -> Cell:
-    """The candidate with the highest mean headline metric on the selecting split.
+def choose(cells: Sequence[Cell]) -> Cell:
+    """The candidate with the highest mean headline metric on the selecting split, as a sweep chooses.
 
-    One with few seeds has too easy a chance of a high mean: of candidates with fewer than three
-    scores, those with the most scores count, and none if another has three.
+    One with few seeds has too easy a chance of a high mean: of cells with fewer than three scores,
+    those with the most count, and none if another has three.
     """
-    counts = [len(cell.values(cell.selecting, cell.headline)) for cell in candidates]
-    needed = min(stats.FEWEST, max(counts))
-    able = [cell for cell, num in zip(candidates, counts, strict=True) if num >= needed]
-
-    def selecting_mean(cell: Cell) -> float:
-        values = list(cell.values(cell.selecting, cell.headline).values())
-        found = stats.mean(values)
-        return float("-inf") if found is None else found
-
-    return max(able, key=selecting_mean)
+    scores = [tuple(cell.values(cell.selecting, cell.headline).values()) for cell in cells]
+    needed = min(stats.FEWEST, max(map(len, scores)))
+    able = [
+        selection.Candidate(cell.digest, own, len(cell.seeds) + len(cell.failed) - len(own))
+        for cell, own in zip(cells, scores, strict=True)
+        if len(own) >= needed
+    ]
+    chosen = selection.select(able, "mean")
+    return next((cell for cell in cells if chosen and cell.digest == chosen.digest), cells[0])
 
 
 def _comparable(cell: Cell) -> tuple[bool, str, str, str]:

@@ -21,7 +21,7 @@ from adaptertune.runs.results import Record, SeedResult
 # Settings with a place of their own in a command and in a result …
 ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
 # … and those that decide no number, or are told as a result ("auto" became fp32 or bf16).
-INDIFFERENT = {"device", "stack", "trunk_cache", "training.precision"}
+INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "training.precision"}
 
 
 class EpochLine(Record):
@@ -51,6 +51,8 @@ class Cell:
     """The splits that are shown. ``selecting`` is one of them, or was set apart from training data."""
     seeds: tuple[SeedResult, ...]
     epochs: Mapping[int, tuple[EpochLine, ...]]
+    failed: Mapping[int, str]
+    """Seeds that ended with an error, and which; they are missing too."""
 
     @property
     def facts(self) -> SeedResult:
@@ -104,6 +106,7 @@ class Unfinished:
 
     folder: Path
     command: str
+    failed: Mapping[int, str]
 
 
 def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
@@ -118,9 +121,15 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
         numbers = folder.seeds()
         found = {number: folder.seed(number).read_result() for number in numbers}
         seeds = tuple(result for result in found.values() if result is not None)
+        failures = {number: folder.seed(number).read_failure() for number in numbers}
+        failed = {
+            number: failure.error
+            for number, failure in failures.items()
+            if failure is not None and found[number] is None
+        }
         if not seeds:
             command = train_command(described["config"], described["origins"])
-            unfinished.append(Unfinished(folder.path, command))
+            unfinished.append(Unfinished(folder.path, command, failed))
             continue
         task = described["identity"]["task"]
         cells.append(
@@ -134,6 +143,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
                 reported=tuple(task["evaluation"]),
                 seeds=seeds,
                 epochs={result.seed: _read_epochs(folder.seed(result.seed)) for result in seeds},
+                failed=failed,
             )
         )
     return cells, unfinished

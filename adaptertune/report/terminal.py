@@ -20,7 +20,7 @@ def table_1(shown: Comparison) -> RenderableType:
         "\nmean", "GLUE\nrule", f"{shown.num_tasks} tasks\nparams", "trained\n% encoder",
     ]  # fmt: skip
     made = tables.table("method", *numbers, right=numbers)
-    made.columns[0].overflow = "fold"
+    made.columns[0].min_width = 14
     for row in shown.rows:
         made.add_row(
             escape(row.label),
@@ -96,8 +96,9 @@ def _entry(entry: Entry | Hole) -> str:
         return "[yellow]missing[/]"
     if entry.mean is None:
         return "[red]no score[/]"
-    spread = "" if entry.deviation is None else f" ± {tables.percent(entry.deviation)}"
-    return f"{tables.percent(entry.mean)}{spread}{'†' if entry.collapsed or entry.diverged else ''}"
+    mark = "†" if entry.collapsed or entry.diverged else " "
+    spread = "" if entry.deviation is None else f"\n[dim]± {tables.percent(entry.deviation)}[/] "
+    return f"{tables.percent(entry.mean)}{mark}{spread}"
 
 
 def _number(shown: Comparison, source: str) -> int:

@@ -31,7 +31,6 @@ def add(
     partial: bool = False,
     rows: str = "rows",
     backbone: str = "minilm",
-    changes: Mapping[str, Any] | None = None,
     seconds: float = 12.0,
     note: str = "made-up rows",
 ) -> store.CellFolder:
@@ -41,7 +40,6 @@ def add(
         scores: by seed: split -> metric -> fraction; None for a seed that diverged.
         options: configuration keys as a user would give them on the command line.
         asked: the seeds of the configuration, if more than have results.
-        changes: top-level keys of the stored configuration that this version does not know.
     """
     given = {key: (value, configuration.OPTIONS[key]) for key, value in (options or {}).items()}
     given |= {"task": (task, "--task"), "backbone": (backbone, "--backbone")}
@@ -64,14 +62,14 @@ def add(
         partial=partial,
         sample=sample,
     )
-    plain = config.model_dump(mode="json") | dict(changes or {})
+    plain = config.model_dump(mode="json")
     identity = {
         "task": tasks.canonical(facts),
         "method": plain["method"],
         "training": plain["training"],
         "backbone": backbone,
         "data": data.fingerprint,
-        "changes": dict(changes or {}),
+        "protocol": config.protocol,
     }
     digest = configuration.digest(identity)
     folder = store.cell_folder(root, facts.name, f"{method_label(config.method)}-minilm", digest)
@@ -90,7 +88,7 @@ def add(
             precision="fp32",
             device="cpu",
             ledger=counts,
-            selecting_split="held-out" if "protocol" in plain else facts.evaluation[0],
+            selecting_split="held-out" if config.protocol == "held-out" else facts.evaluation[0],
             num_epochs=config.training.epochs,
             kept_epoch=None if by_split is None else config.training.epochs,
             diverged_epoch=1 if by_split is None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import statistics
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 from adaptertune.errors import StoreError
 from adaptertune.report import comparison, evidence
 from adaptertune.report.comparison import Comparison, Entry, Group, Hole, Row
+from adaptertune.runs.results import Failure
+from adaptertune.runs.store import write_result
 from tests.conftest import Finished
 from tests.report.records import add, one_metric, two_metrics
 
@@ -180,8 +183,7 @@ def test_selection_never_sees_the_split_that_is_reported_when_part_of_train_is_h
             tmp_path,
             "rte",
             {0: scores},
-            options={"training.learning_rate": rate},
-            changes={"protocol": "held-out"},
+            options={"training.learning_rate": rate, "protocol": "held-out"},
         )
     shown = only(tmp_path)
     found = entry(shown, "adapters 64", "RTE")
@@ -200,8 +202,8 @@ def test_collapsed_seeds_count_diverged_ones_do_not_and_both_are_named(tmp_path:
     assert found.collapsed == [1]
     assert found.diverged == [2]
     remarks = "\n".join(comparison.remarks(shown))
-    assert "adapters 64 on RTE: 1 of 4 seeds (1): the same answer for every example" in remarks
-    assert "adapters 64 on RTE: 1 of 4 seeds (2): diverged" in remarks
+    assert re.search(r"Collapsed.* adapters 64 on RTE 1 of 4 seeds \(1\)\.", remarks)
+    assert re.search(r"Diverged.* adapters 64 on RTE 1 of 4 seeds \(2\)\.", remarks)
 
 
 def test_a_method_whose_seeds_all_diverged_has_no_score_and_no_average(tmp_path: Path) -> None:
@@ -308,6 +310,30 @@ def test_missing_seeds_and_cells_without_any_are_holes_with_commands(tmp_path: P
     found = comparison.missing(comparison.compare(cells), unfinished)
     assert [one.what.partition(":")[2] for one in found] == [" seeds 1, 2", " no seed is finished"]
     assert all(one.command.startswith("adaptertune train --task ") for one in found)
+
+
+def test_a_failed_seed_is_missing_with_its_error(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(0.7), asked=[0, 1])
+    failure = Failure(
+        seed=1,
+        digest="d",
+        error="out of memory",
+        traceback="…",
+        attempts=1,
+        failed_at="2026-11-23T04:07:08+00:00",
+        host="here",
+    )
+    write_result(folder.seed(1).failure, failure)
+    cells, unfinished = evidence.read(tmp_path)
+    (found,) = comparison.missing(comparison.compare(cells), unfinished)
+    assert found.what.endswith(": seeds 1; seed 1 failed: out of memory")
+
+
+def test_of_two_candidates_the_one_that_never_diverges_is_chosen(tmp_path: Path) -> None:
+    risky = one_metric(0.8, 0.8, 0.8, None)
+    add(tmp_path, "rte", risky, options={"training.learning_rate": 3e-3})
+    add(tmp_path, "rte", one_metric(0.7, 0.7, 0.7), options={"training.learning_rate": 1e-3})
+    assert entry(only(tmp_path), "adapters 64", "RTE").mean == pytest.approx(0.7)
 
 
 def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:
