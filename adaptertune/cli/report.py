@@ -51,8 +51,8 @@ def report(
         return
     console = tables.console()
     for group in groups:
-        console.print(terminal.table_1(group.comparison))
-        compared = terminal.differences(group.comparison)
+        console.print(terminal.table_1(group.comparison, console))
+        compared = terminal.differences(group.comparison, console)
         if compared is not None:
             console.print(compared)
     if missing:

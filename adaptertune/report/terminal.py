@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
+from rich.console import Console, RenderableType
 from rich.console import Group as Lines
-from rich.console import RenderableType
 from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
+from adaptertune import stats
 from adaptertune.report import comparison, tables
 from adaptertune.report.comparison import Comparison, Entry, Hole, Missing
 
 
-def table_1(shown: Comparison) -> RenderableType:
-    """The paper's Table 1 of a comparison, with what must be said about it."""
-    numbers = [
-        *(f"{column.label}\n{tables.METRIC_NAMES[column.metric]}" for column in shown.columns),
-        "\nmean", "GLUE\nrule", f"{shown.num_tasks} tasks\nparams", "trained\n% encoder",
-    ]  # fmt: skip
-    made = tables.table("method", *numbers, right=numbers)
-    made.columns[0].min_width = 14
-    for row in shown.rows:
-        made.add_row(
-            escape(row.label),
+def table_1(shown: Comparison, console: Console) -> RenderableType:
+    """The paper's Table 1 of a comparison, with what must be said about it.
+
+    On a console that is too narrow for a column a task, a task is a row.
+    """
+    tasks = [f"{column.label}\n{tables.METRIC_NAMES[column.metric]}" for column in shown.columns]
+    averages = ["mean", "GLUE\nrule"]
+    head = ["method", *tasks, *averages, f"{shown.num_tasks} tasks\nparams", "trained\n% encoder"]
+    rows = [
+        [
+            row.label,
             *(_entry(entry) for entry in row.entries),
             tables.percent(row.mean),
             tables.percent(row.glue_average),
             f"{row.multiple:.2f}x",
             tables.percent(row.share_of_encoder_layers, 2),
-        )
-    if shown.published:
-        made.add_section()
-    for published in shown.published:
-        made.add_row(
-            f"{published.label} [{_number(shown, published.source)}]".replace("[", "\\["),
-            *(tables.percent(value) for value in published.values),
-            tables.percent(published.mean),
-            tables.percent(published.glue_average),
-            f"{published.multiple:.1f}x" if published.multiple else "–",
-            tables.percent(published.share) if published.share else "–",
-            style="dim italic",
-        )
+        ]
+        for row in shown.rows
+    ]
     below: list[RenderableType] = []
     for source in dict.fromkeys(row.source for row in shown.published):
-        why = next(row.why_not for row in shown.published if row.source == source)
-        apart = f": not comparable ({why})" if why else ""
-        below.append(Text(f"[{_number(shown, source)}] {source}{apart}", style="dim"))
+        figures = [row for row in shown.published if row.source == source]
+        why = f"not comparable: {figures[0].why_not}" if figures[0].why_not else "comparable"
+        lines = [
+            [
+                row.label,
+                *map(tables.percent, row.values),
+                tables.percent(row.mean),
+                tables.percent(row.glue_average),
+            ]
+            for row in figures
+        ]
+        published = _fitting(["method", *tasks, *averages], lines, console)
+        below.append(Padding(tables.titled(f"{source} ({why})", published), style="dim"))
     below += [
         Text(remark, style="yellow" if remark.startswith("†") else "dim")
         for remark in comparison.remarks(shown)
@@ -54,31 +58,19 @@ def table_1(shown: Comparison) -> RenderableType:
     below.append(Text(shown.protocol, style="dim"))
     below += [Text(f"\n{sentence}", style="bold") for sentence in shown.sentences]
     title = f"{shown.title}: scores in per cent"
-    return Lines("", tables.titled(title, made), *below, "")
+    return Lines("", tables.titled(title, _fitting(head, rows, console)), *below, "")
 
 
-def differences(shown: Comparison) -> RenderableType | None:
+def differences(shown: Comparison, console: Console) -> RenderableType | None:
     """Each method's difference to full fine-tuning by column; None if there is none."""
-    rows = [row for row in shown.rows if any(row.differences)]
+    rows = [
+        [row.label, *map(_difference, row.differences)]
+        for row in shown.rows
+        if any(row.differences)
+    ]
     if not rows:
         return None
-    names = [column.label for column in shown.columns]
-    made = tables.table("method", *names, right=names)
-    for row in rows:
-        fields = []
-        for found in row.differences:
-            if found is None:
-                fields.append("–")
-                continue
-            text = f"{100 * found.mean:+.1f}"
-            if found.interval:
-                text += (
-                    f"\n[dim]{100 * found.interval.low:+.1f} to {100 * found.interval.high:+.1f}[/]"
-                )
-            if found.wilcoxon_p is not None:
-                text += f"\n[dim]p {found.wilcoxon_p:.2g}, n {found.n}[/]"
-            fields.append(text)
-        made.add_row(escape(row.label), *fields)
+    made = _fitting(["method", *(column.label for column in shown.columns)], rows, console)
     title = "Difference to full fine-tuning in points, paired over seeds; 95 % interval; Wilcoxon"
     return tables.titled(title, made)
 
@@ -96,10 +88,41 @@ def _entry(entry: Entry | Hole) -> str:
         return "[yellow]missing[/]"
     if entry.mean is None:
         return "[red]no score[/]"
-    mark = "†" if entry.collapsed or entry.diverged else " "
-    spread = "" if entry.deviation is None else f"\n[dim]± {tables.percent(entry.deviation)}[/] "
+    mark = "†" if entry.collapsed or entry.diverged else ""
+    spread = "" if entry.deviation is None else f"\n[dim]± {tables.percent(entry.deviation)}[/]"
     return f"{tables.percent(entry.mean)}{mark}{spread}"
 
 
-def _number(shown: Comparison, source: str) -> int:
-    return list(dict.fromkeys(row.source for row in shown.published)).index(source) + 1
+def _difference(found: stats.PairedDifference | None) -> str:
+    if found is None:
+        return "–"
+    text = f"{100 * found.mean:+.1f}"
+    if found.interval:
+        low, high = 100 * found.interval.low, 100 * found.interval.high
+        text += f"\n[dim]{low:+.1f} to {high:+.1f}[/]"
+    test = f"p {found.wilcoxon_p:.2g}, " if found.wilcoxon_p is not None else ""
+    return f"{text}\n[dim]{test}n {found.n}[/]"
+
+
+def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Table:
+    """A table as it is told, or turned if that is too wide for the console."""
+    made = _table(head, rows)
+    boundless = console.options.update(max_width=10_000)
+    if console.measure(made, options=boundless).minimum <= console.width:
+        return made
+    flat = [text.replace("\n", " ") for text in head]
+    broken = ["\n".join(textwrap.wrap(row[0], 12, break_on_hyphens=False)) for row in rows]
+    return _table(
+        ["task", *broken],
+        [[name, *(row[place] for row in rows)] for place, name in enumerate(flat) if place],
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    made = tables.table(*head, right=head[1:])
+    for column in made.columns[1:]:
+        column.no_wrap = True
+    made.columns[0].min_width = 15
+    for row in rows:
+        made.add_row(escape(row[0]), *row[1:])
+    return made
