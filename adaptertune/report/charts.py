@@ -37,6 +37,7 @@ def theme(ink: str, grid: str, background: str | None) -> Spec:
         },
         "legend": text | {
             "orient": "bottom", "columns": 2, "labelLimit": 260, "symbolSize": 80, "title": None,
+            "symbolOpacity": 1,
         },
         "rule": {"color": ink},
         "text": {"color": ink, "fontSize": 12},
@@ -238,14 +239,14 @@ def _colour(
 
 
 def _axis(points: Sequence[Point], x: Axis) -> alt.Axis:
-    number = "~s" if any(point.x >= 1000 for point in points) else "~g"
     if x.integer:
         return alt.Axis(tickMinStep=1, format="d", grid=False)
     if x.at_values:
         values = sorted({point.x for point in points})
-        return alt.Axis(values=values, format=number, grid=False, labelOverlap="greedy")
+        as_written = "format(datum.value, '.6~g')"
+        return alt.Axis(values=values, labelExpr=as_written, grid=False, labelOverlap="greedy")
     if x.log:
-        return alt.Axis(tickCount=5, format=number, grid=False, labelOverlap="greedy")
+        return alt.Axis(tickCount=5, format="~s", grid=False, labelOverlap="greedy")
     return alt.Axis(grid=False)
 
 

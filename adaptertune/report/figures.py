@@ -19,11 +19,11 @@ from adaptertune.report.evidence import Cell
 
 SETTINGS = {
     "training.learning_rate": Axis("learning rate", log=True, at_values=True),
-    "training.epochs": Axis("epochs", at_values=True),
     "method.size": Axis("bottleneck size", log=True, at_values=True),
     "method.init_std": Axis("std of the first weights", log=True, at_values=True),
 }
 TRAINED = Axis("trained parameters, without the head", log=True)
+MOST_LINES = 5  # in a figure over a setting; of a large grid more would hide one another
 ERROR_BARS = "Bars: ± 1 standard error of the mean over seeds; none where there is one seed."
 
 
@@ -236,6 +236,13 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
     lines = [cells for cells in alike.values() if len({cell.settings[key] for cell in cells}) > 1]
     if not lines:
         return []
+
+    def highest(cells: Sequence[Cell]) -> float:
+        found = [mean for cell in cells if (mean := _mean(cell, column)) is not None]
+        return max(found, default=float("-inf"))
+
+    num_lines = len(lines)
+    lines = sorted(lines, key=highest, reverse=True)[:MOST_LINES]
     telling = [
         name
         for name in lines[0][0].settings
@@ -254,13 +261,18 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
             value = cell.settings[key]
             name = f"{series}, {axis.title} {comparison.written(value)}"
             points += _point(series, cell, column, float(value), name, series)
+    left_out = (
+        f" Of {num_lines} lines the {MOST_LINES} with the highest points."
+        if num_lines > MOST_LINES
+        else ""
+    )
     return [
         _figure(
             group,
             f"{column.label}-{key.rpartition('.')[2].replace('_', '-')}",
             "Settings",
             f"{column.label}: {axis.title}{_note(column)}",
-            f"{_metric(column)}, of runs that differ in nothing else. {ERROR_BARS}",
+            f"{_metric(column)}, of runs that differ in nothing else. {ERROR_BARS}{left_out}",
             [point.note for point in points],
             charts.curves(points, axis, Axis(_metric(column)), order),
         )

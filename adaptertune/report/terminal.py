@@ -112,10 +112,8 @@ def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], console: Consol
         return made
     flat = [text.replace("\n", " ") for text in head]
     broken = ["\n".join(textwrap.wrap(row[0], 12, break_on_hyphens=False)) for row in rows]
-    return _table(
-        ["task", *broken],
-        [[name, *(row[place] for row in rows)] for place, name in enumerate(flat) if place],
-    )
+    turned = [[name, *(row[place] for row in rows)] for place, name in enumerate(flat) if place]
+    return _table(["task", *broken], [line for line in turned if set(line[1:]) != {"–"}])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
