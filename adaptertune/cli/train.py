@@ -44,6 +44,7 @@ def train(
     output: options.Output = None,
     stack: options.Stack = None,
     trunk_cache: options.TrunkCache = None,
+    compile: options.Compile = None,
     config: options.Config = None,
     settings: options.Set = None,
     dry_run: Annotated[
@@ -67,7 +68,7 @@ def train(
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
         "max_length": max_length, "precision": precision, "protocol": protocol, "device": device,
         "threads": threads, "output": output,
-        "stack": stack, "trunk_cache": trunk_cache,
+        "stack": stack, "trunk_cache": trunk_cache, "compile": compile,
     }  # fmt: skip
     resolved = options.collect(
         given,

@@ -18,6 +18,7 @@ from adaptertune import paths
 from adaptertune.data import cache, held_out
 from adaptertune.errors import CheckpointError, Interrupted
 from adaptertune.runs import forecast, results, store
+from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Progress
 from adaptertune.runs.watch import Watcher, micro_batch_of, read_snapshots
@@ -93,44 +94,30 @@ class Runner:
     ) -> list[results.SeedResult]:
         import torch
 
-        from adaptertune.model.build import load_model, share_frozen
         from adaptertune.train import checkpoint, evaluate, loop
         from adaptertune.train import device as devices
 
         if plan.config.threads:
             torch.set_num_threads(plan.config.threads)
         device = torch.device(plan.device)
-        devices.keep_freed_memory()
+        devices.set_up(device, plan.precision)
         devices.forget_peak_memory(device)
-        models: list[Classifier] = []
-        for seed in seeds:
-            model = load_model(
-                plan.located,
-                plan.config.method,
-                plan.task.num_outputs,
-                seed=seed,
-                device=plan.device,
-                precision=plan.precision,
-            )
-            if models:
-                share_frozen(model, models[0])
-            models.append(model)
-        prepared, trunk_seconds = self._prepare(plan, models[0], progress)
+        models = load_models(plan, seeds)
+        prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
         train, splits = prepared.parts(plan)
         snapshots = read_snapshots(plan, seeds, micro_batch, progress.note)
-        if self._forecasts and self._foretold != plan.digest and not plan.is_stacked:
+        if self._forecasts and self._foretold != plan.digest:
             self._foretold = plan.digest
             forecast.announce(
                 plan,
-                models[0],
+                models,
                 train,
                 splits,
-                seed=seeds[0],
                 steps_done=snapshots[0].facts["step"] if snapshots[0] else 0,
                 note=progress.note,
             )
         lanes, watchers = [], []
-        for seed, model, snapshot in zip(seeds, models, snapshots, strict=True):
+        for seed, model, snapshot in zip(seeds, models.values(), snapshots, strict=True):
             resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
             watcher = Watcher(plan, seed, micro_batch, resumed, progress)
             watchers.append(watcher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,8 +61,7 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, apart from the seed."""
         training = self.config.training.model_dump(mode="json", exclude={"precision"})
-        selection = {"held_out": held_out.facts()} if self.is_held_out else {}
-        return selection | {
+        identity = {
             "semantics": SEMANTICS,
             "task": tasks.canonical(self.task),
             "method": self.config.method.model_dump(mode="json"),
@@ -72,6 +72,11 @@ class Plan:
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
         }
+        if self.is_held_out:
+            identity["held_out"] = held_out.facts()
+        if self.config.compile:  # other roundings and dropout masks
+            identity["compiled"] = True
+        return identity
 
     @cached_property
     def digest(self) -> str:
@@ -155,6 +160,9 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
         ("ledger", located.shape, config.method, task.num_outputs),
         lambda: ledger.count(located.shape, config.method, task.num_outputs),
     )
+    if config.compile:
+        has_triton = importlib.util.find_spec("triton") is not None
+        devices.check_compile(devices.capability(device), has_triton=has_triton)
     if config.training.max_length > located.shape.positions:
         raise DataError(
             f"the backbone has {located.shape.positions} positions, not {config.training.max_length}",

@@ -292,6 +292,8 @@ class TrainingSpeed(Record):
     label: str
     seconds: StepSeconds
     examples_per_second: float
+    cached_layers: int
+    """How many layers from the bottom the run takes from the trunk cache, and so were not timed."""
     flops_per_step: float
     """Operations of the matrix products that a step needs, padding included; the mean."""
     limit_share: float

@@ -19,6 +19,7 @@ import torch
 from adaptertune import seeds
 from adaptertune.config import Training
 from adaptertune.data.batches import (
+    Batch,
     Indices,
     collate,
     join,
@@ -34,6 +35,7 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
 from adaptertune.train.checkpoint import trained_tensors
+from adaptertune.train.device import clock
 from adaptertune.train.optim import of_training
 
 REPORT_SECONDS = (
@@ -172,6 +174,33 @@ def fit(
         return _Pass(fittings).run()
 
 
+def losses(
+    models: Sequence[Classifier],
+    batches: Sequence[Batch],
+    dropout: Dropout,
+    device: torch.device,
+    *,
+    trunk_dropout: bool,
+) -> list[torch.Tensor]:
+    """Each model's mean loss on its own batch, by one pass over all of them."""
+    joint = replace(join(batches), labels=None).to(device)  # those are each model's own
+    values = logits(
+        models,
+        joint.tokens,
+        joint.segments,
+        joint.mask,
+        dropout,
+        hidden=joint.hidden,
+        trunk_dropout=trunk_dropout,
+    )
+    found = []
+    for value, batch in zip(values, batches, strict=True):
+        assert batch.labels is not None
+        labels = moved(batch.labels, device)
+        found.append(loss(value[: len(labels)], labels))
+    return found
+
+
 class _Pass:
     """Several trainings under way, step by step together."""
 
@@ -201,10 +230,14 @@ class _Pass:
             start = time.perf_counter()
             self._step(fittings)
             now = time.perf_counter()
+            is_report_due = fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS
+            if (
+                is_report_due
+            ):  # CUDA is behind with the steps since the last one: that is their time
+                reported = now = clock(fittings[0].device)
             for fitting in fittings:
                 fitting.train_seconds += (now - start) / len(fittings)
-            if fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS:
-                reported = now
+            if is_report_due:
                 for fitting in fittings:
                     self._report(fitting)
                 if all(fitting.seed in self.diverged for fitting in fittings):
@@ -232,24 +265,17 @@ class _Pass:
         """Of a part of a step; the lanes' shares in the losses, by which gradients are weighted."""
         device, step = fittings[0].device, fittings[0].step
         batches = [collate(f.train, some) for f, some in zip(fittings, indices, strict=True)]
-        joint = replace(join(batches), labels=None).to(device)  # those are each lane's own
         first, *others = [fitting.seed for fitting in fittings]
         parts = ("part", part) if part else ()
-        values = logits(
+        values = losses(
             [fitting.model for fitting in fittings],
-            joint.tokens,
-            joint.segments,
-            joint.mask,
+            batches,
             Dropout(seeds.derive(first, "dropout", step, *others, *parts), device),
-            hidden=joint.hidden,
+            device,
             trunk_dropout=fittings[0].training.trunk_dropout,
         )
-        losses = []
-        for found, batch, weight in zip(values, batches, weights, strict=True):
-            assert batch.labels is not None
-            labels = moved(batch.labels, device)
-            losses.append(weight * loss(found[: len(labels)], labels))
-        together = torch.stack(losses)
+        shares = [weight * value for weight, value in zip(weights, values, strict=True)]
+        together = torch.stack(shares)
         together.sum().backward()  # type: ignore[no-untyped-call]
         return together.detach()
 

@@ -21,11 +21,15 @@ from safetensors import safe_open
 from adaptertune import config
 from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
 from adaptertune.files import exclusive
+from adaptertune.model import forward
+from adaptertune.model.dropout import Dropout
 from adaptertune.runs import execute, results, store, work
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
 from adaptertune.runs.summary import published_figures, summarise
+from adaptertune.train import device as devices
+from adaptertune.train import loop
 
 # Snapshots after every step instead of every 20 seconds.
 EAGER = (
@@ -646,3 +650,27 @@ def test_ctrl_c_saves_stops_with_130_and_says_what_to_do(tiny_bert: Path, tmp_pa
     assert "Traceback" not in errors
     assert list(tmp_path.rglob("snapshot.safetensors"))
     assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
+def test_compiling_makes_another_run(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"--compile: .* on a CPU they are slower"):
+        plan(tiny_bert, tmp_path, compile=True)
+    plain = plan(tiny_bert, tmp_path)
+    monkeypatch.setattr(devices, "check_compile", lambda capability, has_triton: None)
+    compiled = plan(tiny_bert, tmp_path, compile=True)
+    assert compiled.identity == plain.identity | {"compiled": True}
+    assert compiled.trunk_digest(1) == plain.trunk_digest(1)
+    make, seen = forward.compiled_layer, []
+
+    def counted() -> Any:
+        seen.append(True)
+        return make("eager")
+
+    monkeypatch.setattr(forward, "compiled_layer", counted)
+    torchs_own = lambda seed, device: Dropout(seed, torch.device("meta"))  # as on CUDA
+    monkeypatch.setattr(loop, "Dropout", torchs_own)
+    work.run_cell(compiled, Quiet())
+    assert seen
