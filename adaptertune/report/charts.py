@@ -233,7 +233,7 @@ def _colour(
     order: Mapping[str, int], rows: Sequence[Point | Summary | Bar], *, legend: bool = True
 ) -> alt.Color:
     scale = _scale(order, rows, COLOURS)
-    if legend and len(_present(order, rows)) > 1:
+    if legend:
         return alt.Color("series:N", scale=scale)
     return alt.Color("series:N", scale=scale, legend=None)
 

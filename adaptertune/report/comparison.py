@@ -65,8 +65,10 @@ class Entry(Record):
     """Its size, learning rate and epochs."""
     num_candidates: int
     """Cells among which the mean on the selecting split chose this one."""
+    num_seeds: int
+    """Seeds that are done."""
     n: int
-    """Seeds with a score."""
+    """Those of them with a score."""
     mean: float | None
     deviation: float | None
     standard_error: float | None
@@ -249,18 +251,17 @@ def remarks(comparison: Comparison) -> list[str]:
     for row in comparison.rows:
         for column, entry in zip(comparison.columns, row.entries, strict=True):
             if isinstance(entry, Entry):
-                num_seeds = entry.n + len(entry.diverged)
                 where = f"{row.label} on {column.label}"
                 if entry.collapsed:
-                    told = f"{where} {_seeds(entry.collapsed, num_seeds)}"
+                    told = f"{where} {_seeds(entry.collapsed, entry.num_seeds)}"
                     collapsed.setdefault((entry.run, column.label), told)
                 if entry.diverged:
-                    told = f"{where} {_seeds(entry.diverged, num_seeds)}"
+                    told = f"{where} {_seeds(entry.diverged, entry.num_seeds)}"
                     diverged.setdefault(entry.run, told)
     found = []
     if collapsed:
         found.append(
-            "† Collapsed, the same answer for every example, and in the mean: "
+            "† Collapsed, the same answer for every example; in the mean if the metric is defined: "
             f"{'; '.join(collapsed.values())}."
         )
     if diverged:
@@ -341,7 +342,8 @@ def _group(cells: Sequence[Cell], number: int) -> Group:
     reference = next((key for key in by_row if key[0] == "full"), None)
     rows, elsewhere = [], []
     for key, members in by_row.items():
-        row = _row(key, members, columns, by_row[reference] if reference else [], key == reference)
+        full = [] if reference is None or key == reference else by_row[reference]
+        row = _row(key, members, columns, full, cells)
         has_hole = any(isinstance(entry, Hole) for entry in row.entries)
         if row.variant and has_hole:  # somebody's ablation on one task: no call to run it on all
             elsewhere.append(row.label)
@@ -540,7 +542,7 @@ def _row(
     members: Sequence[Cell],
     columns: Sequence[Column],
     reference: Sequence[Cell],
-    is_reference: bool,
+    everything: Sequence[Cell],
 ) -> Row:
     family, sizes, variant = key
     entries: list[Entry | Hole] = []
@@ -549,18 +551,14 @@ def _row(
     for column in columns:
         candidates = on_column(column, members)
         if not candidates:
-            like = members[0]
-            name = next(
-                (str(c.config["task"]) for c in members if c.facts.task == column.task), column.task
-            )
-            entries.append(Hole(command=train_command(like.config, like.origins, task=name)))
+            entries.append(_hole(members[0], on_column(column, everything)[0]))
             differences.append(None)
             continue
         cell = choose(candidates)
         shown[column.task] = cell
         entries.append(_entry(cell, column, len(candidates)))
         other = on_column(column, reference)
-        if is_reference or not other:
+        if not other:
             differences.append(None)
         else:
             differences.append(
@@ -592,6 +590,14 @@ def _row(
     )
 
 
+def _hole(like: Cell, there: Cell) -> Hole:
+    """For a cell like one, on the task and data of another."""
+    moved = {key: there.config[key] for key in ("task", "data")}
+    origins = {key: origin for key, origin in like.origins.items() if not key.startswith("data.")}
+    origins |= {key: origin for key, origin in there.origins.items() if key.startswith("data.")}
+    return Hole(command=train_command({**like.config, **moved}, origins))
+
+
 def _entry(cell: Cell, column: Column, num_candidates: int) -> Entry:
     by_seed = cell.values(column.split, column.metric)
     values = list(by_seed.values())
@@ -606,6 +612,7 @@ def _entry(cell: Cell, column: Column, num_candidates: int) -> Entry:
         run=cell.digest,
         settings={key: cell.settings[key] for key in keys if key in cell.settings},
         num_candidates=num_candidates,
+        num_seeds=len(cell.seeds),
         n=len(values),
         mean=stats.mean(values),
         deviation=stats.deviation(values),

@@ -149,14 +149,12 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
     return cells, unfinished
 
 
-def train_command(
-    config: Mapping[str, Any], origins: Mapping[str, str], *, task: str | None = None
-) -> str:
-    """The command line that trains a configuration, or its like on another task.
+def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """The command line that trains a configuration.
 
     Of settings only those are named that a user had chosen; the rest comes from where it came from.
     """
-    words = ["adaptertune", "train", "--task", task or str(config["task"])]
+    words = ["adaptertune", "train", "--task", str(config["task"])]
     if config["offline"]:
         words.append("--offline")
     if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from adaptertune import stats
+from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
 from adaptertune.report import charts, comparison, tables
 from adaptertune.report.comparison import Entry, Group, Hole, Missing
@@ -55,7 +56,11 @@ def write(
     written: list[Path] = []
 
     def save(path: Path, content: bytes) -> None:
-        write_atomically(path, content)
+        try:
+            write_atomically(path, content)
+        except StoreError as error:
+            remedy = "free some space or choose another --to"
+            raise StoreError(error.what, where=error.where, remedy=remedy) from None
         written.append(path)
 
     parts = []

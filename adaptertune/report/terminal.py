@@ -16,6 +16,8 @@ from adaptertune import stats
 from adaptertune.report import comparison, tables
 from adaptertune.report.comparison import Comparison, Entry, Hole, Missing
 
+NAME_WIDTH = 15
+
 
 def table_1(shown: Comparison, console: Console) -> RenderableType:
     """The paper's Table 1 of a comparison, with what must be said about it.
@@ -108,7 +110,8 @@ def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], console: Consol
     """A table as it is told, or turned if that is too wide for the console."""
     made = _table(head, rows)
     boundless = console.options.update(max_width=10_000)
-    if console.measure(made, options=boundless).minimum <= console.width:
+    spare = max(0, max(len(row[0]) for row in rows) - NAME_WIDTH)  # names may be broken
+    if console.measure(made, options=boundless).maximum - spare <= console.width:
         return made
     flat = [text.replace("\n", " ") for text in head]
     broken = ["\n".join(textwrap.wrap(row[0], 12, break_on_hyphens=False)) for row in rows]
@@ -120,7 +123,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     made = tables.table(*head, right=head[1:])
     for column in made.columns[1:]:
         column.no_wrap = True
-    made.columns[0].min_width = 15
+    made.columns[0].min_width = NAME_WIDTH
     for row in rows:
         made.add_row(escape(row[0]), *row[1:])
     return made

@@ -312,6 +312,32 @@ def test_missing_seeds_and_cells_without_any_are_holes_with_commands(tmp_path: P
     assert all(one.command.startswith("adaptertune train --task ") for one in found)
 
 
+def test_a_hole_of_ones_own_task_names_its_file_and_its_data(tmp_path: Path) -> None:
+    own = tmp_path / "own task.yaml"
+    own.write_text(
+        "name: tickets\ntitle: T\nlabels: [low, high]\nmetrics: [f1]\nheadline: f1\n"
+        "evaluation: [validation]\nfiles:\n  columns: {first: a, label: b}\n  splits:\n"
+        "    train: {file: train.tsv}\n    validation: {file: dev.tsv}\n"
+    )
+    add(tmp_path / "runs", str(own), {0: {"validation": {"f1": 0.5}}})
+    own.unlink()  # reading results needs no task files
+    add(tmp_path / "runs", "rte", one_metric(0.6), options={"method.name": "full"})
+    shown = only(tmp_path / "runs")
+    assert [column.label for column in shown.columns] == ["RTE", "tickets"]
+    hole = row(shown, "full fine-tuning").entries[1]
+    assert isinstance(hole, Hole)
+    assert f"--task '{own}'" in hole.command
+    assert not shown.columns[1].glue
+
+
+def test_a_collapsed_seed_without_a_defined_metric_is_counted(tmp_path: Path) -> None:
+    scores = {"validation": {"pearson": None, "spearman": None}}
+    add(tmp_path, "stsb", {0: scores}, collapsed=[0])
+    shown = only(tmp_path)
+    assert entry(shown, "adapters 64", "STS-B").mean is None
+    assert "1 of 1 seeds (0)" in comparison.remarks(shown)[0]
+
+
 def test_a_failed_seed_is_missing_with_its_error(tmp_path: Path) -> None:
     folder = add(tmp_path, "rte", one_metric(0.7), asked=[0, 1])
     failure = Failure(

@@ -112,6 +112,16 @@ def test_nothing_to_report_is_an_error_with_a_remedy(
     assert not (tmp_path / "report").exists()
 
 
+def test_a_folder_that_can_not_be_written_is_an_error(
+    store: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    (tmp_path / "report").write_text("in the way")
+    done = cli("report", "--output", store)
+    assert done.code == 2
+    assert "cannot be written" in done.err
+    assert "--to" in done.err
+
+
 class Reader(HTMLParser):
     """Ids, addresses, and tags of a page."""
 
