@@ -1,6 +1,6 @@
 """Chart specifications: one Altair chart serves the page, the PNG and the SVG.
 
-Functions take plain points and know nothing of runs. Colours are Okabe and Ito's, which all kinds of
+Functions take plain points and know nothing of runs. Colours are six of Okabe and Ito's and a brown, which all kinds of
 colour vision tell apart, on white and on black; shapes say the same again. A chart has no size and no
 background: the page gives it its column's width and its theme, a file those below.
 """
@@ -15,7 +15,7 @@ import altair as alt
 
 Spec = dict[str, Any]
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#A65628")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 FILE_WIDTH = 460
 HEIGHT = 280
