@@ -1,8 +1,8 @@
 """Chart specifications: one Altair chart serves the page, the PNG and the SVG.
 
-Functions take plain points and know nothing of runs. Colours are six of Okabe and Ito's and a brown, which all kinds of
-colour vision tell apart, on white and on black; shapes say the same again. A chart has no size and no
-background: the page gives it its column's width and its theme, a file those below.
+Functions take plain points and know nothing of runs. Colours are six of Okabe and Ito's and a brown,
+which all kinds of colour vision tell apart; shapes say the same again. A chart has no theme: the page
+gives it the reader's, and its column's width; a file has those below.
 """
 
 from __future__ import annotations
