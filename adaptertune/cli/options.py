@@ -178,6 +178,28 @@ def collect(
     Raises:
         ConfigError: as :func:`adaptertune.config.resolve`; also for a malformed ``--set``.
     """
+    command_line = as_settings(given, data_dir=data_dir, offline=offline, settings=settings)
+    if seeds is not None and seed is not None:
+        raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
+    if seeds is not None:
+        command_line["seeds"] = (seeds, "--seeds")
+    if seed is not None:
+        command_line["seeds"] = ([seed], "--seed")
+    return resolve(command_line, config)
+
+
+def as_settings(
+    given: dict[str, Any],
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    settings: Sequence[str] | None = None,
+) -> dict[str, tuple[Any, str]]:
+    """A command's parameters as dotted key -> (value, the option as the user typed it).
+
+    Raises:
+        ConfigError: a malformed ``--set``.
+    """
     command_line: dict[str, tuple[Any, str]] = {}
     for text in settings or ():
         key, equals, value = text.partition("=")
@@ -194,10 +216,4 @@ def collect(
         command_line["data.folder"] = (str(data_dir), "--data-dir")
     if offline:
         command_line["offline"] = (True, "--offline")
-    if seeds is not None and seed is not None:
-        raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
-    if seeds is not None:
-        command_line["seeds"] = (seeds, "--seeds")
-    if seed is not None:
-        command_line["seeds"] = ([seed], "--seed")
-    return resolve(command_line, config)
+    return command_line

@@ -20,12 +20,12 @@ from adaptertune.yamlfile import Location, Strict, nearest, parse, read_yaml
 WHOLE = ("task", "seeds", "output", "protocol")
 
 
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 # The values that a setting takes in turn; one value may stand without brackets.
-Values = Annotated[tuple[Any, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Values = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
 class SweepConfig(Strict):
