@@ -114,6 +114,8 @@ class Row(Record):
     """Parameters of ``num_tasks`` tasks over those of one plain model, by the encoder layers."""
     differences: list[stats.PairedDifference | None]
     """To full fine-tuning, by column, paired over seeds; null for that itself."""
+    best_runs: list[stats.McNemar | None]
+    """The best seed's labels beside those of full fine-tuning's best, by column."""
 
 
 class PublishedRow(Record):
@@ -547,26 +549,25 @@ def _row(
     family, sizes, variant = key
     entries: list[Entry | Hole] = []
     differences: list[stats.PairedDifference | None] = []
+    best_runs: list[stats.McNemar | None] = []
     shown: dict[str, Cell] = {}
     for column in columns:
-        candidates = on_column(column, members)
-        if not candidates:
-            entries.append(_hole(members[0], on_column(column, everything)[0]))
-            differences.append(None)
-            continue
-        cell = choose(candidates)
-        shown[column.task] = cell
-        entries.append(_entry(cell, column, len(candidates)))
-        other = on_column(column, reference)
-        if not other:
-            differences.append(None)
-        else:
-            differences.append(
-                stats.paired_difference(
+        candidates, other = on_column(column, members), on_column(column, reference)
+        difference, best_run = None, None
+        if candidates:
+            cell = shown[column.task] = choose(candidates)
+            entries.append(_entry(cell, column, len(candidates)))
+            if other:
+                full = choose(other)
+                difference = stats.paired_difference(
                     cell.values(column.split, column.metric),
-                    choose(other).values(column.split, column.metric),
+                    full.values(column.split, column.metric),
                 )
-            )
+                best_run = _best_runs(cell, full, column.split)
+        else:
+            entries.append(_hole(members[0], on_column(column, everything)[0]))
+        differences.append(difference)
+        best_runs.append(best_run)
     scores = [entry.mean if isinstance(entry, Entry) else None for entry in entries]
     metrics = [entry.means if isinstance(entry, Entry) else {} for entry in entries]
     ledgers = [cell.facts.ledger for cell in shown.values()]
@@ -587,7 +588,18 @@ def _row(
         share_of_all_parameters=over_tasks("share_of_all_parameters"),
         multiple=over_tasks("multiple_of_encoder_layers"),
         differences=differences,
+        best_runs=best_runs,
     )
+
+
+def _best_runs(cell: Cell, other: Cell, split: str) -> stats.McNemar | None:
+    """The McNemar test of two cells' best seeds; None without labels of both."""
+    if cell.best_seed is None or other.best_seed is None:
+        return None
+    own, beside = cell.labels(cell.best_seed, split), other.labels(other.best_seed, split)
+    if own is None or beside is None:
+        return None
+    return stats.mcnemar(own.predicted, beside.predicted, own.true)
 
 
 def _hole(like: Cell, there: Cell) -> Hole:
@@ -601,8 +613,7 @@ def _hole(like: Cell, there: Cell) -> Hole:
 def _entry(cell: Cell, column: Column, num_candidates: int) -> Entry:
     by_seed = cell.values(column.split, column.metric)
     values = list(by_seed.values())
-    selecting = cell.values(cell.selecting, cell.headline)
-    best = max(selecting, key=lambda seed: selecting[seed], default=None)
+    best = cell.best_seed
     means = {
         metric: stats.mean(list(cell.values(column.split, metric).values()))
         for metric in cell.metrics

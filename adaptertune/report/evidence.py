@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,6 +17,9 @@ from adaptertune.config import DEFAULTS, OPTIONS
 from adaptertune.errors import StoreError
 from adaptertune.runs import store
 from adaptertune.runs.results import Record, SeedResult
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # Settings with a place of their own in a command and in a result …
 ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
@@ -45,6 +48,7 @@ class Cell:
     digest: str
     config: Mapping[str, Any]
     origins: Mapping[str, str]
+    is_regression: bool
     metrics: tuple[str, ...]
     headline: str
     reported: tuple[str, ...]
@@ -99,6 +103,39 @@ class Cell:
             if split in result.scores and result.scores[split].collapsed
         ]
 
+    @property
+    def best_seed(self) -> int | None:
+        """The seed with the highest headline metric on the selecting split."""
+        scores = self.values(self.selecting, self.headline)
+        return max(scores, key=lambda seed: scores[seed], default=None)
+
+    def labels(self, seed: int, split: str) -> Labels | None:
+        """What a seed's logits say of each example, and what is true; None for a regression, and
+        where the file was not kept.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        path = store.CellFolder(self.folder).seed(seed).logits
+        if self.is_regression or not path.exists():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            tensors = load_file(path)
+            return Labels(tensors[f"logits.{split}"].argmax(axis=1), tensors[f"labels.{split}"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise _damaged(path, error) from None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label numbers, (examples,) each."""
+
+    predicted: npt.NDArray[Any]
+    true: npt.NDArray[Any]
+
 
 @dataclass(frozen=True)
 class Unfinished:
@@ -138,6 +175,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
                 digest=described["digest"],
                 config=described["config"],
                 origins=described["origins"],
+                is_regression=task["range"] is not None,
                 metrics=tuple(task["metrics"]),
                 headline=task["headline"],
                 reported=tuple(task["evaluation"]),

@@ -150,7 +150,7 @@ def about(entry: Entry) -> str:
     return "; ".join(said)
 
 
-def about_difference(found: stats.PairedDifference) -> str:
+def about_difference(found: stats.PairedDifference, best_runs: stats.McNemar | None) -> str:
     """A difference's tooltip."""
     said = [
         f"{found.n} paired seed{'s' * (found.n != 1)}: {found.wins} higher, {found.losses} lower"
@@ -158,6 +158,11 @@ def about_difference(found: stats.PairedDifference) -> str:
     if found.wilcoxon_p is not None:
         said.append(
             f"Wilcoxon p {found.wilcoxon_p:.3g}, of {found.n} pairs at least {found.smallest_p:.3g}"
+        )
+    if best_runs:
+        said.append(
+            f"of the best runs {best_runs.only_first} examples are right in this one only, "
+            f"{best_runs.only_second} in the other only: McNemar p {best_runs.p:.3g}"
         )
     return "; ".join(said)
 

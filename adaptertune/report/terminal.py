@@ -66,14 +66,17 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
 def differences(shown: Comparison, console: Console) -> RenderableType | None:
     """Each method's difference to full fine-tuning by column; None if there is none."""
     rows = [
-        [row.label, *map(_difference, row.differences)]
+        [row.label, *map(_difference, row.differences, row.best_runs)]
         for row in shown.rows
         if any(row.differences)
     ]
     if not rows:
         return None
     made = _fitting(["method", *(column.label for column in shown.columns)], rows, console)
-    title = "Difference to full fine-tuning in points, paired over seeds; 95 % interval; Wilcoxon"
+    title = (
+        "Difference to full fine-tuning in points, paired over seeds; 95 % interval; Wilcoxon; "
+        "best runs: McNemar"
+    )
     return tables.titled(title, made)
 
 
@@ -95,7 +98,7 @@ def _entry(entry: Entry | Hole) -> str:
     return f"{tables.percent(entry.mean)}{mark}{spread}"
 
 
-def _difference(found: stats.PairedDifference | None) -> str:
+def _difference(found: stats.PairedDifference | None, best_runs: stats.McNemar | None) -> str:
     if found is None:
         return "–"
     text = f"{100 * found.mean:+.1f}"
@@ -103,7 +106,8 @@ def _difference(found: stats.PairedDifference | None) -> str:
         low, high = 100 * found.interval.low, 100 * found.interval.high
         text += f"\n[dim]{low:+.1f} to {high:+.1f}[/]"
     test = f"p {found.wilcoxon_p:.2g}, " if found.wilcoxon_p is not None else ""
-    return f"{text}\n[dim]{test}n {found.n}[/]"
+    text += f"\n[dim]{test}n {found.n}[/]"
+    return f"{text}\n[dim]best p {best_runs.p:.2g}[/]" if best_runs else text
 
 
 def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Table:

@@ -9,7 +9,9 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from adaptertune.errors import StoreError
 from adaptertune.report import comparison, evidence
@@ -142,6 +144,30 @@ def test_of_one_seed_nothing_is_told_but_its_score(tmp_path: Path) -> None:
     assert found.deviation is None
     assert found.interval is None
     assert found.standard_error is None
+
+
+def test_the_best_runs_labels_are_compared(tmp_path: Path) -> None:
+    true = np.array([0, 1] * 5)
+    full = add(tmp_path, "rte", one_metric(0.70, 0.60), options={"method.name": "full"})
+    ours = add(tmp_path, "rte", one_metric(0.60, 0.70))
+    # The best seeds are 0 and 1: seven examples that only the first gets right, one the other way.
+    for folder, seed, wrong in ((full, 0, [0]), (ours, 1, [1, 2, 3, 4, 5, 6, 7])):
+        labels = true.copy()
+        labels[wrong] = 1 - labels[wrong]
+        logits = np.eye(2, dtype=np.float32)[labels]
+        path = folder.seed(seed).logits
+        save_file({"logits.validation": logits, "labels.validation": true}, path)
+    shown = only(tmp_path)
+    (found,) = row(shown, "adapters 64").best_runs
+    assert found is not None
+    assert (found.only_first, found.only_second) == (1, 7)
+    assert found.p == pytest.approx(2 * (1 + 8) / 2**8)
+    assert row(shown, "full fine-tuning").best_runs == [None]
+    ours.seed(1).logits.write_bytes(b"cut off")
+    with pytest.raises(StoreError, match=r"logits.safetensors: damaged"):
+        only(tmp_path)
+    ours.seed(1).logits.unlink()
+    assert row(only(tmp_path), "adapters 64").best_runs == [None]
 
 
 def test_parameters_and_shares_are_those_of_the_ledger(tmp_path: Path) -> None:
