@@ -69,8 +69,10 @@ def test_only_execute_opens_a_configuration() -> None:
 @pytest.mark.parametrize(
     "module",
     ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
-     "report.speed", "report.heatmap", "report.pruning", "runs.store", "runs.results", "runs.plan",
-     "runs.summary", "runs.execute", "runs.bench", "runs.forecast", "runs.reopen"],
+     "report.speed", "report.heatmap", "report.pruning", "report.evidence", "report.comparison",
+     "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
+     "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",
+     "runs.reopen", "runs.sweep", "runs.cluster", "runs.local"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:
     code = (

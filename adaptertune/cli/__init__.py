@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import ablate, bench, inspect, prune, sweep, train
+from adaptertune.cli import ablate, bench, inspect, prune, report, sweep, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("bench")(bench.bench)
+app.command("report")(report.report)
 app.command("tasks")(inspect.list_tasks)
 app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
