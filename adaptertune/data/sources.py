@@ -8,8 +8,8 @@ error that names its line.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptertune import hub
+from adaptertune.data import tables
 from adaptertune.errors import DataError, HubError
 from adaptertune.tasks import Columns, Hub, Task, TsvFile
 from adaptertune.yamlfile import nearest
@@ -67,7 +68,7 @@ def load_splits(task: Task, source: Source, names: Sequence[str]) -> list[Split]
     if source.kind == "hub":
         return _from_hub(task, source, names)
     return [
-        _from_tsv(task, path, columns, name) for name, path, columns in _files(task, source, names)
+        _from_file(task, path, columns, name) for name, path, columns in _files(task, source, names)
     ]
 
 
@@ -145,85 +146,35 @@ def _digest(path: Path) -> bytes:
         raise DataError(f"cannot be read ({error.strerror})", where=path) from None
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """A file's rows with the numbers of their lines, one at a time: MNLI's file has 12 columns.
-
-    Quotation marks are plain characters; a byte-order mark is skipped; LF or CRLF end a row.
-    """
-    number = 0
-    try:
-        # Iterating over bytes splits at LF alone: not at CR, U+2028 and their kin inside sentences.
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield number, text.removesuffix("\n").removesuffix("\r").split("\t")
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=path) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            "not UTF-8 text", where=f"{path}:{number}", remedy="save it as UTF-8"
-        ) from None
-
-
-def _from_tsv(task: Task, path: Path, columns: Columns, name: str) -> Split:
-    rows = _rows(path)
-    _, head = next(rows, (0, []))
-    width = len(head)
-    if not width:
-        raise DataError("the file holds no rows", where=path)
-    header = head if columns.has_header else None
-    wanted = [columns.first, columns.second, columns.label if name not in task.test else None]
-    first_at, second_at, label_at = (_position(column, header, width, path) for column in wanted)
-    assert first_at is not None
-    if label_at is None and name not in task.test:
+def _from_file(task: Task, path: Path, columns: Columns, name: str) -> Split:
+    if name in task.test:
+        columns = columns.model_copy(update={"label": None})
+    elif columns.label is None:
         raise DataError(f"no label column is named for split '{name}'", where=path)
-    first, second, labels = [], [], []
-    for number, row in rows if header else itertools.chain([(1, head)], rows):
-        if len(row) != width:
-            raise DataError(
-                f"{len(row)} columns where the first line has {width}",
-                where=f"{path}:{number}",
-                remedy="mend or remove the row (a tab inside a text?)",
-            )
-        for at in (first_at, second_at):
-            if at is not None and not row[at].strip():
-                raise DataError(
-                    f"the text in column {at + 1} is empty",
-                    where=f"{path}:{number}",
-                    remedy="mend or remove the row",
-                )
-        first.append(row[first_at])
-        if second_at is not None:
-            second.append(row[second_at])
-        if label_at is not None:
-            labels.append(row[label_at])
-    if not first:
-        raise DataError("the file holds no rows", where=path)
-    start = 2 if header else 1
+    first, second, labels, lines = [], [], [], []
+    with tables.opened(path, tables.ENDINGS.get(path.suffix.lower(), "tsv")) as table:
+        for row in table.rows(columns):
+            if isinstance(row, tables.Bad):
+                raise DataError(row.what, where=f"{path}:{row.line}", remedy=row.remedy)
+            lines.append(row.line)
+            first.append(row.first)
+            if row.second is not None:
+                second.append(row.second)
+            labels.append(_spelling(row.label))
     spelt = task.files.label_values if task.files else None
     return Split(
         name,
         first,
-        None if second_at is None else second,
+        None if columns.second is None else second,
         None
-        if label_at is None
-        else _labels(task, labels, spelt, lambda index: f"{path}:{index + start}"),
+        if columns.label is None
+        else _labels(task, labels, spelt, lambda index: f"{path}:{lines[index]}"),
     )
 
 
-def _position(
-    column: str | int | None, header: list[str] | None, width: int, path: Path
-) -> int | None:
-    if column is None:
-        return None
-    if isinstance(column, int):
-        if not 0 <= column < width:
-            raise DataError(f"no column {column} (from 0); the first line has {width}", where=path)
-        return column
-    assert header is not None
-    if column not in header:
-        raise DataError(f"no column '{column}'", where=f"{path}:1", remedy=nearest(column, header))
-    return header.index(column)
+def _spelling(label: Any) -> str:
+    """A cell of JSON or Parquet as it would be spelt in a text file."""
+    return label if isinstance(label, str) else json.dumps(label, default=str)
 
 
 def _labels(task: Task, texts: Sequence[str], spelt: Sequence[str] | None, where: Any) -> Any:
