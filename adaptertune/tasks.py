@@ -126,6 +126,12 @@ class Task(Strict):
         return len(self.labels) if self.labels else 1
 
     @property
+    def is_pair(self) -> bool:
+        """Whether an example has two texts."""
+        columns = self.files.columns if self.files else self.hub.columns if self.hub else None
+        return columns is not None and columns.second is not None
+
+    @property
     def trainable(self) -> bool:
         return self.trained_on is None
 
@@ -137,6 +143,9 @@ class Task(Strict):
             len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)
         ):
             raise ValueError("'labels' must hold at least two different names")
+        for label in self.labels or ():
+            if not label.strip() or not label.isprintable():
+                raise ValueError(f"label {label!r} is empty or has a character that can't be seen")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"'range' runs backwards: {self.range[0]:g} to {self.range[1]:g}")
         allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
@@ -152,6 +161,10 @@ class Task(Strict):
             raise ValueError(f"headline '{self.headline}' is not among the metrics")
         if self.files is None and self.hub is None:
             raise ValueError("needs 'files' or 'hub' to know where its rows are")
+        if self.files and self.hub:
+            pairs = {place.columns.second is not None for place in (self.files, self.hub)}
+            if len(pairs) > 1:
+                raise ValueError("'files' and 'hub' differ in whether there is a second text")
         if self.trainable and not self.evaluation:
             raise ValueError("'evaluation' must name at least one split")
         if self.files is not None:

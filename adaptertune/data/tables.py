@@ -61,18 +61,18 @@ class Bad(NamedTuple):
 Record = tuple[int, Any]  # a line's number and its content: text, cells, or cells by name
 
 
-def format_of(path: Path, where: str) -> Format:
+def format_of(path: Path, option: str | None) -> Format:
     """The format that a file's ending tells.
 
     Raises:
-        DataError: none does. ``where`` names the option that says it.
+        DataError: none does. ``option`` is that which would tell, if there is one.
     """
     found = ENDINGS.get(path.suffix.lower())
     if found is None:
         raise DataError(
             f"no format is known for '{path.suffix or path.name}'",
             where=path,
-            remedy=f"name it {', '.join(ENDINGS)}{f', or give {where}' if where else ''}",
+            remedy=f"name it {', '.join(ENDINGS)}{f', or give {option}' if option else ''}",
         )
     return found
 
@@ -195,6 +195,22 @@ def opened(path: Path | None, format: Format) -> Generator[Table, None, None]:
         raise DataError("no such file", where=path, remedy="check the path") from None
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})", where=name) from None
+
+
+def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
+    """Texts from a command line as rows, of a pair each two of them.
+
+    Raises:
+        DataError: one of a pair is missing.
+    """
+    if is_pair and len(texts) % 2:
+        raise DataError(
+            f"{len(texts)} texts where each example has two", remedy="give both texts of each pair"
+        )
+    step = 2 if is_pair else 1
+    for line, at in enumerate(range(0, len(texts), step), 1):
+        cells = dict(enumerate(texts[at : at + step]))
+        yield _row(line, texts[at], cells, (0, 1 if is_pair else None, None))
 
 
 def _table(name: str, format: Format, stream: BinaryIO) -> Table:
