@@ -38,7 +38,9 @@ def write(folder: Path, ending: str, rows: Sequence[Sequence[str]]) -> Path:
     """By the libraries that users have."""
     path = folder / f"rows.{ending}"
     if ending == "parquet":
-        pq.write_table(pa.Table.from_pylist([dict(zip("abyx", row, strict=False)) for row in rows]), path)
+        pq.write_table(
+            pa.Table.from_pylist([dict(zip("abyx", row, strict=False)) for row in rows]), path
+        )
     elif ending == "jsonl":
         lines = [json.dumps(dict(zip("aby", row, strict=True))) for row in rows]
         path.write_text("\n".join(lines) + "\n")
@@ -88,7 +90,10 @@ def test_the_delimiter_is_that_of_the_header(delimiter: str, tmp_path: Path) -> 
 def test_a_text_file_has_a_text_a_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_text("a\tb\nc d\te\n")
-    assert read(path, Columns(first=0)) == [Row(1, "a\tb", None, None), Row(2, "c d\te", None, None)]
+    assert read(path, Columns(first=0)) == [
+        Row(1, "a\tb", None, None),
+        Row(2, "c d\te", None, None),
+    ]
     assert read(path, Columns(first=0, second=1))[1] == Row(2, "c d", "e", None)
     path.write_text("only one\n")
     assert read(path, Columns(first=0, second=1)) == [
@@ -113,8 +118,12 @@ BAD: dict[str, tuple[str, bytes, int, str]] = {
     "json, deep": ("x.jsonl", b"[" * 100_000 + b"\n", 1, "not valid JSON"),
     "json, a list": ("x.jsonl", b"[1, 2]\n", 1, "not a JSON object"),
     "json, a key": ("x.jsonl", b'{"a": "1", "b": "2", "y": 0}\n{"a": "1"}\n', 2, "no key 'b'"),
-    "json, a number": ("x.jsonl", b'{"a": "1", "b": 2, "y": 0}\n', 1, "the text in column 'b' is no text (int)"),
-    "json, null": ("x.jsonl", b'{"a": null, "b": "2", "y": 0}\n', 1, "the text in column 'a' is no text"),
+    "json, a number": (
+        "x.jsonl", b'{"a": "1", "b": 2, "y": 0}\n', 1, "the text in column 'b' is no text (int)",
+    ),
+    "json, null": (
+        "x.jsonl", b'{"a": null, "b": "2", "y": 0}\n', 1, "the text in column 'a' is no text",
+    ),
     "json, half a pair": (
         "x.jsonl", b'{"a": "\\ud83d", "b": "2", "y": 0}\n', 1, "the text in column 'a' is broken Unicode",
     ),
@@ -148,14 +157,20 @@ def test_parquet_with_rows_that_are_no_texts(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[str, bytes, Columns, str]] = {
     "no such column": ("x.csv", b"aa,b,y\n1,2,3\n", PAIR, r"x\.csv:1: no column 'a'; did you mean aa\?"),
-    "no such key": ("x.jsonl", b'{"aa": 1, "b": 2, "y": 1}\n', PAIR, r"x\.jsonl:1: no column 'a'; did you"),
+    "no such key": (
+        "x.jsonl", b'{"aa": 1, "b": 2, "y": 1}\n', PAIR, r"x\.jsonl:1: no column 'a'; did you",
+    ),
     "positions in JSON": ("x.jsonl", b'{"a": 1}\n', Columns(first=0), "columns of jsonl have names"),
     "beyond the last": ("x.csv", b"1,2\n", Columns(first=2), r"x\.csv: no column 2 \(from 0\)"),
     "nothing": ("x.csv", b"", PAIR, r"x\.csv: the file holds no rows"),
     "a header": ("x.csv", b"a,b,y\n", PAIR, r"x\.csv: the file holds no rows"),
     "UTF-16": ("x.csv", "a,b,y\n".encode("utf-16"), PAIR, r"x\.csv:1: not UTF-8 text; save it as UTF-8"),
-    "no Parquet": ("x.parquet", b"PAR1" + b"\xff" * 64 + b"PAR1", PAIR, r"x\.parquet: cannot be read as Parquet"),
-    "a huge footer": ("x.parquet", b"PAR1" + b"\x00" * 8 + b"\xff\xff\xff\x7fPAR1", PAIR, "cannot be read as Parq"),
+    "no Parquet": (
+        "x.parquet", b"PAR1" + b"\xff" * 64 + b"PAR1", PAIR, r"x\.parquet: cannot be read as Parquet",
+    ),
+    "a huge footer": (
+        "x.parquet", b"PAR1" + b"\x00" * 8 + b"\xff\xff\xff\x7fPAR1", PAIR, "cannot be read as Parq",
+    ),
     "an empty Parquet": ("x.parquet", b"", PAIR, "cannot be read as Parquet"),
 }  # fmt: skip
 
