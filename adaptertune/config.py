@@ -136,7 +136,11 @@ class RunConfig(Strict):
     data: Data
     training: Training
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+    # What selects among epochs, seeds and settings: validation, as in the paper, or held-out rows of
+    # the training set, which leaves validation for an honest figure.
+    protocol: Literal["paper", "held-out"] = "paper"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: Count | None = None  # of a CPU; null leaves it to torch
     offline: bool = False
     output: Path = Path("runs")
     stack: Literal["auto", "on", "off"] = "auto"  # all seeds in one pass
@@ -194,7 +198,9 @@ OPTIONS = {
     "training.batch_size": "--batch-size",
     "training.max_length": "--max-length",
     "training.precision": "--precision",
+    "protocol": "--protocol",
     "device": "--device",
+    "threads": "--threads",
     "output": "--output",
     "stack": "--stack",
     "trunk_cache": "--trunk-cache",

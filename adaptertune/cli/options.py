@@ -102,6 +102,19 @@ Precision = Annotated[
     str | None,
     _option("--precision", panel=TRAINING, text="auto (default), fp32 or bf16.", metavar="NAME"),
 ]
+Protocol = Annotated[
+    str | None,
+    _option(
+        "--protocol",
+        panel=TRAINING,
+        text="Select on validation, paper (default), or on a tenth of the training set, held-out.",
+        metavar="NAME",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    _option("--threads", panel=RUN, text="CPU threads of a run (default: all cores)."),
+]
 Device = Annotated[
     str | None, _option("--device", panel=RUN, text="auto (default), cpu, cuda or cuda:N.")
 ]

@@ -38,7 +38,9 @@ def train(
     batch_size: options.BatchSize = None,
     max_length: options.MaxLength = None,
     precision: options.Precision = None,
+    protocol: options.Protocol = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     output: options.Output = None,
     stack: options.Stack = None,
     trunk_cache: options.TrunkCache = None,
@@ -63,7 +65,7 @@ def train(
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
         "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "max_length": max_length, "precision": precision, "device": device, "output": output,
+        "max_length": max_length, "precision": precision, "protocol": protocol, "device": device, "threads": threads, "output": output,
         "stack": stack, "trunk_cache": trunk_cache,
     }  # fmt: skip
     resolved = options.collect(

@@ -29,6 +29,9 @@ class DataFacts(Record):
     fingerprint: str
     """Identifies the rows: SHA-256 of the files, or dataset and revision on the hub."""
     num_train: int
+    """Rows that train."""
+    num_held_out: int = 0
+    """Rows of the training set that select instead of training (protocol held-out)."""
     num_train_complete: int | None
     """Rows of the complete training set; null if the task does not say."""
     partial: bool
@@ -74,6 +77,8 @@ class Cost(Record):
     """Computing what frozen lower layers give, once for all seeds; 0 if it was known."""
     examples_per_second: float | None
     """Training speed, median over the epochs."""
+    threads: int | None = None
+    """Of a CPU: with another number the last bits of the figures differ."""
     peak_memory_bytes: int | None
     """Largest memory of the process so far, or of the CUDA device."""
     resumed: int

@@ -127,8 +127,7 @@ def _write(
                 hidden = model.trunk(batch.tokens, batch.segments, batch.mask).cpu()
                 plain = (hidden.view(torch.int16) if dtype == torch.bfloat16 else hidden).numpy()
                 for row, index in zip(plain, indices, strict=True):
-                    begin, end = encoded.offsets[index], encoded.offsets[index + 1]
-                    held[begin:end] = row[: end - begin]
+                    held[encoded.span(index)] = row[: encoded.lengths[index]]
                 on_batch(len(indices))
         held.flush()
         checksum = _checksum(temporary)

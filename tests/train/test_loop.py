@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adaptertune import config, tasks
-from adaptertune.data.encode import Encoded
+from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.errors import DataError
 from adaptertune.model import backbone
 from adaptertune.model.build import load_model
@@ -83,7 +83,8 @@ def made(name: str, count: int, seed: int, regression: bool = False) -> Encoded:
         name=name,
         tokens=np.concatenate(rows).astype(np.int32),
         segments=np.zeros(int(lengths.sum()), dtype=np.uint8),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        starts=starts_of(lengths),
+        lengths=lengths,
         labels=(labels * 5).astype(np.float32) if regression else labels,
         num_truncated=0,
     )

@@ -222,8 +222,8 @@ def test_a_subset_takes_its_hidden_states_along(
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert cached.hidden is not None
     assert some.hidden is not None
-    first = cached.hidden[cached.offsets[7] : cached.offsets[8]]
-    np.testing.assert_array_equal(some.hidden[: len(first)], first)
+    first = cached.hidden[cached.span(7)]
+    np.testing.assert_array_equal(some.hidden[some.span(0)], first)
 
 
 def test_predicted_saving_counts_layers() -> None:
