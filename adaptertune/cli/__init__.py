@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, predict, train
+from adaptertune.cli import bench, inspect, predict, submit, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
+app.command("submit")(submit.submit)
 app.command("bench")(bench.bench)
 app.command("tasks")(inspect.list_tasks)
 app.command("params")(inspect.params)

@@ -1,11 +1,12 @@
-"""Predictions as a rich table, and what became of all rows."""
+"""Predictions, and the files of a submission, as rich tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from adaptertune.tasks import Task
 if TYPE_CHECKING:
     from adaptertune.runs.load import Run
     from adaptertune.runs.predict import Answer, Summary
+    from adaptertune.share.glue import Entry
 
 BAR_LABELS = 6  # with more labels than this only the likeliest ones are shown
 
@@ -56,3 +58,21 @@ def conclusion(run: Run, summary: Summary) -> RenderableType:
     score = f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}"
     lines.append(f"Run         {run.folder.path} ({score})")
     return Text("\n".join(lines))
+
+
+def submission(path: Path, planned: Sequence[Entry]) -> RenderableType:
+    """The files of a submission and who answered them."""
+    made = tables.table("file", "rows", "run", "on validation, in per cent", right=("rows",))
+    for entry in planned:
+        if entry.run is None:
+            told = Text(f"filled with {entry.constant}: {entry.why}", style="yellow")
+            made.add_row(entry.file, tables.count(entry.num_rows), told, "")
+            continue
+        run = entry.run
+        metric = tables.METRIC_NAMES[run.task.headline]
+        score = Text(f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}")
+        if run.result.data.partial:
+            score.append(f"\npartial training set, {run.result.data.num_train:,} rows", "yellow")
+        name = f"{run.cell.path.parent.name}/{run.cell.path.name}, seed {run.result.seed}"
+        made.add_row(entry.file, tables.count(entry.num_rows), Text(name), score)
+    return Group(made, Text(f"Submission  {path} (upload it at https://gluebenchmark.com)"))

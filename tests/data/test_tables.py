@@ -125,7 +125,7 @@ BAD: dict[str, tuple[str, bytes, int, str]] = {
         "x.jsonl", b'{"a": null, "b": "2", "y": 0}\n', 1, "the text in column 'a' is no text",
     ),
     "json, half a pair": (
-        "x.jsonl", b'{"a": "\\ud83d", "b": "2", "y": 0}\n', 1, "the text in column 'a' is broken Unicode",
+        "x.jsonl", b'{"a": "\\ud83d", "b": "2", "y": 0}\n', 1, "the text in column 'a' is broken Uni",
     ),
 }  # fmt: skip
 AFTER = {
