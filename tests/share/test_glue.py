@@ -111,20 +111,20 @@ def test_a_submission_end_to_end(
         assert [row[0] for row in rows] == [str(n) for n in range(num_rows)]
         if labels is not None:
             assert {row[1] for row in rows} <= labels
-    told = {file["file"]: file for file in json.loads(done.out)["files"]}
-    assert {name for name, file in told.items() if file["run"] is None} == set(EXPECTED) - {
+    by_file = {file["file"]: file for file in json.loads(done.out)["files"]}
+    assert {name for name, file in by_file.items() if file["run"] is None} == set(EXPECTED) - {
         "RTE.tsv", "STS-B.tsv", "AX.tsv",
     }  # fmt: skip
     for name, label in (("QQP", "1"), ("SST-2", "0"), ("WNLI", "0"), ("QNLI", "not_entailment")):
         assert {row[1] for row in files[f"{name}.tsv"][1:]} == {label}
-        assert told[f"{name}.tsv"]["filled_with"] == label
+        assert by_file[f"{name}.tsv"]["filled_with"] == label
 
     # The answers are those of predict on the same rows: AX by the MNLI run, scores cut to the range.
     for name, task, path in (
         ("RTE", "rte", "RTE/test.tsv"), ("STS-B", "stsb", "STS-B/test.tsv"),
         ("AX", "mnli", "diagnostic/diagnostic.tsv"),
     ):  # fmt: skip
-        assert Path(told[f"{name}.tsv"]["run"]).parent.parent.name == task
+        assert Path(by_file[f"{name}.tsv"]["run"]).parent.parent.name == task
         (run,) = (runs / task).iterdir()
         answered = cli("predict", run, "--input", folder / path, "--to", "answers.jsonl")
         assert answered.code == 0, answered.err
