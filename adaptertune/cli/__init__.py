@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, predict, submit, train
+from adaptertune.cli import bench, inspect, predict, submit, task, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
 app.command("bench")(bench.bench)
 app.command("tasks")(inspect.list_tasks)
+app.add_typer(task.app, name="task")
 app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)

@@ -8,7 +8,6 @@ error that names its line.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +199,7 @@ def examples(
             elif columns.label is None:
                 yield Example(row.line, row.first, row.second, None)
             else:
-                text = _spelling(row.label)
+                text = tables.spelling(row.label)
                 label = _number(task, text, numbers)
                 if label is None:
                     what, remedy = _complaint(task, text, numbers)
@@ -236,11 +235,6 @@ def _split(
     if task.is_regression:
         return Split(name, first, second or None, np.array(labels, dtype=np.float32))
     return Split(name, first, second or None, np.array(labels, dtype=np.int64))
-
-
-def _spelling(label: Any) -> str:
-    """A cell of JSON or Parquet as it would be spelt in a text file."""
-    return label if isinstance(label, str) else json.dumps(label, default=str)
 
 
 def _number(task: Task, text: str, numbers: Mapping[str, int]) -> float | None:

@@ -91,6 +91,10 @@ class Table:
         """The column names: the first line's cells (whether or not they are a header), or its keys."""
         return [] if self.format == "text" else [str(name) for name in self.head or ()]
 
+    def records(self) -> Iterator[Record | Bad]:
+        """Everything, a header line included, as it stands."""
+        return self._records
+
     def rows(self, columns: Columns) -> Iterator[Row | Bad]:
         """All rows, by the columns named. A text file has none: a line is a text or, where there is a
         second one, two with a tab between.
@@ -211,6 +215,11 @@ def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
     for line, at in enumerate(range(0, len(texts), step), 1):
         cells = dict(enumerate(texts[at : at + step]))
         yield _row(line, texts[at], cells, (0, 1 if is_pair else None, None))
+
+
+def spelling(cell: Any) -> str:
+    """A cell of JSON or Parquet as it would be spelt in a text file."""
+    return cell if isinstance(cell, str) else json.dumps(cell, default=str)
 
 
 def _table(name: str, format: Format, stream: BinaryIO) -> Table:
