@@ -20,7 +20,7 @@ STOREYS = [
     {"data", "model"},
     {"train"},
     {"runs"},
-    {"share"},
+    {"share", "doctor"},
     {"report"},
     {"cli"},
     {"__init__", "__main__"},
@@ -72,7 +72,7 @@ def test_only_execute_opens_a_configuration() -> None:
     ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
      "report.speed", "runs.store", "runs.results", "runs.plan", "runs.summary", "runs.execute",
      "runs.bench", "runs.forecast",
-     "runs.load", "runs.predict", "share.glue"],
+     "runs.load", "runs.predict", "share.glue", "doctor"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:
     code = (

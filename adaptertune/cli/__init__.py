@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, predict, submit, task, train
+from adaptertune.cli import bench, doctor, inspect, predict, submit, task, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)
 app.command("schema")(inspect.schema)
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)

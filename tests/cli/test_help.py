@@ -17,7 +17,7 @@ Cli = Callable[..., Finished]
 
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 # What only reports may be asked for JSON; see the design's "Interface".
-WITH_JSON = {"train", "bench", "tasks", "params", "runs", "show", "predict", "submit"}
+WITH_JSON = {"train", "bench", "tasks", "params", "runs", "show", "predict", "submit", "doctor"}
 
 
 def plain(text: str) -> str:
