@@ -88,6 +88,7 @@ class BitFit(Strict):
     name: Literal["bitfit"] = "bitfit"
 
 
+METHODS = (Adapter, Full, TopLayers, LayerNorm, BitFit)
 Method = Annotated[Adapter | Full | TopLayers | LayerNorm | BitFit, Field(discriminator="name")]
 
 
@@ -145,6 +146,7 @@ class RunConfig(Strict):
     output: Path = Path("runs")
     stack: Literal["auto", "on", "off"] = "auto"  # all seeds in one pass
     trunk_cache: Annotated[float, Field(ge=0)] = 10.0  # GB on disk at most; 0 turns it off
+    compile: bool = False  # torch.compile makes the layers' kernels; for CUDA
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> RunConfig:
@@ -204,6 +206,7 @@ OPTIONS = {
     "output": "--output",
     "stack": "--stack",
     "trunk_cache": "--trunk-cache",
+    "compile": "--compile",
 }
 DEFAULTS: Plain = {"recipe": "paper", "method": {"name": "adapter"}, "seeds": 5}
 ONLINE: Plain = {"backbone": catalogue.DEFAULT}

@@ -139,6 +139,10 @@ TrunkCache = Annotated[
         metavar="GB",
     ),
 ]
+Compile = Annotated[
+    bool | None,
+    _option("--compile", panel=RUN, text="Layers by torch.compile; for CUDA (default: off)."),
+]
 Config = Annotated[
     Path | None, _option("--config", panel=RUN, text="YAML file with any of the settings.")
 ]

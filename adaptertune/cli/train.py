@@ -44,6 +44,7 @@ def train(
     output: options.Output = None,
     stack: options.Stack = None,
     trunk_cache: options.TrunkCache = None,
+    compile: options.Compile = None,
     config: options.Config = None,
     settings: options.Set = None,
     dry_run: Annotated[
@@ -65,8 +66,9 @@ def train(
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
         "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "max_length": max_length, "precision": precision, "protocol": protocol, "device": device, "threads": threads, "output": output,
-        "stack": stack, "trunk_cache": trunk_cache,
+        "max_length": max_length, "precision": precision, "protocol": protocol, "device": device,
+        "threads": threads, "output": output,
+        "stack": stack, "trunk_cache": trunk_cache, "compile": compile,
     }  # fmt: skip
     resolved = options.collect(
         given,
@@ -79,8 +81,8 @@ def train(
     )
     from adaptertune.cli import live
     from adaptertune.report import tables
-    from adaptertune.runs.execute import run_cell
     from adaptertune.runs.plan import plan as make_plan
+    from adaptertune.runs.work import run_cell
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):

@@ -42,9 +42,9 @@ class Batch:
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device; a pinned copy overlaps with work there."""
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def padded_length(lengths: Indices) -> Indices:

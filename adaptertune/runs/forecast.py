@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adaptertune.runs.plan import Plan
@@ -14,41 +14,46 @@ if TYPE_CHECKING:
 
 def announce(
     plan: Plan,
-    model: Classifier,
+    models: Mapping[int, Classifier],
     train: Encoded,
     evaluation: Sequence[Encoded],
     *,
-    seed: int,
     steps_done: int,
     note: Callable[[str], None],
 ) -> None:
-    """Measure a few batches and tell what ``seed`` and the unfinished ones after it will take.
+    """Measure a few steps and tell what the models' seeds and the unfinished ones after them will take.
 
-    Says nothing where that is a matter of seconds. The model is as before.
+    Says nothing where that is a matter of seconds. The models are as before.
+
+    Args:
+        models: by seed; all seeds' if they train in one pass.
     """
     import torch
 
     from adaptertune.train import forecast
 
-    later = plan.config.seeds[plan.config.seeds.index(seed) + 1 :]
+    *_, last = models
+    later = plan.config.seeds[plan.config.seeds.index(last) + 1 :]
     num_later = sum(not plan.folder.seed(other).result.exists() for other in later)
     num_trainings = num_later + 1 - steps_done / plan.num_steps
     training = plan.config.training
     found = forecast.measure(
-        model, train, evaluation, training, torch.device(plan.device), num_trainings
+        models, train, evaluation, training, torch.device(plan.device), num_trainings
     )
-    seconds = num_trainings * found.seed(training.epochs)
+    seconds = num_trainings * found.training(training.epochs)
     if seconds >= forecast.WORTH_SECONDS:
-        note(line(seconds, num_later + 1, found.step, found.num_measured))
+        num_seeds = num_later + len(models)
+        seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
+        seeds += " in one pass" if plan.is_stacked else ""
+        note(line(seconds, seeds, found.step, found.num_measured))
 
 
-def line(seconds: float, num_seeds: int, step: float, num_measured: int) -> str:
+def line(seconds: float, seeds: str, step: float, num_measured: int) -> str:
     """The forecast in words, no more exact than it can be."""
-    seeds = "seed" if num_seeds == 1 else "seeds"
-    batches = "batch" if num_measured == 1 else "batches"
+    steps = "step" if num_measured == 1 else "steps"
     return (
-        f"forecast    about {roughly(seconds)} for {num_seeds} {seeds} "
-        f"({step:.2g} s a step; {num_measured} {batches} measured)"
+        f"forecast    about {roughly(seconds)} for {seeds} "
+        f"({step:.2g} s a step; {num_measured} {steps} measured)"
     )
 
 

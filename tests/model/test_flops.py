@@ -28,9 +28,11 @@ METHODS: list[config.Method] = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize(
+    ("method", "known_layers"), [*((method, 0) for method in METHODS), (METHODS[1], 1)], ids=str
+)
 def test_as_torch_counts(
-    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method, known_layers: int
 ) -> None:
     # torch does not look into the fused layers' oneDNN calls; the generic ones do the same products.
     def generic(layer: Any, *given: Any, **named: Any) -> torch.Tensor:
@@ -42,11 +44,14 @@ def test_as_torch_counts(
     tokens = torch.from_numpy(np.random.default_rng(0).integers(5, 50, (BATCH, LENGTH)))
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[0, 4:] = False
+    segments = torch.zeros_like(tokens)
+    hidden = model.trunk(tokens, segments, mask) if known_layers else None
+    assert model.trunk_depth >= known_layers
     with FlopCounterMode(display=False) as counted:
-        value = loss(model(tokens, torch.zeros_like(tokens), mask), torch.tensor([0, 1, 2]))
+        value = loss(model(tokens, segments, mask, hidden=hidden), torch.tensor([0, 1, 2]))
         in_forward = counted.get_total_flops()
         value.backward()  # type: ignore[no-untyped-call]
-    flops = training_step(located.shape, method, 3, BATCH, LENGTH)
+    flops = training_step(located.shape, method, 3, BATCH, LENGTH, known_layers=known_layers)
     assert flops.forward == in_forward
     assert flops.total == counted.get_total_flops()
 
