@@ -122,14 +122,19 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
 
 
 def load(
-    run: Run, *, device: str = "auto", place: str | None = None, offline: bool = False
+    run: Run,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    place: str | None = None,
+    offline: bool = False,
 ) -> Loaded:
-    """The run's model with what it trained, on a device; in bf16 only if it trained so and the
-    hardware has it.
+    """The run's model with what it trained, on a device.
 
     Args:
         run: a finished seed.
         device: auto, cpu, cuda or cuda:N.
+        precision: fp32, bf16, or auto: bf16 if it trained so and the hardware has it.
         place: where the base model is, if it is no longer where the run had it.
         offline: whether to keep to the local cache.
 
@@ -146,15 +151,15 @@ def load(
 
     located = run.locate(place, offline=offline)
     chosen = choose_device(device)
-    wanted = "fp32" if run.result.precision == "fp32" else "auto"
-    precision = choose_precision(wanted, native_bf16=has_native_bf16(chosen))
+    if precision == "auto" and run.result.precision == "fp32":
+        precision = "fp32"
     model = load_model(
         located,
         run.method,
         run.task.num_outputs,
         seed=run.result.seed,
         device=str(chosen),
-        precision=precision,
+        precision=choose_precision(precision, native_bf16=has_native_bf16(chosen)),
     )
     checkpoint.load_trained(
         model, run.folder.checkpoint, base_sha256=located.sha256, labels=run.task.labels
