@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, doctor, inspect, predict, submit, task, train
+from adaptertune.cli import bench, bundle, doctor, inspect, predict, submit, task, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("submit")(submit.submit)
 app.command("bench")(bench.bench)
 app.command("tasks")(inspect.list_tasks)
 app.add_typer(task.app, name="task")
+app.add_typer(bundle.app, name="bundle")
 app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
@@ -85,6 +85,7 @@ class Table:
     format: Format
     head: Any  # the first line's content; None if there is none or it is broken
     _records: Iterator[Record | Bad]
+    may_lack_second: bool = False  # whether a second text may be empty or missing, and then is None
 
     @property
     def names(self) -> list[str]:
@@ -122,7 +123,9 @@ class Table:
             line, text = record
             texts = text.split("\t") if is_pair else [text]
             if len(texts) == 1 + is_pair:
-                yield _row(line, text, dict(enumerate(texts)), (0, 1 if is_pair else None, None))
+                yield self._row(
+                    line, text, dict(enumerate(texts)), (0, 1 if is_pair else None, None)
+                )
             else:
                 yield Bad(line, "not two texts with a tab between", REMEDY, text)
 
@@ -141,7 +144,7 @@ class Table:
                 continue
             line, cells = record
             if len(cells) == width:
-                yield _row(line, cells, dict(enumerate(cells)), places)
+                yield self._row(line, cells, dict(enumerate(cells)), places)
             else:
                 what = f"{len(cells)} columns where the first line has {width}"
                 yield Bad(line, what, f"{REMEDY} (a tab inside a text?)", _shown(cells))
@@ -159,11 +162,21 @@ class Table:
                 yield record
                 continue
             line, cells = record
+            if self.may_lack_second and columns.second is not None:
+                cells = {columns.second: None} | cells
             lacking = next((c for c in wanted if c is not None and c not in cells), None)
             if lacking is None:
-                yield _row(line, cells, cells, wanted)
+                yield self._row(line, cells, cells, wanted)
             else:
                 yield Bad(line, f"no key '{lacking}'", REMEDY, _shown(cells))
+
+    def _row(
+        self, line: int, content: Any, cells: Mapping[Any, Any], columns: Sequence[Any]
+    ) -> Row | Bad:
+        first, second, label = columns
+        if self.may_lack_second and second is not None and cells[second] in (None, ""):
+            second = None
+        return _row(line, content, cells, (first, second, label))
 
     def _position(self, column: str | int, width: int) -> int:
         if isinstance(column, int):
@@ -180,8 +193,12 @@ class Table:
 
 
 @contextmanager
-def opened(path: Path | None, format: Format) -> Generator[Table, None, None]:
+def opened(
+    path: Path | None, format: Format, *, may_lack_second: bool = False
+) -> Generator[Table, None, None]:
     """A file's table, or that of standard input (None).
+
+    ``may_lack_second``: whether a row's second text may be empty or missing, and then is None.
 
     Raises:
         DataError: there is no such file, it can't be read, or it is not of the format at all.
@@ -191,10 +208,10 @@ def opened(path: Path | None, format: Format) -> Generator[Table, None, None]:
         raise DataError("Parquet can't be read from standard input", remedy="give the file")
     try:
         if path is None:
-            yield _table(name, format, sys.stdin.buffer)
+            yield replace(_table(name, format, sys.stdin.buffer), may_lack_second=may_lack_second)
         else:
             with path.open("rb") as stream:
-                yield _table(name, format, stream)
+                yield replace(_table(name, format, stream), may_lack_second=may_lack_second)
     except FileNotFoundError:
         raise DataError("no such file", where=path, remedy="check the path") from None
     except OSError as error:
