@@ -177,7 +177,8 @@ def cli(
 
 def train_tiny(bert: Path, root: Path, task: str, *more: str) -> Path:
     """The folder of a finished cell: two seeds of a tiny model, one epoch of the sample, in fp32."""
-    line = ["train", "--task", task, "--offline", "--backbone", str(bert), "--size", "8",
+    size = () if "--method" in more else ("--size", "8")
+    line = ["train", "--task", task, "--offline", "--backbone", str(bert), *size,
             "--seeds", "2", "--epochs", "1", "--max-length", "24", "--lr", "1e-2",
             "--precision", "fp32", "--output", str(root), "--quiet", "--json", *more]  # fmt: skip
     code = "from adaptertune.cli import main; main()"

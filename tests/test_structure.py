@@ -72,7 +72,7 @@ def test_only_execute_opens_a_configuration() -> None:
     ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
      "report.speed", "runs.store", "runs.results", "runs.plan", "runs.summary", "runs.execute",
      "runs.bench", "runs.forecast",
-     "runs.load", "runs.predict", "share.glue", "share.bundle", "doctor"],
+     "runs.load", "runs.predict", "share.glue", "share.bundle", "share.hub", "doctor"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:
     code = (

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, bundle, doctor, inspect, predict, submit, task, train
+from adaptertune.cli import bench, bundle, doctor, inspect, predict, share, submit, task, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
+app.command("push")(share.push)
+app.command("pull")(share.pull)
 app.command("bench")(bench.bench)
 app.command("tasks")(inspect.list_tasks)
 app.add_typer(task.app, name="task")

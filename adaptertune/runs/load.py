@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptertune import config as configuration
 from adaptertune import tasks
-from adaptertune.errors import AdapterTuneError, StoreError
+from adaptertune.errors import AdapterTuneError, CheckpointError, StoreError
 from adaptertune.model import backbone
 from adaptertune.runs import results, store
 from adaptertune.tasks import Task
@@ -150,6 +150,14 @@ def load(
     from adaptertune.train.device import choose_device, choose_precision, has_native_bf16
 
     located = run.locate(place, offline=offline)
+    recorded = run.result.backbone
+    if located.sha256 != recorded.sha256:  # before any of it is loaded
+        raise CheckpointError(
+            f"trained on another base model ({recorded.name}, SHA-256 {recorded.sha256[:12]}…; this "
+            f"one has {located.sha256[:12]}…)",
+            where=run.folder.checkpoint,
+            remedy="load it with the backbone it was trained on",
+        )
     chosen = choose_device(device)
     if precision == "auto" and run.result.precision == "fp32":
         precision = "fp32"
@@ -174,7 +182,7 @@ def _task(cell: store.CellFolder, result: results.SeedResult) -> Task:
     try:
         content: Any = json.loads(cell.config.read_text(encoding="utf-8"))
         kept, identity = content.get("task"), content["identity"]["task"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
             f"damaged ({type(error).__name__}: {error})",
             where=cell.config,

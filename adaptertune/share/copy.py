@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from adaptertune.files import write_json, writing_atomically
+from adaptertune.files import write_json
 from adaptertune.runs.load import Run, find
 from adaptertune.runs.store import CellFolder
 
@@ -21,17 +20,18 @@ def copy_run(run: Run, cell: Path) -> Run:
 
     Raises:
         StoreError: the target can't be written.
+        CheckpointError: the checkpoint is damaged.
     """
+    from adaptertune.train.checkpoint import read_tensors, write_tensors
+
     target = CellFolder(cell)
     folder = target.seed(run.result.seed)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with (
-        run.folder.checkpoint.open("rb") as source,
-        writing_atomically(folder.checkpoint) as stream,
-    ):
-        shutil.copyfileobj(source, stream)
+    tensors, facts = read_tensors(run.folder.checkpoint)
+    write_tensors(folder.checkpoint, tensors, facts | {"base_name": _name(facts["base_name"])})
     own: Any = json.loads(run.folder.result.read_text(encoding="utf-8"))
     _strip(own)
+    own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
     own["cost"]["host"] = UNTOLD
     write_json(folder.result, own)
     known = json.loads(run.cell.config.read_text(encoding="utf-8"))
@@ -60,9 +60,13 @@ def _strip(content: dict[str, Any]) -> None:
     settings["task"] = Path(settings["task"]).name
     if content.get("data") and content["data"]["source"] == "folder":
         content["data"]["description"] = f"folder {Path(content['data']['description']).name}"
-    for facts in (settings, content.get("backbone") or {}):
-        key = "backbone" if facts is settings else "name"
-        if Path(str(facts.get(key, ""))).is_absolute():
-            facts[key] = Path(facts[key]).name
+    settings["backbone"] = _name(settings["backbone"])
+    if content.get("backbone"):
+        content["backbone"]["name"] = _name(content["backbone"]["name"])
     for key, origin in (content.get("origins") or {}).items():
         content["origins"][key] = Path(origin).name if "/" in origin else origin
+
+
+def _name(backbone: str) -> str:
+    """A backbone's name on the hub or in the catalogue; of a folder of this machine its last part."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone
