@@ -99,7 +99,8 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     from adaptertune.train.checkpoint import read_tensors
 
     _check_name(repository)
-    logging.set_verbosity_error()  # that a pattern fits nothing is said below, in our words  # type: ignore[no-untyped-call]
+    # That a pattern fits nothing is said below, in our words.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     fetched = hub.snapshot("model", repository, PATTERNS, revision=revision, offline=offline)
     folders = sorted((fetched / FOLDER).glob("seed-*/result.json"))
     if len(folders) != 1 or not re.fullmatch(r"seed-\d+", folders[0].parent.name):
