@@ -36,7 +36,7 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
         raise StoreError(
             f"cannot be written ({error.strerror})",
             where=path,
-            remedy="free some space or choose another place",
+            remedy="free some space or choose another place (--output, --to)",
         ) from None
 
 
