@@ -1,27 +1,31 @@
-"""How far a piece of work is: a bar on a terminal, plain lines elsewhere."""
+"""A bar for work whose amount may be known; lines from time to time where there is no terminal."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
-SILENCE = 2.0  # seconds between two lines where there is no terminal
+SILENCE = 2.0  # seconds between two lines
+
+OnProgress = Callable[[str, int, int | None], None]  # what is done, how much, and of how much
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for what is being measured; a line from time to time where there is no terminal."""
+def progress(console: Console) -> Iterator[OnProgress]:
+    """What to call with each piece of progress."""
     if not console.is_terminal or console.quiet:
         spoke = time.monotonic()
 
-        def line(what: str, done: int, total: int) -> None:
+        def line(what: str, done: int, total: int | None) -> None:
             nonlocal spoke
             if time.monotonic() - spoke > SILENCE:
                 spoke = time.monotonic()
-                console.print(f"{what}: {done:,} of {total:,}")
+                console.print(f"{what}: {done:,}" + ("" if total is None else f" of {total:,}"))
 
         yield line
         return

@@ -150,18 +150,23 @@ def show(
 
 def schema(
     which: Annotated[
-        str, typer.Argument(help="cell (what train and show print), seed, bench, spans or prune.")
+        str,
+        typer.Argument(
+            help="cell (what train and show print), seed, sweep, bench, spans, prune or report."
+        ),
     ] = "cell",
 ) -> None:
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
+    from adaptertune.report.comparison import Report
     from adaptertune.runs import results
     from adaptertune.yamlfile import nearest
 
     models: dict[str, type[BaseModel]] = {
-        "cell": results.CellResult, "seed": results.SeedResult, "bench": results.BenchResult,
-        "spans": results.SpansResult, "prune": results.PruneResult,
+        "cell": results.CellResult, "seed": results.SeedResult, "sweep": results.SweepResult,
+        "bench": results.BenchResult, "spans": results.SpansResult, "prune": results.PruneResult,
+        "report": Report,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))

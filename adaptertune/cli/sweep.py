@@ -86,6 +86,20 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    ray_address: Annotated[
+        str | None,
+        _option("--ray-address", "Of a Ray cluster (default: one on this machine).", "ADDRESS"),
+    ] = None,
+    gpu_share: Annotated[
+        float,
+        typer.Option(
+            "--gpu-share",
+            min=0.01,
+            max=1.0,
+            help="Part of a GPU for each run of --executor ray.",
+            rich_help_panel=SWEEP,
+        ),
+    ] = 1.0,
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -115,6 +129,9 @@ def sweep(
         raise ConfigError(
             "only local processes can be counted", where="--workers", remedy="add --executor local"
         )
+    if executor != "ray" and (ray_address is not None or gpu_share != 1.0):
+        where = "--gpu-share" if ray_address is None else "--ray-address"
+        raise ConfigError("is for Ray alone", where=where, remedy="add --executor ray")
     chosen = {
         "method.name": methods, "method.size": sizes, "training.learning_rate": learning_rates,
         "training.epochs": epochs,
@@ -143,6 +160,7 @@ def sweep(
     from adaptertune.report import tables
     from adaptertune.runs import grid as grids
     from adaptertune.runs import sweep as sweeps
+    from adaptertune.runs.cluster import RayExecutor
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     source = grids.with_options(
@@ -154,8 +172,15 @@ def sweep(
         protocol=protocol,
     )
     with talk.status("Planning …") as status:
-        made = sweeps.make(source, base, lambda count: status.update(f"Planning … {count} cells"))
-    seconds = _forecast(made, talk, retry_failed=retry_failed)
+        on_cell = lambda count: status.update(f"Planning … {count} cells")  # noqa: E731
+        if executor == "ray":
+            cluster = RayExecutor(ray_address, gpu_share, retry_failed)
+            cluster.connect()
+            made = sweeps.make(source, base, on_cell, cluster.lookups(device or "auto"))
+        else:
+            made = sweeps.make(source, base, on_cell)
+    # This machine's pace says nothing about a cluster's.
+    seconds = None if executor == "ray" else _forecast(made, talk, retry_failed=retry_failed)
     plan = _plan_json(made, seconds)
     if not as_json or not dry_run:
         talk.print(tables.sweep_plan(plan))
@@ -164,8 +189,13 @@ def sweep(
             print(json.dumps(plan))
         return
     stop = StopRequest(talk)
-    with live_sweep.view(made, seconds, talk, stop.is_set) as view:
-        run = _executor(executor, workers, threads, retry_failed=retry_failed)
+    share = seconds or (lambda unit: float(unit.plan.num_steps))
+    with live_sweep.view(made, share, talk, stop.is_set) as view:
+        run = (
+            cluster
+            if executor == "ray"
+            else _executor(executor, workers, threads, retry_failed=retry_failed)
+        )
         result = sweeps.run(made, run, view, retry_failed=retry_failed)
     if as_json:
         print(result.model_dump_json())
@@ -218,7 +248,7 @@ def _forecast(made: Sweep, talk: Console, *, retry_failed: bool) -> Callable[[Un
     )
 
 
-def _plan_json(made: Sweep, seconds: Callable[[Unit], float]) -> dict[str, Any]:
+def _plan_json(made: Sweep, seconds: Callable[[Unit], float] | None) -> dict[str, Any]:
     """What ``--dry-run --json`` prints."""
     from adaptertune.runs import sweep as sweeps
     from adaptertune.runs import work
@@ -239,7 +269,7 @@ def _plan_json(made: Sweep, seconds: Callable[[Unit], float]) -> dict[str, Any]:
                 "runs": sum(len(unit.seeds) for unit in units),
                 "runs_ahead": sum(len(unit.seeds) for unit in ahead),
                 "steps": sum(unit.plan.num_steps * len(unit.seeds) for unit in ahead),
-                "seconds": sum(map(seconds, ahead)),
+                "seconds": sum(map(seconds, ahead)) if seconds else None,
                 "partial": row.cells[0].plan.data.partial,
                 "sample": row.cells[0].plan.data.sample,
             }

@@ -228,7 +228,7 @@ def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
             count(row["runs"]),
             count(row["runs_ahead"]),
             count(row["steps"]),
-            duration(row["seconds"]) if row["runs_ahead"] else "–",
+            duration(row["seconds"]) if row["runs_ahead"] and row["seconds"] is not None else "–",
             data,
         )
     if len(rows) > 1:
@@ -236,7 +236,8 @@ def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
         sums = {
             key: sum(row[key] for row in rows) for key in ("cells", "runs", "runs_ahead", "steps")
         }
-        total = duration(sum(row["seconds"] for row in rows))
+        known = [row["seconds"] for row in rows if row["seconds"] is not None]
+        total = duration(sum(known)) if known else "–"
         shown.add_row("all", "", *map(count, sums.values()), f"[bold]{total}[/]", "", style="bold")
     title = f"Sweep {plan['name']} · {plan['device']}, {plan['precision']}"
     words = Text(f"{plan['in_words']} The forecast is for one training after another.", style="dim")

@@ -116,7 +116,8 @@ class Runner:
         prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
         train, splits = prepared.parts(plan)
         snapshots = read_snapshots(plan, seeds, micro_batch, progress.note)
-        if self._forecasts and self._foretold != plan.digest:
+        is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
+        if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest
             layers = models[seeds[0]].backbone.encoder.layer
             if device.type == "cpu" and not all(map(fused.covers, layers)):

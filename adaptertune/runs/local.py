@@ -47,10 +47,6 @@ def shares(
     return [Share(each, number % num_gpus if num_gpus else None) for number in range(count)]
 
 
-class WorkerDied(Exception):
-    """A worker process ended in the middle of a unit."""
-
-
 @dataclass
 class _Worker:
     """A process, the pipe to it, and what it is at."""
@@ -140,8 +136,8 @@ class LocalExecutor:
         worker.pipe.close()
         worker.process, worker.pipe, worker.unit = *_start(worker.share), None
         if self.deaths[key] == MOST_DEATHS:
-            error = WorkerDied(f"{MOST_DEATHS} worker processes {how}; too little memory?")
-            return Settled(unit, (), work.write_failures(unit, error))
+            error = f"{MOST_DEATHS} worker processes {how}; too little memory?"
+            return Settled(unit, (), work.write_failures(unit, error, trace=""))
         seeds = ", ".join(map(str, unit.seeds))
         progress.note(f"seed {seeds}: its worker process {how}; another one goes on with it")
         waiting.appendleft(unit)

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from adaptertune import config as configuration
@@ -36,6 +37,7 @@ class Plan:
     device: str
     num_steps: int  # of one seed
     is_stacked: bool  # whether all seeds train in one pass
+    place: Path | None = None  # the cell's folder if it is not the store's
     pruned_from: str | None = None  # digest of the cell whose adapters were taken away
 
     @property
@@ -104,6 +106,8 @@ class Plan:
 
     @property
     def folder(self) -> store.CellFolder:
+        if self.place:
+            return store.CellFolder(self.place)
         short = self.located.name.rstrip("/").rpartition("/")[2]
         label = f"{method_label(self.config.method)}-{short}"
         return store.cell_folder(self.config.output, self.task.name, label, self.digest)

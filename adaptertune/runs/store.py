@@ -191,7 +191,7 @@ def _read(path: Path, kind: type[Result]) -> Result:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         return kind.model_validate(content)
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         raise StoreError(
             f"damaged result ({str(error).splitlines()[0]})",
             where=path,

@@ -112,13 +112,18 @@ def make(
     source: SweepSource,
     base: Mapping[str, tuple[Any, str]],
     on_cell: Callable[[int], None] = lambda _: None,
+    lookups: Lookups | None = None,
 ) -> Sweep:
-    """Plan every cell. ``on_cell`` is told how many are planned.
+    """Plan every cell.
+
+    Args:
+        on_cell: is told how many are planned.
+        lookups: what is known already.
 
     Raises:
         AdapterTuneError: anything that would stop one of them before its first step.
     """
-    lookups = Lookups()
+    lookups = lookups or Lookups()
     cells: dict[str, Cell] = {}
     for resolved, chosen in grid.cells(source, base):
         made = plan(resolved, lookups)

@@ -105,16 +105,21 @@ def settle(unit: Unit, runner: Runner, progress: Progress, *, retry_failed: bool
         except (Interrupted, StoreError):
             raise
         except Exception as error:
-            return Settled(unit, (), write_failures(unit, error))
+            return Settled(unit, (), write_failures(unit, *described(error)))
         for folder in folders:
             folder.failure.unlink(missing_ok=True)
         return Settled(unit, tuple(done))
 
 
-def write_failures(unit: Unit, error: BaseException) -> tuple[results.Failure, ...]:
-    """Leave a unit's error in the folders of its seeds."""
+def described(error: BaseException) -> tuple[str, str]:
+    """An error in one line, and its traceback."""
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text, "".join(traceback.format_exception(error))
+
+
+def write_failures(unit: Unit, error: str, trace: str) -> tuple[results.Failure, ...]:
+    """Leave a unit's error, as :func:`described`, in the folders of its seeds."""
     written = []
     for seed in unit.seeds:
         folder = unit.plan.folder.seed(seed)
@@ -122,8 +127,8 @@ def write_failures(unit: Unit, error: BaseException) -> tuple[results.Failure, .
         failure = results.Failure(
             seed=seed,
             digest=unit.plan.seed_digest(seed),
-            error=text,
-            traceback="".join(traceback.format_exception(error)),
+            error=error,
+            traceback=trace,
             attempts=before.attempts + 1 if before else 1,
             failed_at=datetime.now(UTC).isoformat(timespec="seconds"),
             host=platform.node(),
@@ -242,4 +247,5 @@ def config_file(plan: Plan) -> dict[str, Any]:
         "origins": dict(plan.resolved.origins),
         "identity": plan.identity,
         "digest": plan.digest,
+        "task": plan.task.model_dump(mode="json"),  # so that the run can be used without its file
     }

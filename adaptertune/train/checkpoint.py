@@ -40,10 +40,12 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as stream:
             facts = json.loads((stream.metadata() or {})[KEY])
+            if not isinstance(facts, dict):
+                raise ValueError("its facts are none")
             return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError("no such file", where=path) from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
         raise CheckpointError(
             f"damaged, or not a checkpoint of adaptertune ({error})",
             where=path,

@@ -231,9 +231,8 @@ class _Pass:
             self._step(fittings)
             now = time.perf_counter()
             is_report_due = fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS
-            if (
-                is_report_due
-            ):  # CUDA is behind with the steps since the last one: that is their time
+            if is_report_due:
+                # CUDA is behind with the steps since the last report: the wait is their time.
                 reported = now = clock(fittings[0].device)
             for fitting in fittings:
                 fitting.train_seconds += (now - start) / len(fittings)
@@ -248,11 +247,11 @@ class _Pass:
         whole = [fitting.next_indices() for fitting in fittings]
         num_parts = min(fittings[0].num_parts, *map(len, whole))  # none of them empty
         parts = zip(*[np.array_split(indices, num_parts) for indices in whole], strict=True)
-        losses = []
+        found = []
         for number, some in enumerate(parts):
             weights = [len(part) / len(batch) for part, batch in zip(some, whole, strict=True)]
-            losses.append(self._add_gradients(fittings, number, some, weights))
-        for fitting, value, batch in zip(fittings, sum(losses[1:], losses[0]), whole, strict=True):
+            found.append(self._add_gradients(fittings, number, some, weights))
+        for fitting, value, batch in zip(fittings, sum(found[1:], found[0]), whole, strict=True):
             fitting.update(value, len(batch))
 
     def _add_gradients(
