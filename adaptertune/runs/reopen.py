@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from adaptertune import tasks
 from adaptertune.config import Resolved, RunConfig
 from adaptertune.errors import CheckpointError, DataError, StoreError
+from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult
@@ -38,21 +40,17 @@ class Reopened:
         Raises:
             CheckpointError: the checkpoint is damaged, or does not fit.
         """
-        from adaptertune.model.build import load_model
+        return self.load_all([seed])[seed]
+
+    def load_all(self, seeds: Sequence[int]) -> dict[int, Classifier]:
+        """Several seeds' models, with their frozen weights in common."""
         from adaptertune.train.checkpoint import load_trained
 
-        plan = self.plan
-        model = load_model(
-            plan.located,
-            plan.config.method,
-            plan.task.num_outputs,
-            seed=seed,
-            device=plan.device,
-            precision=plan.precision,
-        )
-        path = self.folder.seed(seed).checkpoint
-        load_trained(model, path, base_sha256=plan.located.sha256, labels=plan.task.labels)
-        return model
+        models, located = load_models(self.plan, seeds), self.plan.located
+        for seed, model in models.items():
+            path = self.folder.seed(seed).checkpoint
+            load_trained(model, path, base_sha256=located.sha256, labels=self.plan.task.labels)
+        return models
 
 
 def reopen(

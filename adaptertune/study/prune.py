@@ -22,10 +22,10 @@ from adaptertune.errors import CheckpointError
 from adaptertune.files import write_json
 from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
-from adaptertune.model.build import load_model, share_frozen
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.removal import Removal
 from adaptertune.runs import bench, execute, results, store, work
+from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.reopen import Reopened
@@ -71,10 +71,8 @@ def prune(
     train, splits = execute.parts(run.plan, tokens[0], tokens[1:])
     whole = next(encoded for encoded in splits if encoded.name == run.plan.task.evaluation[0])
     choosing, reporting = halves(whole)
-    models = [run.load(seed) for seed in run.seeds]
-    for model in models[1:]:
-        share_frozen(model, models[0])
-    scorer = _Scorer(run, models, on_progress)
+    models = run.load_all(run.seeds)
+    scorer = _Scorer(run, list(models.values()), on_progress)
     found = search(
         layers, max_drop, lambda choices: scorer.means(choices, choosing, "choosing half")
     )
@@ -86,7 +84,7 @@ def prune(
     )
     plan = smaller_plan(run, [layer for layer in layers if layer not in removed])
     if removed:
-        for seed, model in zip(run.seeds, models, strict=True):
+        for seed, model in models.items():
             _write_seed(run, plan, splits, seed, model, found.removed)
         summary = summarise(plan, [_read_seed(plan, seed) for seed in run.seeds])
         name = run.folder.path.name
@@ -115,7 +113,9 @@ def prune(
         reporting=in_reporting,
         trained_before=run.plan.ledger.stored,
         trained_after=plan.ledger.stored,
-        inference=_inference(models[0], train, plan, removed, on_progress) if removed else [],
+        inference=_inference(models[run.seeds[0]], train, plan, removed, on_progress)
+        if removed
+        else [],
         seconds=time.perf_counter() - started,
     )
     if removed:
@@ -244,14 +244,7 @@ def _write_seed(
     Raises:
         CheckpointError: the smaller model does not give what the larger one gives without them.
     """
-    smaller = load_model(
-        plan.located,
-        plan.config.method,
-        plan.task.num_outputs,
-        seed=seed,
-        device=plan.device,
-        precision=plan.precision,
-    )
+    smaller = load_models(plan, [seed])[seed]
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, tensor in trained_tensors(smaller).items():
         tensor.copy_(tensors[name])
