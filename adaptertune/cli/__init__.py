@@ -11,6 +11,7 @@ from adaptertune.cli import (
     ablate,
     bench,
     bundle,
+    compare,
     doctor,
     inspect,
     predict,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
 app.command("push")(share.push)

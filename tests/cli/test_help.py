@@ -18,8 +18,8 @@ Cli = Callable[..., Finished]
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 # What only reports may be asked for JSON; see the design's "Interface".
 WITH_JSON = {
-    "train", "sweep", "bench", "tasks", "params", "runs", "show", "prune", "predict", "submit",
-    "doctor", "report",
+    "train", "sweep", "compare", "bench", "tasks", "params", "runs", "show", "prune", "predict",
+    "submit", "doctor", "report",
 }  # fmt: skip
 
 
