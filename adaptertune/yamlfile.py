@@ -141,12 +141,15 @@ def parse(model: type[Model], data: Plain, where: Callable[[Location], str | Non
             remedy = nearest(str(location[-1]), known) if known else f"remove '{location[-1]}'"
         elif problem["type"] == "missing":
             what, remedy = f"key '{key}' is missing", "add it"
+        elif problem["type"] == "too_short":
+            what, remedy = f"'{key}' is empty", "give at least one value"
         elif problem["type"] == "union_tag_invalid":
             tag = problem["ctx"]["tag"]
             key, options = f"{key}.name", problem["ctx"]["expected_tags"].replace("'", "")
             what, remedy = f"'{key}' is not '{tag}'", nearest(tag, options.split(", "))
         else:
             message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            message = message.removeprefix("String ")
             given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
             # A message that begins with a key of its own speaks for itself.
             what = message if message[0] == "'" or not key else f"'{key}' {message}{given}"

@@ -13,6 +13,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from adaptertune.errors import AdapterTuneError, Interrupted
@@ -72,6 +73,7 @@ class LocalExecutor:
             return
         with _workers(self.shares[: len(waiting)]) as workers:
             busy_elsewhere: deque[Unit] = deque()
+            is_told = False
             while waiting or busy_elsewhere or any(worker.unit for worker in workers):
                 for worker in workers:
                     if worker.unit is None and waiting:
@@ -84,7 +86,12 @@ class LocalExecutor:
                         if settled:
                             yield settled
                 if not waiting and busy_elsewhere and not any(worker.unit for worker in workers):
-                    hear(busy_elsewhere[0].plan).note("waiting for other processes")
+                    if not is_told:
+                        is_told = True
+                        count = len(busy_elsewhere)
+                        hear(busy_elsewhere[0].plan).note(
+                            f"waiting for other processes, which are at {count} trainings"
+                        )
                     connection.wait([], work.WAIT_SECONDS)
                     waiting, busy_elsewhere = busy_elsewhere, waiting
                 if hear(todo[0].plan).should_stop():
@@ -112,6 +119,9 @@ class LocalExecutor:
         try:
             kind, content = worker.pipe.recv()
         except (EOFError, OSError):
+            if progress.should_stop():  # the signal went to all of us
+                worker.unit = None
+                return None
             return self._bury(worker, unit, waiting, progress)
         if kind == "told":
             name, arguments, keywords = content
@@ -211,6 +221,8 @@ def _serve(pipe: Connection) -> None:
         if message is None:
             return
         unit, retry_failed = message
+        # A batch system sends it to every process, not to our parent alone.
+        signal.signal(signal.SIGTERM, progress.stop)
         try:
             settled = work.settle(unit, runner, progress, retry_failed=retry_failed)
         except Interrupted:
@@ -218,6 +230,7 @@ def _serve(pipe: Connection) -> None:
         except AdapterTuneError as error:
             pipe.send(("error", error))
             return
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         pipe.send(("settled", settled))
 
 
@@ -227,6 +240,10 @@ class _Telling:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._stopping = False
+
+    def stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """Save the state and end."""
+        self._stopping = True
 
     def _tell(self, name: str, *arguments: Any, **keywords: Any) -> None:
         try:

@@ -1,0 +1,281 @@
+"""From a sweep's YAML and options to its cells, and a line with a place for whatever is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptertune import paths
+from adaptertune.errors import ConfigError
+from adaptertune.runs import grid, sweep
+
+YAML = """\
+name: mine
+tasks: [rte, stsb]
+grids:
+  - method.size: [8, 64]
+    training.learning_rate: [3e-5, 3e-4]
+  - method.name: full
+    training.learning_rate: 2e-5
+settings:
+  offline: true
+  training.epochs: 7
+seeds: 3
+"""
+Base = dict[str, tuple[Any, str]]
+BASE: Base = {"data.source": ("sample", "--set data.source")}
+Values = dict[str, tuple[list[Any], str]]
+
+
+@pytest.fixture
+def place(tiny_bert: Path, tmp_path: Path) -> Base:
+    """What a plan needs beyond a configuration."""
+    return {
+        "backbone": (str(tiny_bert), "--backbone"),
+        "output": (str(tmp_path), "--output"),
+        "training.max_length": (24, "--max-length"),
+    }
+
+
+def read(folder: Path, text: str = YAML) -> grid.SweepSource:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return grid.read(str(path))
+
+
+def options(source: grid.SweepSource | None = None, **changes: Any) -> grid.SweepSource:
+    given: dict[str, Any] = {
+        "tasks": None, "grid": {}, "seeds": None, "seeds_on": None, "protocol": None,
+    }  # fmt: skip
+    return grid.with_options(source, **(given | changes))
+
+
+def test_a_file_becomes_cells(tmp_path: Path) -> None:
+    source = read(tmp_path)
+    cells = list(grid.cells(source, BASE))
+    assert grid.num_cells(source) == len(cells) == 2 * (2 * 2 + 1)
+    found = [
+        (c.config.task, c.config.method.name, getattr(c.config.method, "size", None),
+         c.config.training.learning_rate)
+        for c, _ in cells
+    ]  # fmt: skip
+    assert found == [
+        (task, "adapter", size, rate)
+        for task in ("rte", "stsb") for size in (8, 64) for rate in (3e-5, 3e-4)
+    ] + [(task, "full", None, 2e-5) for task in ("rte", "stsb")]  # fmt: skip
+    assert {(c.config.training.epochs, c.config.seeds) for c, _ in cells} == {(7, (0, 1, 2))}
+    assert cells[0][1] == {"method.size": 8, "training.learning_rate": 3e-5}
+    origins = cells[0][0].origins
+    assert origins["method.size"] == f"{tmp_path / 'mine.yaml'}:4"
+    assert origins["training.epochs"] == f"{tmp_path / 'mine.yaml'}:10"
+    assert origins["task"] == f"{tmp_path / 'mine.yaml'}:2"
+
+
+def test_options_alone_make_one_grid_for_each_method() -> None:
+    values: Values = {
+        "method.name": (["adapter", "full"], "--methods"),
+        "method.size": ([4, 8], "--sizes"),
+        "training.epochs": ([1], "--epochs"),
+    }
+    source = options(tasks=["rte"], grid=values, seeds=2)
+    found = [(c.config.method.name, chosen) for c, chosen in grid.cells(source, BASE)]
+    assert found == [
+        ("adapter", {"method.name": "adapter", "method.size": 4, "training.epochs": 1}),
+        ("adapter", {"method.name": "adapter", "method.size": 8, "training.epochs": 1}),
+        ("full", {"method.name": "full", "training.epochs": 1}),
+    ]
+
+
+def test_options_go_before_the_file(tmp_path: Path) -> None:
+    values: Values = {
+        "method.size": ([16], "--sizes"),
+        "training.learning_rate": ([1e-3], "--lrs"),
+    }
+    source = options(read(tmp_path), tasks=["mrpc"], grid=values, seeds=1, protocol="held-out")
+    found = [
+        (c.config.task, c.config.method.name, c.config.training.learning_rate, c.config.protocol)
+        for c, _ in grid.cells(source, BASE)
+    ]
+    assert found == [("mrpc", "adapter", 1e-3, "held-out"), ("mrpc", "full", 1e-3, "held-out")]
+    only_full = options(read(tmp_path), grid={"method.name": (["full"], "--methods")})
+    assert {c.config.method.name for c, _ in grid.cells(only_full, BASE)} == {"full"}
+    other = options(read(tmp_path), grid={"method.name": (["bitfit"], "--methods")})
+    assert {c.config.method.name for c, _ in grid.cells(other, BASE)} == {"bitfit"}
+
+
+def test_only_first_seeds_run_before_the_winner_is_known(place: Base, tmp_path: Path) -> None:
+    values: Values = {"method.size": ([4, 8], "--sizes")}
+    every = sweep.make(options(tasks=["rte"], grid=values, seeds=3), BASE | place)
+    first = sweep.make(
+        options(tasks=["rte"], grid=values, seeds=3, seeds_on="winner"), BASE | place
+    )
+    assert [unit.seeds for unit in sweep.first_units(every)] == [(0,), (1,), (2,)] * 2
+    assert [unit.seeds for unit in sweep.first_units(first)] == [(0,)] * 2
+    assert [c.plan.digest for c in every.cells] == [c.plan.digest for c in first.cells]
+    assert every.result != first.result
+
+
+def test_equal_cells_are_one(place: Base, tmp_path: Path) -> None:
+    values: Values = {
+        "method.size": ([4, 4, 8], "--sizes"),
+        "training.learning_rate": ([1e-3, 0.001], "--lrs"),
+    }
+    told: list[int] = []
+    source = options(tasks=["rte", "rte"], grid=values, seeds=2)
+    made = sweep.make(source, BASE | place, told.append)
+    assert [unit.plan.config.method.size for unit in sweep.first_units(made)] == [4, 4, 8, 8]  # type: ignore[union-attr]
+    assert told == list(range(1, grid.num_cells(source) + 1)) == list(range(1, 13))
+
+
+def test_two_tasks_of_one_name_are_refused(place: Base, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    shipped = (paths.CONFIGS / "tasks" / "rte.yaml").read_text()
+    own.write_text(shipped)
+    made = sweep.make(options(tasks=["rte", str(own)]), BASE | place)
+    assert len(made.cells) == 1, "the same by two names"
+    own.write_text(shipped.replace("metrics: [accuracy]", "metrics: [accuracy, f1]"))
+    with pytest.raises(ConfigError, match=r"--tasks: 'rte' and '.*own\.yaml' are both named 'rte'"):
+        sweep.make(options(tasks=["rte", str(own)]), BASE | place)
+
+
+BAD_FILES = {
+    "an unknown key": (("seeds: 3", "seds: 3"), r"mine\.yaml:11: unknown key 'seds'; did you mean"),
+    "an unknown key in a grid": (
+        ("method.size", "method.sise"), r"mine\.yaml:4: unknown key 'method\.sise'; did you mean size",
+    ),
+    "a task in a grid": (
+        ("method.size: [8, 64]", "task: [rte]"),
+        r"mine\.yaml:4: 'task' can't be part of a grid; it is a setting of the whole sweep",
+    ),
+    "an output in a grid": (
+        ("method.size: [8, 64]", "output: [a, b]"), r"mine\.yaml:4: 'output' can't be part of a grid",
+    ),
+    "seeds among the settings": (
+        ("  training.epochs: 7", "  seeds: 7"),
+        r"mine\.yaml:10: 'seeds' belongs to the sweep, not to its cells; use --seeds",
+    ),
+    "an unknown method": (
+        ("method.name: full", "method.name: ful"),
+        r"mine\.yaml:6: unknown method 'ful'; did you mean full",
+    ),
+    "an empty list": (("[8, 64]", "[]"), r"mine\.yaml:4: 'grids\.0\.method\.size' is empty; give"),
+    "no tasks": (("[rte, stsb]", "[]"), r"mine\.yaml:2: 'tasks' is empty; give at least one value"),
+    "an unknown task": (("[rte, stsb]", "[rta]"), r"mine\.yaml:2: unknown task 'rta'; did you mean rte"),
+    "a value out of range": (
+        ("[3e-5, 3e-4]", "[3e-5, -1]"),
+        r"mine\.yaml:5: 'training\.learning_rate' should be greater than 0, not -1",
+    ),
+    "a value of another kind": (
+        ("[8, 64]", "[8, many]"), r"mine\.yaml:4: 'method\.size' should be a valid integer, not 'many'",
+    ),
+    "a size of full fine-tuning": (
+        ("training.learning_rate: 2e-5", "method.size: 8"), r"mine\.yaml:7: unknown key 'method\.size'",
+    ),
+    "a duplicate key": (("seeds: 3", "name: b"), r"mine\.yaml:11: .*duplicate key"),
+    "no seeds": (("seeds: 3", "seeds: 0"), r"mine\.yaml:11: 'seeds' should be greater"),
+    "a name with a slash": (("name: mine", "name: a/b"), r"mine\.yaml:1: 'name' should match"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files(tmp_path: Path, name: str) -> None:
+    (old, new), complaint = BAD_FILES[name]
+    assert old in YAML
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        list(grid.cells(read(tmp_path, YAML.replace(old, new, 1)), BASE))
+    assert "\n" not in str(caught.value)
+
+
+BAD_OPTIONS: dict[str, tuple[dict[str, Any], Mapping[str, tuple[Any, str]], str]] = {
+    "no tasks": ({}, {}, "--tasks: no tasks given; e.g. --tasks rte,mrpc"),
+    "an unknown method": (
+        {"grid": {"method.name": (["adaptr"], "--methods")}}, {},
+        r"--methods: unknown method 'adaptr'; did you mean adapter",
+    ),
+    "sizes of full fine-tuning": (
+        {"grid": {"method.name": (["full"], "--methods"), "method.size": ([8], "--sizes")}}, {},
+        r"--sizes: unknown key 'method\.size' of method full",
+    ),
+    "a rate that is none": (
+        {"grid": {"training.learning_rate": (["abc"], "--lrs")}}, {},
+        r"--lrs: 'training\.learning_rate' should be a valid number, not 'abc'",
+    ),
+    "an unknown key": (
+        {"grid": {"training.epohcs": ([1], "--grid training.epohcs")}}, {},
+        r"--grid training\.epohcs: unknown key 'training\.epohcs'; did you mean epochs",
+    ),
+    "an unknown protocol": ({"protocol": "papr"}, {}, r"--protocol: 'protocol' should be 'paper' or"),
+    "an unknown choice of seeds": ({"seeds_on": "some"}, {}, r"--seeds-on: 'seeds_on' should be 'all'"),
+    "seeds as a setting": (
+        {}, {"seeds": (2, "--set seeds")}, r"--set seeds: 'seeds' belongs to the sweep.*use --seeds",
+    ),
+    "a setting that the grid has": (
+        {"grid": {"training.epochs": ([1, 2], "--epochs")}},
+        {"training.epochs": (3, "--set training.epochs")},
+        r"--set training\.epochs: 'training\.epochs' is in the sweep's grid; give its values there",
+    ),
+    "all seeds in one pass, but a winner": (
+        {"seeds_on": "winner"}, {"stack": ("on", "--stack")},
+        r"--stack: seeds that train in one pass can't wait for a winner; use --stack off",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options(name: str) -> None:
+    changes, base, complaint = BAD_OPTIONS[name]
+    tasks = {} if name == "no tasks" else {"tasks": ["rte"]}
+    with pytest.raises(ConfigError, match=complaint):
+        list(grid.cells(options(**(tasks | changes)), BASE | base))
+
+
+def test_an_unknown_sweep_names_those_there_are() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--config: unknown sweep 'papr-64'; did you mean paper-64"
+    ):
+        grid.read("papr-64")
+
+
+# Cells and trainings of the shipped sweeps, by the arithmetic of their first comment and source.
+SHIPPED = {
+    "paper-8-256": (8 * (3 * 3 * 2 + 4), 5 * 8 * (3 * 3 * 2 + 4)),
+    "paper-64": (8 * (3 * 2 + 4), 5 * 8 * (3 * 2 + 4)),
+    "quick": (2 * 2, 2 * 2 + 2 * 2),
+    "embedded": (2 * 2, 3 * 2 * 2),
+}
+
+
+def test_all_shipped_sweeps_are_known_here() -> None:
+    assert sorted(SHIPPED) == paths.names("sweeps")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_sweeps_expand(name: str) -> None:
+    source = grid.read(name)
+    assert source.config.name == name
+    assert source.config.source
+    cells = [resolved.config for resolved, _ in grid.cells(source, {})]
+    num_cells, num_runs = SHIPPED[name]
+    assert len(cells) == len(set(map(str, cells))) == grid.num_cells(source) == num_cells
+    if source.config.seeds_on == "all":
+        assert num_runs == num_cells * source.config.seeds
+    else:
+        rows = {(c.task, str(c.method)) for c in cells}
+        assert num_runs == num_cells + len(rows) * (source.config.seeds - 1)
+    assert "wnli" not in {cell.task for cell in cells}
+
+
+def test_the_papers_search_is_its_own() -> None:
+    cells = [resolved.config for resolved, _ in grid.cells(grid.read("paper-8-256"), {})]
+    adapters = [cell for cell in cells if cell.method.name == "adapter"]
+    values = {
+        (c.method.size, c.training.learning_rate, c.training.epochs)  # type: ignore[union-attr]
+        for c in adapters
+    }
+    assert values == {(m, r, e) for m in (8, 64, 256) for r in (3e-5, 3e-4, 3e-3) for e in (3, 20)}
+    assert {cell.training.batch_size for cell in cells} == {32}
+    assert {cell.backbone for cell in cells} == {"google-bert/bert-large-uncased"}
+    assert {cell.seeds for cell in cells} == {(0, 1, 2, 3, 4)}

@@ -1,0 +1,333 @@
+"""Sweeps over results that stand in files: what runs, what is chosen, what is read, and how often."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptertune.runs import execute, grid, results, store, sweep, work
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.sweep import Sweep
+from adaptertune.runs.work import Settled, Unit
+from scripts.check_scale import seed_result, write_seed
+from tests.runs.test_execute import Quiet
+
+# Accuracy in points on the selecting split, by size and learning rate: seeds 0, 1, 2.
+TABLE = {
+    (4, 1e-3): (60, 61, 62),
+    (4, 1e-2): (50, 90, 52),
+    (8, 1e-3): (70, 65, 66),
+    (8, 1e-2): (68, 72, 71),
+}
+
+
+def make(bert: Path, output: Path, **changes: Any) -> Sweep:
+    """The sweep of that table."""
+    given: dict[str, Any] = {"tasks": ["rte"], "seeds": 3, "seeds_on": None, "protocol": None}
+    values: dict[str, tuple[Sequence[Any], str]] = {
+        "method.size": ([4, 8], "--sizes"),
+        "training.learning_rate": ([1e-3, 1e-2], "--lrs"),
+    }
+    base = {
+        "backbone": (str(bert), ""), "output": (str(output), ""), "training.epochs": (1, ""),
+        "data.source": ("sample", ""), "training.max_length": (24, ""),
+        "training.precision": ("fp32", ""),
+    }  # fmt: skip
+    return sweep.make(grid.with_options(None, grid=values, **(given | changes)), base)
+
+
+def key(plan: Plan) -> tuple[int, float]:
+    method = plan.config.method
+    assert method.name == "adapter"
+    return method.size, plan.config.training.learning_rate
+
+
+def scored(plan: Plan, seed: int, points: float, on_validation: float = 55) -> results.SeedResult:
+    """A result with so many points on the selecting split; ``on_validation`` where that is another."""
+    points_on = dict.fromkeys(plan.scored_splits, on_validation) | {plan.selecting_split: points}
+    scores = {
+        split: results.SplitScores(
+            num_examples=200, values={"accuracy": value / 100}, collapsed=False
+        )
+        for split, value in points_on.items()
+    }
+    return seed_result(plan, seed, random.Random(0), scores=scores)
+
+
+class Executor:
+    """Settles units by the table, as files, and remembers them."""
+
+    def __init__(self, broken: Sequence[tuple[int, float]] = ()) -> None:
+        self.broken = broken
+        self.ran: list[tuple[tuple[int, float], int]] = []
+
+    def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Any]) -> Iterator[Settled]:
+        for unit in todo:
+            (seed,) = unit.seeds
+            which = key(unit.plan)
+            self.ran.append((which, seed))
+            if which in self.broken:
+                error = work.described(ZeroDivisionError("of all things"))
+                yield Settled(unit, (), work.write_failures(unit, *error))
+                continue
+            result = scored(unit.plan, seed, TABLE[which][seed])
+            write_seed(unit.plan, result)
+            yield Settled(unit, (result,))
+
+
+class Watched:
+    """A view that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[int, int, int]] = []
+        self.progress = Quiet()
+
+    def of(self, plan: Plan) -> Quiet:
+        return self.progress
+
+    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.stages.append((len(todo), num_done, num_failed))
+
+
+def run(
+    made: Sweep, executor: Any, view: Watched | None = None, *, retry_failed: bool = False
+) -> results.SweepResult:
+    book = sweep.Book()
+    found = sweep.survey(sweep.first_units(made), book, retry_failed=retry_failed)
+    return sweep.run(made, found, book, executor, view or Watched(), retry_failed=retry_failed)
+
+
+def choices(result: results.SweepResult) -> dict[str, tuple[Any, ...]]:
+    """Row -> chosen settings, number of cells, number of runs, mean and best in points."""
+    found = {}
+    for choice in result.choices:
+        spread = choice.scores[choice.reported_split]["accuracy"] if choice.scores else None
+        chosen = choice.chosen or {}
+        found[choice.row] = (
+            (chosen.get("method.size"), chosen.get("training.learning_rate")),
+            choice.num_cells,
+            choice.num_runs,
+            None if spread is None or spread.mean is None else round(100 * spread.mean, 6),
+            None if spread is None or spread.best is None else round(100 * spread.best, 6),
+        )
+    return found
+
+
+def test_the_paper_chooses_by_the_best_run(tiny_bert: Path, tmp_path: Path) -> None:
+    made, executor = make(tiny_bert, tmp_path), Executor()
+    result = run(made, executor)
+    assert len(executor.ran) == result.num_runs == 12
+    assert choices(result) == {
+        "adapter-4": ((4, 1e-2), 2, 6, 64.0, 90.0),
+        "adapter-8": ((8, 1e-2), 2, 6, pytest.approx(70 + 1 / 3), 72.0),
+        "adapter-best of 4, 8": ((4, 1e-2), 4, 12, 64.0, 90.0),
+    }
+    # What the best of the two cells is expected to score: of one, their mean; of two, by hand.
+    assert result.choices[0].expected_best_cell == {1: pytest.approx(0.76), 2: pytest.approx(0.83)}
+    assert result.choices[0].best_seed == 1
+    assert (result.statistic, result.num_failed) == ("best", 0)
+
+
+def test_held_out_chooses_by_the_mean_and_reports_validation(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = make(tiny_bert, tmp_path, protocol="held-out")
+    result = run(made, Executor())
+    assert choices(result) == {
+        "adapter-4": ((4, 1e-2), 2, 6, 55.0, 55.0),  # 64 against 61
+        "adapter-8": ((8, 1e-2), 2, 6, 55.0, 55.0),
+        "adapter-best of 4, 8": ((8, 1e-2), 4, 12, 55.0, 55.0),  # 70 1/3 against 64
+    }
+    for choice in result.choices:
+        assert (choice.selecting_split, choice.reported_split) == ("held-out", "validation")
+    assert "nothing" not in result.in_words
+    assert "Validation was only scored" in result.in_words
+
+
+def test_validation_has_no_say_under_held_out(tiny_bert: Path, tmp_path: Path) -> None:
+    """Whatever stands there, the choice is the same; a held-out figure changes it."""
+    made = make(tiny_bert, tmp_path, protocol="held-out")
+    before = run(made, Executor())
+    rng = random.Random(0)
+    for cell in made.cells:
+        for seed in cell.plan.config.seeds:
+            points = TABLE[key(cell.plan)][seed]
+            write_seed(cell.plan, scored(cell.plan, seed, points, rng.uniform(0, 100)))
+        cell.plan.folder.result.unlink()
+    after = run(made, nothing)
+    assert [c.digest for c in after.choices] == [c.digest for c in before.choices]
+    assert [c.best_seed for c in after.choices] == [c.best_seed for c in before.choices]
+    assert [c.scores["held-out"] for c in after.choices] == [
+        c.scores["held-out"] for c in before.choices
+    ]
+    assert [c.scores["validation"] for c in after.choices] != [
+        c.scores["validation"] for c in before.choices
+    ]
+    plan = made.cells[0].plan
+    write_seed(plan, scored(plan, 0, 100))
+    assert choices(run(made, nothing))["adapter-4"][0] == (4, 1e-3)
+
+
+def nothing(todo: Sequence[Unit], hear: Callable[[Plan], Any]) -> Iterator[Settled]:
+    """An executor that must have nothing to do."""
+    assert not todo
+    return iter(())
+
+
+def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) -> None:
+    """By the first seed size 4 takes 1e-3, by all seeds it would not; so with size 8."""
+    made, executor, view = make(tiny_bert, tmp_path, seeds_on="winner"), Executor(), Watched()
+    result = run(made, executor, view)
+    assert executor.ran == [
+        ((4, 1e-3), 0), ((4, 1e-2), 0), ((8, 1e-3), 0), ((8, 1e-2), 0),
+        ((4, 1e-3), 1), ((4, 1e-3), 2), ((8, 1e-3), 1), ((8, 1e-3), 2),
+    ]  # fmt: skip
+    assert view.stages == [(4, 0, 0), (4, 0, 0)]
+    assert choices(result) == {
+        "adapter-4": ((4, 1e-3), 2, 4, 61.0, 62.0),
+        "adapter-8": ((8, 1e-3), 2, 4, 67.0, 70.0),
+        "adapter-best of 4, 8": ((8, 1e-3), 2, 6, 67.0, 70.0),  # of the two winners
+    }
+    assert result.num_runs == 8
+    before = made.result.read_bytes()
+    again = Watched()
+    run(make(tiny_bert, tmp_path, seeds_on="winner"), nothing, again)
+    assert again.stages == [(0, 4, 0), (0, 4, 0)]
+    assert made.result.read_bytes() == before
+
+
+def test_other_seeds_in_the_store_do_not_change_who_wins(tiny_bert: Path, tmp_path: Path) -> None:
+    """Those of an earlier sweep of all seeds: the winner is still the first seed's."""
+    run(make(tiny_bert, tmp_path), Executor())
+    result = run(make(tiny_bert, tmp_path, seeds_on="winner"), nothing)
+    assert choices(result)["adapter-4"] == ((4, 1e-3), 2, 4, 61.0, 62.0)
+
+
+def test_the_file_is_the_result_and_a_second_run_writes_the_same(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = make(tiny_bert, tmp_path)
+    result = run(made, Executor())
+    assert results.SweepResult.model_validate_json(made.result.read_text()) == result
+    before, view = made.result.read_bytes(), Watched()
+    run(make(tiny_bert, tmp_path), nothing, view)
+    assert view.stages == [(0, 12, 0)]
+    assert made.result.read_bytes() == before
+    assert make(tiny_bert, tmp_path, seeds=2).result != made.result
+
+
+def test_a_cell_is_summarised_by_the_seeds_of_this_sweep(tiny_bert: Path, tmp_path: Path) -> None:
+    """First five seeds, say, then three of them, then a kill before the summary was written."""
+    made = make(tiny_bert, tmp_path)
+    run(made, Executor())
+    fewer = run(make(tiny_bert, tmp_path, seeds=2), nothing)
+    assert choices(fewer)["adapter-8"] == ((8, 1e-2), 2, 4, 70.0, 72.0)
+    made.cells[0].plan.folder.result.unlink()
+    assert choices(run(made, nothing))["adapter-8"][3] == pytest.approx(70 + 1 / 3)
+    assert made.cells[0].plan.folder.result.exists()
+
+
+def test_a_failed_run_is_a_hole_until_it_is_tried_again(tiny_bert: Path, tmp_path: Path) -> None:
+    made = make(tiny_bert, tmp_path)
+    result = run(made, Executor(broken=[(4, 1e-3), (4, 1e-2)]))
+    assert (result.num_runs, result.num_failed) == (12, 6)
+    assert choices(result)["adapter-4"] == ((None, None), 2, 6, None, None)
+    assert choices(result)["adapter-best of 4, 8"] == (
+        (8, 1e-2), 4, 12, pytest.approx(70 + 1 / 3), 72.0,
+    )  # fmt: skip
+    failed = result.choices[0]
+    assert (failed.cell, failed.scores, failed.best_seed, failed.interval) == (None, {}, None, None)
+    view = Watched()
+    again = run(made, nothing, view)
+    assert view.stages == [(0, 12, 6)]
+    assert again == result
+    mended = Executor()
+    whole = run(made, mended, retry_failed=True)
+    assert len(mended.ran) == 6
+    assert whole.num_failed == 0
+    assert choices(whole)["adapter-4"] == ((4, 1e-2), 2, 6, 64.0, 90.0)
+
+
+def test_a_failure_in_the_training_does_not_stop_the_others(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real executor and real trainings."""
+    made = make(tiny_bert, tmp_path, seeds=1)
+    train = execute.Runner.run
+
+    def broken(self: Any, plan: Plan, seeds: Any, progress: Any) -> Any:
+        if key(plan) == (4, 1e-2):
+            raise ZeroDivisionError("of all things")
+        return train(self, plan, seeds, progress)
+
+    monkeypatch.setattr(execute.Runner, "run", broken)
+
+    def serial(todo: Sequence[Unit], hear: Any) -> Iterator[Settled]:
+        return work.serial(todo, hear, retry_failed=True)
+
+    view = Watched()
+    result = run(made, serial, view)
+    assert (result.num_failed, result.num_runs, len(view.progress.done)) == (1, 4, 3)
+    failure = made.cells[1].plan.folder.seed(0).read_failure()
+    assert failure is not None
+    assert "in broken" in failure.traceback
+    monkeypatch.undo()
+    assert run(made, serial, retry_failed=True).num_failed == 0
+    assert not made.cells[1].plan.folder.seed(0).failure.exists()
+
+
+def test_each_result_is_read_once_and_those_of_the_chosen_cells_once_more(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tiny_bert, tmp_path)
+    run(made, Executor())
+    read: Counter[Path] = Counter()
+    whole = store._read
+
+    def counted(path: Path, kind: Any) -> Any:
+        read[path] += 1
+        return whole(path, kind)
+
+    monkeypatch.setattr(store, "_read", counted)
+    result = run(made, nothing)
+    rows = Counter(Path(choice.cell or "") for choice in result.choices)
+    for cell in made.cells:
+        folder = cell.plan.folder
+        assert read[folder.result] == 1 + rows[folder.path]
+        for seed in cell.plan.config.seeds:
+            assert read[folder.seed(seed).result] == 1 + rows[folder.path]
+    assert not any(path.name == "failure.json" for path in read)
+
+
+def test_planning_looks_up_backbone_and_rows_once(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptertune.model import backbone
+    from adaptertune.runs import plan
+
+    located, rows = Counter[str](), Counter[str]()
+    locate, find_rows = backbone.locate, plan._find_rows
+    monkeypatch.setattr(
+        backbone, "locate", lambda name, **how: located.update([name]) or locate(name, **how)
+    )
+    monkeypatch.setattr(
+        plan, "_find_rows", lambda task, *more: rows.update([task.name]) or find_rows(task, *more)
+    )
+    make(tiny_bert, tmp_path, tasks=["rte", "sst2"])
+    assert located == {str(tiny_bert): 1}
+    assert rows == {"rte": 1, "sst2": 1}
+
+
+def test_a_damaged_result_is_an_error_with_its_place(tiny_bert: Path, tmp_path: Path) -> None:
+    made = make(tiny_bert, tmp_path)
+    run(made, Executor())
+    path = made.cells[0].plan.folder.seed(1).result
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "fine"}))
+    with pytest.raises(work.StoreError, match=rf"{path}: damaged result \(.*\); delete it and run"):
+        run(made, nothing)
