@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from check_scale import seed_result, write_seed
 
 from adaptertune.runs import execute, grid, results, store, sweep, work
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.sweep import Sweep
 from adaptertune.runs.work import Settled, Unit
-from scripts.check_scale import seed_result, write_seed
 from tests.runs.test_execute import Quiet
 
 # Accuracy in points on the selecting split, by size and learning rate: seeds 0, 1, 2.
