@@ -30,13 +30,24 @@ if TYPE_CHECKING:
     from transformers import BertModel
 
 
-def set_compute_type(model: nn.Module, dtype: torch.dtype) -> None:
-    """Hold the frozen weights of products and tables in ``dtype``, the other parameters in fp32."""
-    for module in model.modules():
+def set_compute_type(bert: BertModel, dtype: torch.dtype) -> None:
+    """Hold the frozen weights of products and tables in ``dtype``, the other parameters in fp32.
+
+    Frozen query, key and value lie one behind the other, so that they are one product as they are.
+    """
+    for module in bert.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             for parameter in module.parameters(recurse=False):
                 held = torch.float32 if parameter.requires_grad else dtype
                 parameter.data = parameter.data.to(held)
+    for layer in bert.encoder.layer:
+        block = layer.attention.self
+        for kind in ("weight", "bias"):
+            parts = [getattr(part, kind) for part in (block.query, block.key, block.value)]
+            if not any(part.requires_grad for part in parts):
+                joined = torch.cat([part.data for part in parts])
+                for part, piece in zip(parts, joined.chunk(3), strict=True):
+                    part.data = piece
 
 
 def trunk(
@@ -57,10 +68,7 @@ def trunk(
         dropout: this step's, or None for none.
     """
     hidden = embed(berts, tokens, segments, dtype, dropout)
-    bias = attention_bias(mask, dtype)
-    for index in range(depth):
-        hidden = _layer(berts, index, hidden, bias, dropout)
-    return hidden
+    return _layers(berts, range(depth), hidden, attention_bias(mask, dtype), dropout)
 
 
 def pooled(
@@ -74,29 +82,34 @@ def pooled(
 
     ``hidden``: what :func:`trunk` gives; the others as there.
     """
+    upper = range(depth, len(berts[0].encoder.layer))
     bias = attention_bias(mask, hidden.dtype)
-    last = len(berts[0].encoder.layer) - 1
-    for index in range(depth, last):
-        hidden = _layer(berts, index, hidden, bias, dropout)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = _layer(berts, last, hidden, bias, dropout, only_first=True)
+    first = _layers(berts, upper, hidden, bias, dropout, only_first=True)
     return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
-def _layer(
+def _layers(
     berts: Sequence[BertModel],
-    index: int,
+    indices: range,
     hidden: torch.Tensor,
     bias: torch.Tensor | None,
     dropout: Dropout | None,
     *,
     only_first: bool = False,
 ) -> torch.Tensor:
-    layers = [bert.encoder.layer[index] for bert in berts]
+    """Layers one above the other; with ``only_first`` the uppermost gives its first position only."""
+    if not indices:
+        return hidden
     is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
     if is_plain and fused.is_supported(hidden):
-        return fused.transformer_layer(layers[0], hidden, bias, dropout, only_first=only_first)
-    return transformer_layer(layers, hidden, bias, dropout, only_first=only_first)
+        layers = [berts[0].encoder.layer[index] for index in indices]
+        return fused.transformer_layers(layers, hidden, bias, dropout, only_first=only_first)
+    for index in indices:
+        layers = [bert.encoder.layer[index] for bert in berts]
+        is_last = index == indices[-1]
+        hidden = transformer_layer(layers, hidden, bias, dropout, only_first=only_first and is_last)
+    return hidden
 
 
 def embed(

@@ -88,7 +88,7 @@ def test_fused_layer_is_the_layer(
     bias = forward.attention_bias(batch(padded=padded)[2], torch.float32)
     found = []
     for apply in (
-        fused.transformer_layer,
+        lambda one, *given, **named: fused.transformer_layers([one], *given, **named),
         lambda one, *given, **named: forward.transformer_layer([one], *given, **named),
     ):
         result = apply(layer, hidden, bias, Dropout(7, CPU), only_first=only_first)
@@ -112,7 +112,7 @@ def test_without_onednn_the_generic_layer_serves(
         raise AssertionError("there is no oneDNN")
 
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    monkeypatch.setattr(fused, "transformer_layer", absent)
+    monkeypatch.setattr(fused, "transformer_layers", absent)
     tolerance = 1e-5 if precision == "fp32" else 2e-2
     torch.testing.assert_close(model(*batch(padded=True)), expected, atol=tolerance, rtol=tolerance)
 
@@ -121,7 +121,7 @@ def test_last_layer_computes_the_first_position_only(tiny_bert: Path) -> None:
     layer = build(tiny_bert, ADAPTER).backbone.encoder.layer[1]
     hidden = torch.randn(3, 11, 32, generator=torch.Generator().manual_seed(0))
     for apply in (
-        fused.transformer_layer,
+        lambda one, *given, **named: fused.transformer_layers([one], *given, **named),
         lambda one, *given, **named: forward.transformer_layer([one], *given, **named),
     ):
         whole = apply(layer, hidden, None, None)
