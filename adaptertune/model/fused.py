@@ -3,8 +3,7 @@
 Equal to ``forward.transformer_layer`` (a test holds them together), for BERT's own GELU, and faster: all
 layers are one autograd node, a matrix product takes bias and summand along, what is no longer needed
 is overwritten, a residual gradient is added by the product that follows, and frozen weights keep no
-inputs. The keys of attention are padded to whole vectors, for torch handles the rest of a row number
-by number: 28 keys take seven times as long as 32.
+inputs.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from adaptertune.model.inject import AdaptedOutput
 Tensor = torch.Tensor
 Gradients = list[Tensor | None]
 _aten = torch.ops.aten
-
-VECTOR_BYTES = 64  # what torch's kernels take at a time
 
 # Activation -> its derivative times the incoming gradient: (gradient, input, output) -> gradient.
 _BACKWARD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -60,7 +57,6 @@ def transformer_layers(
     With ``only_first`` the uppermost gives its first position only: (batch, 1, width).
     """
     batch, length, width = hidden.shape
-    bias = _padded_bias(bias, hidden)
     blocks: list[_Attention | _FeedForward] = []
     for layer in layers:
         queries = 1 if only_first and layer is layers[-1] else length
@@ -204,19 +200,14 @@ class _Attention:
     def forward(self, flat: Tensor, needs: Sequence[bool]) -> tuple[Tensor, Sequence[Any]]:
         """(batch * length, width) -> (batch * queries, width), and what backward needs."""
         batch, length, width = self.shape
-        weight, shift = (_joined(self.parameters[at:6:2]).to(flat.dtype) for at in (0, 1))
+        weight, shift = (joined(self.parameters[at:6:2]).to(flat.dtype) for at in (0, 1))
         residual = flat
         if self.queries < length:
             residual = flat.view(self.shape)[:, 0]
-            of_first = self._by_head(_product(residual, weight[:width], shift[:width]), 1)
-            of_all = self._by_head(_product(flat, weight[width:], shift[width:]), 2)
+            (query,) = self._by_head(_product(residual, weight[:width], shift[:width]), 1)
+            key, value = self._by_head(_product(flat, weight[width:], shift[width:]), 2)
         else:
-            of_first, of_all = self._by_head(_product(flat, weight, shift), 3).split((1, 2))
-        query = of_first.reshape(-1, *of_first.shape[-2:])
-        padding = _padding(length, flat)
-        if padding:
-            of_all = functional.pad(of_all, (0, 0, 0, padding))
-        key, value = of_all.reshape(2, -1, *of_all.shape[-2:])
+            query, key, value = self._by_head(_product(flat, weight, shift), 3)
         scores = _bmm(query, key.transpose(1, 2), self.scale)
         if self.bias is not None:
             scores.view(batch, self.heads, *scores.shape[1:]).add_(self.bias)
@@ -224,8 +215,6 @@ class _Attention:
         keep, factor, thinned = None, 1.0, weights
         if self.mask is not None:
             keep, factor = self.mask
-            if padding:
-                keep = functional.pad(keep, (0, padding))
             thinned = weights * keep
         mixed = self._as_rows(_bmm(thinned, value, factor))
         normed, saved = self.output.forward(mixed, residual)
@@ -243,7 +232,7 @@ class _Attention:
         )
         if of_mixed is None:
             return None, [*[None] * 6, *of_output]
-        of_mixed = self._by_head(of_mixed, 1).reshape(query.shape)
+        (of_mixed,) = self._by_head(of_mixed, 1)
         of_value = _bmm(thinned.transpose(1, 2), of_mixed, factor)
         of_weights = _bmm(of_mixed, value.transpose(1, 2), factor)
         if keep is not None:
@@ -261,34 +250,35 @@ class _Attention:
                 of_hidden.view(self.shape)[:, 0] += of_residual.addmm_(first, weight[:width])
             if needs_weight:
                 at_first = flat.view(self.shape)[:, 0]
-                of_others = torch.mm(rest.t(), flat).split(width)
+                of_others = torch.mm(rest.t(), flat).chunk(2)
                 own[0::2] = [torch.mm(first.t(), at_first), *of_others]
             if needs_shift:
-                own[1::2] = [first.sum(0), *rest.sum(0).split(width)]
+                own[1::2] = [first.sum(0), *rest.sum(0).chunk(2)]
         else:
             rows = self._as_rows(of_query, of_key, of_value)
             if needs_hidden:
                 of_hidden = of_residual.addmm_(rows, weight)
             if needs_weight:
-                own[0::2] = torch.mm(rows.t(), flat).split(width)
+                own[0::2] = torch.mm(rows.t(), flat).chunk(3)
             if needs_shift:
-                own[1::2] = rows.sum(0).split(width)
+                own[1::2] = rows.sum(0).chunk(3)
         return of_hidden, [*own, *of_output]
 
-    def _by_head(self, rows: Tensor, parts: int) -> Tensor:
-        """(batch * positions, parts * width) -> (parts, batch, heads, positions, size)."""
-        split = rows.view(self.shape[0], -1, parts, self.heads, self.shape[2] // self.heads)
-        return split.permute(2, 0, 3, 1, 4)
+    def _by_head(self, rows: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(batch * positions, parts * width) -> parts times (batch * heads, positions, size)."""
+        batch, _, width = self.shape
+        split = rows.view(batch, -1, parts, self.heads, width // self.heads)
+        joint = split.permute(2, 0, 3, 1, 4).reshape(parts, batch * self.heads, -1, split.shape[-1])
+        return joint.unbind()
 
     def _as_rows(self, *parts: Tensor) -> Tensor:
-        """(batch * heads, positions or more, size) each -> (batch * positions, parts * width)."""
-        batch, length, width = self.shape
-        positions = min(length, parts[0].shape[1])
-        rows = parts[0].new_empty((batch, positions, len(parts), self.heads, width // self.heads))
+        """(batch * heads, positions, size) each -> (batch * positions, parts * width)."""
+        _, positions, size = parts[0].shape
+        rows = parts[0].new_empty((self.shape[0], positions, len(parts), self.heads, size))
         for place, part in enumerate(parts):
-            split = part.view(batch, self.heads, *part.shape[1:])[:, :, :positions]
-            rows[:, :, place].copy_(split.transpose(1, 2))
-        return rows.view(batch * positions, -1)
+            split = part.view(-1, self.heads, positions, size)
+            rows[:, :, place] = split.transpose(1, 2)
+        return rows.view(-1, len(parts) * self.shape[2])
 
 
 class _FeedForward:
@@ -338,23 +328,7 @@ def _mask(
     return dropout.mask(torch.Size(shape), module.p, dtype)
 
 
-def _padding(length: int, hidden: Tensor) -> int:
-    """How many keys are missing to whole vectors."""
-    return -length % (VECTOR_BYTES // hidden.element_size())
-
-
-def _padded_bias(bias: Tensor | None, hidden: Tensor) -> Tensor | None:
-    """(batch or 1, 1, 1, keys): the most negative number also for the keys that are padding."""
-    length = hidden.shape[1]
-    padding = _padding(length, hidden)
-    if not padding:
-        return bias
-    if bias is None:
-        bias = hidden.new_zeros((1, 1, 1, length))
-    return functional.pad(bias, (0, padding), value=torch.finfo(hidden.dtype).min)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def joined(parts: Sequence[Tensor]) -> Tensor:
     """The parts one behind the other; a view where they lie so in memory."""
     first = parts[0].detach()
     storage = first.untyped_storage().data_ptr()
@@ -380,8 +354,11 @@ def _product(rows: Tensor, weight: Tensor, shift: Tensor, added: Tensor | None =
     return result
 
 
-def _parameter_gradients(gradient: Tensor, rows: Tensor | None, needs: Sequence[bool]) -> Gradients:
-    """Of a product's weight and bias; None for those that are frozen. Autograd casts them."""
+def _parameter_gradients(gradient: Tensor, rows: Any, needs: Sequence[bool]) -> Gradients:
+    """Of a product's weight and bias, which autograd casts to their types; None for frozen ones.
+
+    ``rows``: what was multiplied; not read if the weight is frozen.
+    """
     of_weight = torch.mm(gradient.t(), rows) if needs[0] else None
     return [of_weight, gradient.sum(0) if needs[1] else None]
 
