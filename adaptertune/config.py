@@ -88,6 +88,7 @@ class BitFit(Strict):
     name: Literal["bitfit"] = "bitfit"
 
 
+METHODS = (Adapter, Full, TopLayers, LayerNorm, BitFit)
 Method = Annotated[Adapter | Full | TopLayers | LayerNorm | BitFit, Field(discriminator="name")]
 
 
@@ -136,11 +137,16 @@ class RunConfig(Strict):
     data: Data
     training: Training
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+    # What selects among epochs, seeds and settings: validation, as in the paper, or held-out rows of
+    # the training set, which leaves validation for an honest figure.
+    protocol: Literal["paper", "held-out"] = "paper"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: Count | None = None  # of a CPU; null leaves it to torch
     offline: bool = False
     output: Path = Path("runs")
     stack: Literal["auto", "on", "off"] = "auto"  # all seeds in one pass
     trunk_cache: Annotated[float, Field(ge=0)] = 10.0  # GB on disk at most; 0 turns it off
+    compile: bool = False  # torch.compile makes the layers' kernels; for CUDA
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> RunConfig:
@@ -194,10 +200,13 @@ OPTIONS = {
     "training.batch_size": "--batch-size",
     "training.max_length": "--max-length",
     "training.precision": "--precision",
+    "protocol": "--protocol",
     "device": "--device",
+    "threads": "--threads",
     "output": "--output",
     "stack": "--stack",
     "trunk_cache": "--trunk-cache",
+    "compile": "--compile",
 }
 DEFAULTS: Plain = {"recipe": "paper", "method": {"name": "adapter"}, "seeds": 5}
 ONLINE: Plain = {"backbone": catalogue.DEFAULT}

@@ -6,7 +6,8 @@ AdapterTuneError
  ├── HubError          the hub can't be reached, lacks something, or a download is damaged
  ├── BackboneError     a pre-trained model is missing, damaged or of an unsupported kind
  ├── CheckpointError   a checkpoint is damaged or belongs to another base model
- ├── StoreError        a run folder is damaged, unwritable or in use
+ ├── StoreError        a run folder is damaged or unwritable
+ │    └── InUse        … or another process has it
  ├── TrainingError     every seed failed, so there is nothing to report
  └── Interrupted       stopped by SIGINT or SIGTERM with the state saved
 """
@@ -58,7 +59,11 @@ class CheckpointError(AdapterTuneError):
 
 
 class StoreError(AdapterTuneError):
-    """A run folder is damaged, unwritable or in use."""
+    """A run folder is damaged or unwritable."""
+
+
+class InUse(StoreError):
+    """Another process has a run folder."""
 
 
 class TrainingError(AdapterTuneError):

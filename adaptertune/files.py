@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from adaptertune.errors import StoreError
+from adaptertune.errors import InUse, StoreError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -48,7 +48,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder's lock; the lock dies with its process, however that ends.
 
     Raises:
-        StoreError: another process holds it, or the folder can't be written.
+        InUse: another process holds it.
+        StoreError: the folder can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreError(
+            raise InUse(
                 "in use by another process",
                 where=folder,
                 remedy="wait for it, or choose another --output",

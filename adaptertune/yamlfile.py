@@ -10,6 +10,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -36,7 +37,7 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file's content as plain Python values, and the line on which each key stands."""
+    """A YAML file's content as plain Python values, not to be changed, and the line of each key."""
 
     path: Path
     data: Plain
@@ -69,6 +70,11 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError("no such file", where=path, remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read as UTF-8 text ({error})", where=path) from None
+    return _document(path, text)
+
+
+@lru_cache(maxsize=256)  # a sweep's cells read the same few files, 10 ms each
+def _document(path: Path, text: str) -> Document:
     try:
         tree = YAML(typ="rt", pure=True).load(text)
     except DuplicateKeyError as error:

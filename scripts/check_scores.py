@@ -10,11 +10,11 @@ Goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import statistics
 import sys
 from pathlib import Path
 
+from cells import Failed, train
 from rich.console import Console
 from rich.table import Table
 
@@ -48,31 +48,26 @@ def main() -> None:
     table = Table("task", "arm", "metric", "mean ± deviation", "best", "seeds", "examples/s")
     for task in given.tasks.split(","):
         for number, (arm, (options, torch_dropout)) in enumerate(ARMS.items()):
-            program = [str(Path(__file__)), "--with-torch-dropout"] if torch_dropout else []
-            command = [
-                sys.executable, *(program or ["-m", "adaptertune"]), "train", "--task", task,
-                "--data-dir", given.data_dir, "--backbone", given.backbone, "--epochs", given.epochs,
-                "--seeds", given.seeds, "--output", str(given.output / str(number)), "--json",
-                *options,
+            program = ["-m", "adaptertune"]
+            if torch_dropout:
+                program = [str(Path(__file__)), "--with-torch-dropout"]
+            arguments = [
+                "--task", task, "--data-dir", given.data_dir, "--backbone", given.backbone,
+                "--epochs", given.epochs, "--seeds", given.seeds,
+                "--output", str(given.output / str(number)), *options,
             ]  # fmt: skip
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.returncode)
-            result = json.loads(done.stdout)
-            metric = result["headline"]
-            spread = result["scores"][result["selecting_split"]][metric]
-            speeds = [
-                json.loads((Path(seed["folder"]) / "result.json").read_text())["cost"]
-                for seed in result["seeds"]
-            ]
+            cell = train(arguments, program)
+            if isinstance(cell, Failed):
+                sys.exit(cell.code)
+            speed = statistics.median(cell.cost("examples_per_second"))
             table.add_row(
                 task,
                 arm,
-                metric,
-                f"{100 * spread['mean']:.1f} ± {100 * (spread['deviation'] or 0):.1f}",
-                f"{100 * spread['best']:.1f}",
-                str(spread["n"]),
-                f"{sorted(cost['examples_per_second'] for cost in speeds)[len(speeds) // 2]:.0f}",
+                cell.metric,
+                cell.score,
+                f"{100 * cell.spread['best']:.1f}",
+                str(cell.spread["n"]),
+                f"{speed:.0f}",
             )
     Console().print(table)
     Console().print(

@@ -16,7 +16,7 @@ STOREYS = [
     {"errors"},
     {"files", "yamlfile", "paths", "seeds", "hub"},
     {"tasks", "catalogue"},
-    {"config", "metrics"},
+    {"config", "metrics", "stats"},
     {"data", "model"},
     {"train"},
     {"runs"},

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, train
+from adaptertune.cli import bench, inspect, sweep, train
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("bench")(bench.bench)
 app.command("tasks")(inspect.list_tasks)
 app.command("params")(inspect.params)

@@ -34,6 +34,8 @@ def bench(
     max_length: options.MaxLength = None,
     precision: options.Precision = None,
     device: options.Device = None,
+    trunk_cache: options.TrunkCache = None,
+    compile: options.Compile = None,
     config: options.Config = None,
     settings: options.Set = None,
     steps: Annotated[
@@ -56,7 +58,7 @@ def bench(
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
         "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
         "batch_size": batch_size, "max_length": max_length, "precision": precision,
-        "device": device,
+        "device": device, "trunk_cache": trunk_cache, "compile": compile,
     }  # fmt: skip
     resolved = options.collect(
         given, data_dir=data_dir, offline=offline, config=config, settings=settings

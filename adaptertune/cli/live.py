@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -19,7 +20,7 @@ from adaptertune.report.tables import METRIC_NAMES, duration, percent, table
 if TYPE_CHECKING:
     from adaptertune.config import RunConfig
     from adaptertune.runs.plan import Plan
-    from adaptertune.runs.results import SeedResult
+    from adaptertune.runs.results import Failure, SeedResult
     from adaptertune.train.loop import EpochRecord
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -117,6 +118,13 @@ class Lines:
         self.line(f"seed {result.seed}: {how}, {self.metric} {percent(score)}")
         if reused:
             state.scores = [score]
+
+    def failed(self, seed: int, failure: Failure) -> None:
+        self.seeds[seed].state = self.seeds[seed].status = "failed"
+        self.note(f"seed {seed}: {failure.error}")
+
+    def saved(self, path: Path) -> None:
+        """Of no interest here."""
 
     def note(self, text: str) -> None:
         self.console.print(text, style="yellow", soft_wrap=True)

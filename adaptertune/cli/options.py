@@ -102,6 +102,19 @@ Precision = Annotated[
     str | None,
     _option("--precision", panel=TRAINING, text="auto (default), fp32 or bf16.", metavar="NAME"),
 ]
+Protocol = Annotated[
+    str | None,
+    _option(
+        "--protocol",
+        panel=TRAINING,
+        text="Select on validation, paper (default), or on a tenth of the training set, held-out.",
+        metavar="NAME",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    _option("--threads", panel=RUN, text="CPU threads of a run (default: all cores)."),
+]
 Device = Annotated[
     str | None, _option("--device", panel=RUN, text="auto (default), cpu, cuda or cuda:N.")
 ]
@@ -125,6 +138,10 @@ TrunkCache = Annotated[
         text="Disk for the frozen lower layers' results, in GB (default: 10; 0: off).",
         metavar="GB",
     ),
+]
+Compile = Annotated[
+    bool | None,
+    _option("--compile", panel=RUN, text="Layers by torch.compile; for CUDA (default: off)."),
 ]
 Config = Annotated[
     Path | None, _option("--config", panel=RUN, text="YAML file with any of the settings.")
@@ -161,6 +178,28 @@ def collect(
     Raises:
         ConfigError: as :func:`adaptertune.config.resolve`; also for a malformed ``--set``.
     """
+    command_line = as_settings(given, data_dir=data_dir, offline=offline, settings=settings)
+    if seeds is not None and seed is not None:
+        raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
+    if seeds is not None:
+        command_line["seeds"] = (seeds, "--seeds")
+    if seed is not None:
+        command_line["seeds"] = ([seed], "--seed")
+    return resolve(command_line, config)
+
+
+def as_settings(
+    given: dict[str, Any],
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    settings: Sequence[str] | None = None,
+) -> dict[str, tuple[Any, str]]:
+    """A command's parameters as dotted key -> (value, the option as the user typed it).
+
+    Raises:
+        ConfigError: a malformed ``--set``.
+    """
     command_line: dict[str, tuple[Any, str]] = {}
     for text in settings or ():
         key, equals, value = text.partition("=")
@@ -177,10 +216,4 @@ def collect(
         command_line["data.folder"] = (str(data_dir), "--data-dir")
     if offline:
         command_line["offline"] = (True, "--offline")
-    if seeds is not None and seed is not None:
-        raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
-    if seeds is not None:
-        command_line["seeds"] = (seeds, "--seeds")
-    if seed is not None:
-        command_line["seeds"] = ([seed], "--seed")
-    return resolve(command_line, config)
+    return command_line

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,10 +35,13 @@ def train(
     batch_size: options.BatchSize = None,
     max_length: options.MaxLength = None,
     precision: options.Precision = None,
+    protocol: options.Protocol = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     output: options.Output = None,
     stack: options.Stack = None,
     trunk_cache: options.TrunkCache = None,
+    compile: options.Compile = None,
     config: options.Config = None,
     settings: options.Set = None,
     dry_run: Annotated[
@@ -63,8 +63,9 @@ def train(
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
         "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "max_length": max_length, "precision": precision, "device": device, "output": output,
-        "stack": stack, "trunk_cache": trunk_cache,
+        "max_length": max_length, "precision": precision, "protocol": protocol, "device": device,
+        "threads": threads, "output": output,
+        "stack": stack, "trunk_cache": trunk_cache, "compile": compile,
     }  # fmt: skip
     resolved = options.collect(
         given,
@@ -76,9 +77,10 @@ def train(
         settings=settings,
     )
     from adaptertune.cli import live
+    from adaptertune.cli.stop import StopRequest
     from adaptertune.report import tables
-    from adaptertune.runs.execute import run_cell
     from adaptertune.runs.plan import plan as make_plan
+    from adaptertune.runs.work import run_cell
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):
@@ -88,7 +90,7 @@ def train(
         if as_json:
             print(json.dumps(dry_run_json(plan)))
         return
-    stop = _StopRequest(talk)
+    stop = StopRequest(talk)
     with live.progress(plan, talk, stop.is_set) as progress:
         result = run_cell(plan, progress)
     if as_json:
@@ -172,22 +174,3 @@ def _flat(value: object, at: str = "") -> dict[str, object]:
         pieces = [_flat(inner, f"{at}.{key}" if at else str(key)) for key, inner in value.items()]
         return {key: leaf for piece in pieces for key, leaf in piece.items()}
     return {at: value}
-
-
-class _StopRequest:
-    """SIGINT and SIGTERM ask to stop after the current step; a second SIGINT stops at once."""
-
-    def __init__(self, console: Console) -> None:
-        self._set = False
-        self._console = console
-        signal.signal(signal.SIGINT, self._ask)
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._set:
-            sys.exit(130)
-        self._set = True
-        self._console.print("[yellow]stopping after this step …[/]")

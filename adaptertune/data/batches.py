@@ -42,9 +42,9 @@ class Batch:
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device; a pinned copy overlaps with work there."""
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def padded_length(lengths: Indices) -> Indices:
@@ -104,9 +104,9 @@ def collate(encoded: Encoded, indices: Indices) -> Batch:
     tokens = np.zeros((len(indices), width), dtype=np.int64)
     segments = np.zeros((len(indices), width), dtype=np.int64)
     for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
-        start = encoded.offsets[index]
-        tokens[row, :length] = encoded.tokens[start : start + length]
-        segments[row, :length] = encoded.segments[start : start + length]
+        where = encoded.span(index)
+        tokens[row, :length] = encoded.tokens[where]
+        segments[row, :length] = encoded.segments[where]
     mask = None
     if int(lengths.min()) < width:
         mask = torch.from_numpy(np.arange(width) < lengths[:, None])
@@ -154,7 +154,6 @@ def _padded_hidden(encoded: Encoded, indices: Indices, length: int) -> torch.Ten
     dtype = encoded.hidden.dtype
     padded = np.zeros((len(indices), length, encoded.hidden.shape[1]), dtype=dtype)
     for row, index in enumerate(indices):
-        start, end = encoded.offsets[index], encoded.offsets[index + 1]
-        padded[row, : end - start] = encoded.hidden[start:end]
+        padded[row, : encoded.lengths[index]] = encoded.hidden[encoded.span(index)]
     hidden = torch.from_numpy(padded)
     return hidden.view(torch.bfloat16) if dtype == np.int16 else hidden

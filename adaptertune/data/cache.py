@@ -21,14 +21,14 @@ from safetensors.numpy import save
 
 from adaptertune import hub, paths
 from adaptertune.config import digest
-from adaptertune.data.encode import Encoded, encode, load_tokenizer
+from adaptertune.data.encode import Encoded, encode, load_tokenizer, starts_of
 from adaptertune.data.sources import Source, fingerprint, load_splits
 from adaptertune.errors import DataError, StoreError
 from adaptertune.files import write_atomically
 from adaptertune.tasks import Task
 
 # Raised whenever the same files would be read or tokenised otherwise than before.
-ENCODING = 1
+ENCODING = 2
 CHECKSUM = hashlib.sha256().digest_size
 TYPES = {"I32": np.int32, "U8": np.uint8, "I64": np.int64, "F32": np.float32}
 
@@ -128,7 +128,7 @@ def _as_bytes(encoded: Encoded) -> bytes:
     arrays: dict[str, Any] = {
         "tokens": encoded.tokens,
         "segments": encoded.segments,
-        "offsets": encoded.offsets,
+        "lengths": encoded.lengths,
         "num_truncated": np.array([encoded.num_truncated]),
     }
     if encoded.labels is not None:
@@ -162,7 +162,8 @@ def _read(path: Path, name: str) -> Encoded:
         name=name,
         tokens=arrays["tokens"],
         segments=arrays["segments"],
-        offsets=arrays["offsets"],
+        starts=starts_of(arrays["lengths"]),
+        lengths=arrays["lengths"],
         labels=arrays["labels"].copy() if "labels" in arrays else None,  # torch wants to own them
         num_truncated=int(arrays["num_truncated"][0]),
     )

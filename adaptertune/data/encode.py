@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,47 +29,50 @@ CHUNK = 8192
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as one flat array of tokens.
+    """Examples, each a span of one flat array of tokens.
 
     ``tokens``: int32 (total,). ``segments``: uint8 (total,), 1 in the second text.
-    ``offsets``: int64 (examples + 1,): example i is ``tokens[offsets[i]:offsets[i + 1]]``.
-    These three may be views of a file, not to be written to. ``hidden``: (total, width), what frozen
-    lower layers make of each token, fp32 or the bits of bf16; None if it is not known.
+    ``starts`` and ``lengths``: int64 (examples,): where in them each example begins, and its number of
+    tokens, special ones included. Tokens and segments may be views of a file, not to be written to.
+    ``hidden``: (total, width), what frozen lower layers make of each token, fp32 or the bits of bf16;
+    None if it is not known.
     """
 
     name: str
     tokens: npt.NDArray[np.int32]
     segments: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
     labels: Labels
     num_truncated: int
     hidden: npt.NDArray[np.int16] | npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each example, special ones included: (examples,)."""
-        return np.diff(self.offsets)
+        return len(self.starts)
 
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest example."""
         return int(self.lengths.max())
 
-    def subset(self, indices: npt.NDArray[np.int64]) -> Encoded:
-        """Some of the examples, in the order of ``indices``."""
-        where = np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in indices])
-        return Encoded(
-            name=self.name,
-            tokens=self.tokens[where],
-            segments=self.segments[where],
-            offsets=np.concatenate([[0], np.cumsum(self.lengths[indices])]),
+    def span(self, index: int) -> slice:
+        """Where an example stands in ``tokens``, ``segments`` and ``hidden``."""
+        return slice(self.starts[index], self.starts[index] + self.lengths[index])
+
+    def subset(self, indices: npt.NDArray[np.int64], name: str | None = None) -> Encoded:
+        """Some of the examples, in the order of ``indices``; the tokens are shared, not copied."""
+        return replace(
+            self,
+            name=name or self.name,
+            starts=self.starts[indices],
+            lengths=self.lengths[indices],
             labels=None if self.labels is None else self.labels[indices],
-            num_truncated=0,
-            hidden=None if self.hidden is None else self.hidden[where],
         )
+
+
+def starts_of(lengths: Counts) -> Counts:
+    """Where examples of these lengths begin when they are laid end to end."""
+    return np.cumsum(lengths) - lengths
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -137,11 +140,13 @@ def encode(
         lengths.append(np.sum(kept, axis=0) + frame.num_special)
         num_truncated += int((np.sum(kept, axis=0) < np.sum(whole, axis=0)).sum())
         on_chunk(len(whole[0]))
+    all_lengths = np.concatenate(lengths)
     return Encoded(
         name=split.name,
         tokens=np.concatenate(tokens),
         segments=np.concatenate(segments),
-        offsets=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+        starts=starts_of(all_lengths),
+        lengths=all_lengths,
         labels=split.labels,
         num_truncated=num_truncated,
     )

@@ -18,6 +18,7 @@ def load_model(
     seed: int,
     device: str,
     precision: str,
+    is_compiled: bool = False,
 ) -> Classifier:
     """The backbone with head and whatever the method inserts, on its device, ready to train."""
     bert = backbone.load(located)
@@ -25,6 +26,7 @@ def load_model(
     model = Classifier(bert, num_outputs, stream)
     prepare(model, method, seed)
     model.set_compute_type(torch.bfloat16 if precision == "bf16" else torch.float32)
+    model.is_compiled = is_compiled
     return model.to(device)
 
 

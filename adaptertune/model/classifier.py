@@ -32,6 +32,7 @@ class Classifier(nn.Module):
         self.backbone: BertModel = backbone
         config = backbone.config
         self.compute_type = torch.float32
+        self.is_compiled = False  # whether torch.compile makes its layers' kernels
         self.trunk_depth = 0  # of the layers, from the bottom, in which nothing trains
         head = nn.Linear(config.hidden_size, num_outputs, device="meta")
         self.head = head.to_empty(device="cpu")
@@ -51,9 +52,14 @@ class Classifier(nn.Module):
         mask: torch.Tensor | None,
         dropout: Dropout | None = None,
     ) -> torch.Tensor:
-        """What the layers below the lowest one that trains give: (batch, length, width)."""
+        """What the layers below the lowest one that trains give: (batch, length, width).
+
+        Never compiled: it is computed once, and is then the same for both kinds of run.
+        """
         dtype, depth = self.compute_type, self.trunk_depth
-        return forward.trunk([self.backbone], tokens, segments, mask, dtype, dropout, depth)
+        return forward.trunk(
+            [self.backbone], tokens, segments, mask, dtype, dropout, depth, compiled=False
+        )
 
     def forward(
         self,
@@ -97,8 +103,11 @@ def logits(
     berts, depth = [model.backbone for model in models], first.trunk_depth
     if hidden is None:
         below = None if depth and not trunk_dropout else dropout
-        hidden = forward.trunk(berts, tokens, segments, mask, first.compute_type, below, depth)
-    pooled = forward.pooled(berts, hidden, mask, dropout, depth).float()
+        hidden = forward.trunk(
+            berts, tokens, segments, mask, first.compute_type, below, depth,
+            compiled=first.is_compiled,
+        )  # fmt: skip
+    pooled = forward.pooled(berts, hidden, mask, dropout, depth, compiled=first.is_compiled).float()
     if dropout is not None:
         pooled = dropout(pooled, first.backbone.config.hidden_dropout_prob)
     rows = pooled.view(len(models), -1, pooled.shape[-1])

@@ -28,9 +28,18 @@ class Flops:
 
 
 def training_step(
-    shape: Shape, method: config.Method, num_outputs: int, batch: int, length: int
+    shape: Shape,
+    method: config.Method,
+    num_outputs: int,
+    batch: int,
+    length: int,
+    *,
+    known_layers: int = 0,
 ) -> Flops:
-    """The operations of one step on a (batch, length) batch, padding included."""
+    """The operations of one step on a (batch, length) batch, padding included.
+
+    ``known_layers``: how many layers from the bottom are not computed, for what they give is known.
+    """
     lowest = _lowest_trained(shape, method)
     trains_weights = isinstance(method, config.Full | config.TopLayers)
     width, intermediate = shape.width, shape.intermediate
@@ -42,7 +51,7 @@ def training_step(
         forward += flops
         backward += flops * (of_input + of_weight)
 
-    for layer in range(shape.layers):
+    for layer in range(known_layers, shape.layers):
         trains = layer >= lowest  # something in it or below it does
         own = trains and trains_weights
         below = layer > lowest

@@ -3,7 +3,8 @@
 Equal to transformers' (a test holds them together), but: the hidden states run in the compute type
 throughout, query, key and value are one product, the last layer computes its first position only, and
 dropout comes from ``dropout.py``. A parameter that trains is fp32 and is cast where it is used; a
-frozen one already has the compute type. On a CPU a single model's layers are those of ``fused.py``.
+frozen one already has the compute type. On a CPU a single model's layers are those of ``fused.py``;
+on CUDA ``torch.compile`` may make kernels of :func:`transformer_layer`.
 
 Several models over the same frozen weights run in one pass: their batches lie one behind the other
 (models * batch, length, width), what is frozen is one product over all of them, and adapters and
@@ -14,7 +15,8 @@ as a sequence, mostly of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +30,10 @@ from adaptertune.model.inject import AdaptedOutput
 
 if TYPE_CHECKING:
     from transformers import BertModel
+
+# Kinds of call that one compiled layer meets: first in the model or not, last or not, adapted or not,
+# padded or not, training or not, one model or several. Each is compiled when it first comes up.
+COMPILED_KINDS = 64
 
 
 def set_compute_type(bert: BertModel, dtype: torch.dtype) -> None:
@@ -58,6 +64,8 @@ def trunk(
     dtype: torch.dtype,
     dropout: Dropout | None,
     depth: int,
+    *,
+    compiled: bool,
 ) -> torch.Tensor:
     """Embeddings and the ``depth`` lowest layers: (batch, length, width).
 
@@ -66,9 +74,11 @@ def trunk(
         mask: bool (batch, length), True where a token is; None if nothing is padded.
         dtype: the compute type.
         dropout: this step's, or None for none.
+        compiled: whether the layers are those of :func:`compiled_layer`.
     """
     hidden = embed(berts, tokens, segments, dtype, dropout)
-    return _layers(berts, range(depth), hidden, attention_bias(mask, dtype), dropout)
+    bias = attention_bias(mask, dtype)
+    return _layers(berts, range(depth), hidden, bias, dropout, compiled=compiled)
 
 
 def pooled(
@@ -77,6 +87,8 @@ def pooled(
     mask: torch.Tensor | None,
     dropout: Dropout | None,
     depth: int,
+    *,
+    compiled: bool,
 ) -> torch.Tensor:
     """The layers from ``depth`` on and the pooler: ``tanh(pooler([CLS]))``, (batch, width).
 
@@ -85,7 +97,7 @@ def pooled(
     upper = range(depth, len(berts[0].encoder.layer))
     bias = attention_bias(mask, hidden.dtype)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = _layers(berts, upper, hidden, bias, dropout, only_first=True)
+    first = _layers(berts, upper, hidden, bias, dropout, compiled=compiled, only_first=True)
     return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
@@ -96,20 +108,34 @@ def _layers(
     bias: torch.Tensor | None,
     dropout: Dropout | None,
     *,
+    compiled: bool,
     only_first: bool = False,
 ) -> torch.Tensor:
     """Layers one above the other; with ``only_first`` the uppermost gives its first position only."""
     if not indices:
         return hidden
     is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
-    if is_plain and fused.is_supported(hidden):
+    if not compiled and is_plain and fused.is_supported(hidden):
         layers = [berts[0].encoder.layer[index] for index in indices]
         return fused.transformer_layers(layers, hidden, bias, dropout, only_first=only_first)
+    layer = compiled_layer() if compiled else transformer_layer
     for index in indices:
-        layers = [bert.encoder.layer[index] for bert in berts]
+        same = [bert.encoder.layer[index] for bert in berts]
         is_last = index == indices[-1]
-        hidden = transformer_layer(layers, hidden, bias, dropout, only_first=only_first and is_last)
+        hidden = layer(same, hidden, bias, dropout, only_first=only_first and is_last)
     return hidden
+
+
+@cache
+def compiled_layer(backend: str = "inductor") -> Callable[..., torch.Tensor]:
+    """:func:`transformer_layer` by ``torch.compile``, for all layers and models of this process.
+
+    A layer is the unit, for a whole model would take its number of layers as long to compile. Batch
+    and length are unknowns in it, so neither a new length nor an epoch's short last batch compiles
+    anew. On a CPU it only needs longer.
+    """
+    torch._dynamo.config.recompile_limit = COMPILED_KINDS  # at 8, all others would stay as they are
+    return torch.compile(transformer_layer, dynamic=True, fullgraph=True, backend=backend)
 
 
 def embed(

@@ -47,7 +47,13 @@ def _training(result: BenchResult) -> RenderableType:
         f"Training step · {result.task}, {result.backbone.name}, {result.device}, "
         f"{result.precision}{data_note(result.data)}"
     )
-    note = (
+    cached = "".join(
+        f"{speed.label} without layers 0-{speed.cached_layers - 1}: a run computes them once, for all "
+        "steps (trunk cache). "
+        for speed in result.training
+        if speed.cached_layers
+    )
+    note = cached + (
         f"{result.num_steps} steps each, in turn, on {result.num_batches} batches that stand for an "
         f"epoch's ({count(round(result.mean_tokens))} tokens on average, padding included). "
         f"Limit: {result.limit_flops_per_second / 1e9:,.0f} GFLOP/s in a product of the model's own "

@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.runs.results import CellResult, DataFacts
+from adaptertune.runs.results import CellResult, Choice, DataFacts, SweepResult
 from adaptertune.tasks import Task
 
 METRIC_NAMES = {
@@ -203,6 +203,113 @@ def cell(result: CellResult) -> RenderableType:
     if result.published:
         pieces.append(published(result))
     return Group(*pieces)
+
+
+def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
+    """What a sweep will run and how long it takes: ``plan`` as ``sweep --dry-run --json`` prints it."""
+    columns = ("task", "method", "cells", "runs", "ahead", "steps", "forecast", "data")
+    shown = table(*columns, right=columns[2:-1])
+    rows = plan["rows"]
+    for row in rows:
+        data = "sample" if row["sample"] else "partial" if row["partial"] else ""
+        shown.add_row(
+            row["task"],
+            row["method"],
+            count(row["cells"]),
+            count(row["runs"]),
+            count(row["runs_ahead"]),
+            count(row["steps"]),
+            duration(row["seconds"]) if row["runs_ahead"] and row["seconds"] is not None else "–",
+            data,
+        )
+    if len(rows) > 1:
+        shown.add_section()
+        sums = {
+            key: sum(row[key] for row in rows) for key in ("cells", "runs", "runs_ahead", "steps")
+        }
+        known = [row["seconds"] for row in rows if row["seconds"] is not None]
+        total = duration(sum(known)) if known else "–"
+        shown.add_row("all", "", *map(count, sums.values()), f"[bold]{total}[/]", "", style="bold")
+    title = f"Sweep {plan['name']} · {plan['device']}, {plan['precision']}"
+    words = Text(f"{plan['in_words']} The forecast is for one training after another.", style="dim")
+    return Group(titled(title, shown), words, "")
+
+
+def sweep(result: SweepResult) -> RenderableType:
+    """What a sweep chose for each task and method."""
+    columns = (
+        "task", "method", "chosen", "metric", "mean", "± dev.", "95 %", "best", "n", "of cells",
+        "remarks",
+    )  # fmt: skip
+    rows = [_choice(choice) for choice in result.choices]
+    # What is empty throughout (an interval of two seeds, remarks) takes no room.
+    filled = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    right = ("mean", "± dev.", "best", "n", "of cells")
+    shown = table(*(columns[at] for at in filled), right=right)
+    for number, row in enumerate(rows):
+        if number and row[0] != rows[number - 1][0]:
+            shown.add_section()
+        shown.add_row(*(row[at] for at in filled))
+    splits = " and ".join(sorted({choice.reported_split for choice in result.choices}))
+    note = data_note(result.choices[0].data) if _is_one_data(result) else ""
+    pieces: list[RenderableType] = [
+        titled(f"Sweep {result.name}: what was chosen, on {splits}, in per cent{note}", shown),
+        Text(result.in_words, style="dim"),
+        "",
+    ]
+    if result.num_failed or result.num_diverged:
+        pieces.append(
+            f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "
+            "zeros.[/] --retry-failed tries them again.\n"
+        )
+    return Group(*pieces)
+
+
+def _is_one_data(result: SweepResult) -> bool:
+    """Whether the same must be said of all data: that they are the sample."""
+    return all(choice.data.sample for choice in result.choices)
+
+
+def setting(key: str, value: Any) -> str:
+    """A setting in a word or two: ``lr 3e-4``, ``epochs 20``, ``init_std 0.01``."""
+    name = key.rpartition(".")[2].replace("learning_rate", "lr")
+    if isinstance(value, float) and value < 1e-2:
+        digits, exponent = f"{value:e}".split("e")
+        value = f"{float(digits):g}e{int(exponent)}"
+    return f"{name} {value}"
+
+
+def _choice(choice: Choice) -> Sequence[str]:
+    remarks = []
+    if choice.data.partial:
+        remarks.append("partial training set")
+    if choice.num_failed or choice.num_diverged:
+        remarks.append(f"[red]{choice.num_failed + choice.num_diverged} holes[/]")
+    if choice.num_collapsed:
+        remarks.append(f"{choice.num_collapsed} collapsed")
+    said = ", ".join(remarks)
+    if choice.chosen is None:
+        return (choice.task, choice.row, "[red]no run came to a score[/]", *[""] * 7, said)
+    settings = [
+        setting(key, value)
+        for key, value in choice.chosen.items()
+        if key != "method.name" and not (key == "method.size" and "best of" not in choice.row)
+    ]
+    spread = choice.scores[choice.reported_split][choice.metric]
+    low, high = choice.interval or (None, None)
+    return (
+        choice.task,
+        choice.row,
+        ", ".join(settings),
+        METRIC_NAMES[choice.metric],
+        percent(spread.mean),
+        percent(spread.deviation, 2),
+        "" if low is None else f"{percent(low)}–{percent(high)}",
+        percent(spread.best),
+        str(spread.n),
+        str(choice.num_cells),
+        said,
+    )
 
 
 def task_list(tasks: Sequence[Task]) -> RenderableType:

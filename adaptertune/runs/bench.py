@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from adaptertune.data.encode import Encoded
+    from adaptertune.model.classifier import Classifier
     from adaptertune.train.speed import Trainee
 
 INFERENCE_SIZES = (1, 8, 32)
@@ -38,31 +39,47 @@ def bench(
     Raises:
         AdapterTuneError: data or backbone can't be used.
     """
+    import numpy as np
     import torch
 
     from adaptertune.data.batches import collate
     from adaptertune.model import flops
     from adaptertune.model.build import load_model
-    from adaptertune.train import speed
-    from adaptertune.train.device import peak_memory
+    from adaptertune.train import speed, trunk
+    from adaptertune.train.device import peak_memory, set_up
 
     device = torch.device(plan.device)
     shape, num_outputs = plan.located.shape, plan.task.num_outputs
-    train = cache.tokenised(plan.tokens, progress=partial(on_progress, "tokenising"), note=note)[0]
+    splits = cache.tokenised(plan.tokens, progress=partial(on_progress, "tokenising"), note=note)
+    train = splits[0]
+    set_up(device, plan.precision)
+    batches, largest = speed.typical_batches(
+        train.lengths, plan.config.training, min(NUM_BATCHES, num_steps)
+    )
+    measured = np.unique(np.concatenate([*batches, largest]))  # examples
+    examples = train.subset(measured)
+    batches = [np.searchsorted(measured, indices) for indices in batches]
+    largest = np.searchsorted(measured, largest)
     methods: dict[str, configuration.Method] = {
         method_label(method): method for method in (plan.config.method, configuration.Full())
     }
     trainees: dict[str, Trainee] = {}
+    cached: dict[str, int] = {}
     for label, method in methods.items():
         model = load_model(
-            plan.located, method, num_outputs, seed=0, device=plan.device, precision=plan.precision
+            plan.located,
+            method,
+            num_outputs,
+            seed=0,
+            device=plan.device,
+            precision=plan.precision,
+            is_compiled=plan.config.compile,
         )
-        trainees[label] = speed.Trainee(model, train, plan.config.training, device)
+        cached[label] = _cached_layers(plan, model, splits)
+        known = trunk.in_memory(model, examples, device) if cached[label] else examples
+        trainees[label] = speed.Trainee(model, known, plan.config.training, device)
 
-    batches, largest = speed.typical_batches(
-        train.lengths, plan.config.training, min(NUM_BATCHES, num_steps)
-    )
-    forms = [collate(train, indices).tokens.shape for indices in batches]  # (examples, length)
+    forms = [collate(examples, indices).tokens.shape for indices in batches]  # (examples, length)
     rates: list[list[float]] = [[] for _ in batches]
     compute_type = torch.bfloat16 if plan.precision == "bf16" else torch.float32
 
@@ -83,7 +100,10 @@ def bench(
     limits = [statistics.median(of_batch) for of_batch in rates]
     training = []
     for label, method in methods.items():
-        needed = [flops.training_step(shape, method, num_outputs, *form).total for form in forms]
+        needed = [
+            flops.training_step(shape, method, num_outputs, *form, known_layers=cached[label]).total
+            for form in forms
+        ]
         mean = speed.mean_step(times[label])
         possible = sum(time.total * limit for time, limit in zip(times[label], limits, strict=True))
         training.append(
@@ -92,6 +112,7 @@ def bench(
                 label=label,
                 seconds=results.StepSeconds(**asdict(mean)),
                 examples_per_second=statistics.fmean(form[0] for form in forms) / mean.total,
+                cached_layers=cached[label],
                 flops_per_step=statistics.fmean(needed),
                 limit_share=sum(needed) / possible,
                 memory=results.MemoryBytes(**asdict(trainees[label].memory(largest))),
@@ -115,6 +136,15 @@ def bench(
         peak_process_bytes=peak_memory(plan.device),
         torch=torch.__version__,
     )
+
+
+def _cached_layers(plan: Plan, model: Classifier, splits: Sequence[Encoded]) -> int:
+    """How many layers from the bottom a run of this plan would take from the trunk cache."""
+    from adaptertune.train import trunk
+
+    needed = trunk.num_bytes(splits, plan.located.shape.width, model.compute_type)
+    fits = needed <= plan.config.trunk_cache * trunk.GIGABYTE
+    return model.trunk_depth if fits and not plan.config.training.trunk_dropout else 0
 
 
 def _inference(

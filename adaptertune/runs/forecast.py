@@ -1,54 +1,62 @@
-"""What a cell's trainings will take, told before the first of them."""
+"""What trainings will take, told before the first of them: a cell's, or all of a sweep's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from adaptertune.runs.plan import Plan
+from adaptertune.data import cache, held_out
+from adaptertune.runs.models import load_models
+from adaptertune.runs.plan import Lookups, Plan, method_label
 
 if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
+    from adaptertune.train.forecast import Pace
 
 
 def announce(
     plan: Plan,
-    model: Classifier,
+    models: Mapping[int, Classifier],
     train: Encoded,
     evaluation: Sequence[Encoded],
     *,
-    seed: int,
     steps_done: int,
     note: Callable[[str], None],
 ) -> None:
-    """Measure a few batches and tell what ``seed`` and the unfinished ones after it will take.
+    """Measure a few steps and tell what the models' seeds and the unfinished ones after them will take.
 
-    Says nothing where that is a matter of seconds. The model is as before.
+    Says nothing where that is a matter of seconds. The models are as before.
+
+    Args:
+        models: by seed; all seeds' if they train in one pass.
     """
     import torch
 
     from adaptertune.train import forecast
 
-    later = plan.config.seeds[plan.config.seeds.index(seed) + 1 :]
+    *_, last = models
+    later = plan.config.seeds[plan.config.seeds.index(last) + 1 :]
     num_later = sum(not plan.folder.seed(other).result.exists() for other in later)
     num_trainings = num_later + 1 - steps_done / plan.num_steps
     training = plan.config.training
     found = forecast.measure(
-        model, train, evaluation, training, torch.device(plan.device), num_trainings
+        models, train, evaluation, training, torch.device(plan.device), num_trainings
     )
-    seconds = num_trainings * found.seed(training.epochs)
+    seconds = num_trainings * found.training(training.epochs)
     if seconds >= forecast.WORTH_SECONDS:
-        note(line(seconds, num_later + 1, found.step, found.num_measured))
+        num_seeds = num_later + len(models)
+        seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
+        seeds += " in one pass" if plan.is_stacked else ""
+        note(line(seconds, seeds, found.step, found.num_measured))
 
 
-def line(seconds: float, num_seeds: int, step: float, num_measured: int) -> str:
+def line(seconds: float, seeds: str, step: float, num_measured: int) -> str:
     """The forecast in words, no more exact than it can be."""
-    seeds = "seed" if num_seeds == 1 else "seeds"
-    batches = "batch" if num_measured == 1 else "batches"
+    steps = "step" if num_measured == 1 else "steps"
     return (
-        f"forecast    about {roughly(seconds)} for {num_seeds} {seeds} "
-        f"({step:.2g} s a step; {num_measured} {batches} measured)"
+        f"forecast    about {roughly(seconds)} for {seeds} "
+        f"({step:.2g} s a step; {num_measured} {steps} measured)"
     )
 
 
@@ -61,3 +69,60 @@ def roughly(seconds: float) -> str:
     if seconds < 36 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{round(seconds / 86400)} days"
+
+
+class Forecaster:
+    """Seconds of a sweep's units. Each method is measured once, on the task that comes first, and
+    the other tasks are reckoned from their tokens.
+
+    Args:
+        tell: hears which method is being measured.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._lookups = Lookups()
+
+    def seconds(self, plan: Plan, seeds: Sequence[int]) -> float:
+        """Of training these seeds, in one pass if there are several; hidden states of frozen lower
+        layers count as not kept, for that depends on what ran before.
+        """
+        from adaptertune.train import forecast
+
+        once, config = self._lookups.once, plan.config
+        train, splits = once(
+            ("tokens", plan.tokens.digest, plan.is_held_out), lambda: self._splits(plan)
+        )
+        pace = once(
+            ("pace", plan.located, config.method, plan.precision, plan.device, len(seeds)),
+            lambda: self._pace(plan, seeds, train, splits),
+        )
+        training = config.training
+        found = once(
+            ("forecast", pace, plan.tokens.digest, training.batch_size, plan.is_held_out),
+            lambda: forecast.apply(pace, train, splits, training, list(seeds)),
+        )
+        return found.training(training.epochs)
+
+    def _splits(self, plan: Plan) -> tuple[Encoded, list[Encoded]]:
+        self._tell(f"tokenising {plan.task.name}")
+        encoded = cache.tokenised(
+            plan.tokens, progress=lambda _done, _all: None, note=lambda _text: None
+        )
+        train, *evaluation = encoded
+        if not plan.is_held_out:
+            return train, evaluation
+        train, selecting = held_out.divide(train)
+        return train, [selecting, *evaluation]
+
+    def _pace(
+        self, plan: Plan, seeds: Sequence[int], train: Encoded, splits: Sequence[Encoded]
+    ) -> Pace:
+        import torch
+
+        from adaptertune.train import forecast
+
+        self._tell(f"measuring {method_label(plan.config.method)}")
+        models = load_models(plan, seeds)
+        device = torch.device(plan.device)
+        return forecast.pace(models, train, splits[0], plan.config.training, device, 1.0)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from adaptertune import config as configuration
 from adaptertune import tasks
 from adaptertune.config import Resolved, RunConfig
-from adaptertune.data import cache, sources
+from adaptertune.data import cache, held_out, sources
 from adaptertune.errors import DataError
 from adaptertune.model import backbone, ledger
 from adaptertune.runs import results, store
+
+Found = TypeVar("Found")
 
 # Raised whenever the same configuration would give other numbers than before.
 SEMANTICS = 2
@@ -31,6 +36,7 @@ class Plan:
     device: str
     num_steps: int  # of one seed
     is_stacked: bool  # whether all seeds train in one pass
+    place: Path | None = None  # the cell's folder if it is not the store's
 
     @property
     def config(self) -> RunConfig:
@@ -41,14 +47,23 @@ class Plan:
         return self.resolved.task
 
     @property
+    def is_held_out(self) -> bool:
+        return self.config.protocol == "held-out"
+
+    @property
     def selecting_split(self) -> str:
-        return self.task.evaluation[0]
+        return held_out.NAME if self.is_held_out else self.task.evaluation[0]
+
+    @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """The selecting one first, then those that are evaluated once, with the kept epoch."""
+        return (held_out.NAME, *self.task.evaluation) if self.is_held_out else self.task.evaluation
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, apart from the seed."""
         training = self.config.training.model_dump(mode="json", exclude={"precision"})
-        return {
+        identity = {
             "semantics": SEMANTICS,
             "task": tasks.canonical(self.task),
             "method": self.config.method.model_dump(mode="json"),
@@ -59,6 +74,11 @@ class Plan:
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
         }
+        if self.is_held_out:
+            identity["held_out"] = held_out.facts()
+        if self.config.compile:  # other roundings and dropout masks
+            identity["compiled"] = True
+        return identity
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +102,8 @@ class Plan:
 
     @property
     def folder(self) -> store.CellFolder:
+        if self.place:
+            return store.CellFolder(self.place)
         short = self.located.name.rstrip("/").rpartition("/")[2]
         label = f"{method_label(self.config.method)}-{short}"
         return store.cell_folder(self.config.output, self.task.name, label, self.digest)
@@ -106,7 +128,21 @@ def method_label(method: configuration.Method) -> str:
     return method.name
 
 
-def plan(resolved: Resolved) -> Plan:
+class Lookups:
+    """What planning finds out, so that a sweep of many cells finds it out once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
+        """What ``find`` gives, or gave before for an equal key."""
+        if key not in self._found:
+            self._found[key] = find()
+        found: Found = self._found[key]
+        return found
+
+
+def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
     """Find backbone and data, count parameters and steps, decide device and precision.
 
     Raises:
@@ -117,12 +153,20 @@ def plan(resolved: Resolved) -> Plan:
     from adaptertune.train.loop import num_steps
 
     config, task = resolved.config, resolved.task
-    device = devices.choose_device(config.device)
-    precision = devices.choose_precision(
-        config.training.precision, native_bf16=devices.has_native_bf16(device)
+    once = (lookups or Lookups()).once
+    device = once(("device", config.device), lambda: devices.choose_device(config.device))
+    native = once(("bf16", device), lambda: devices.has_native_bf16(device))
+    located = once(
+        ("backbone", config.backbone, config.offline),
+        lambda: backbone.locate(config.backbone, offline=config.offline),
     )
-    located = backbone.locate(config.backbone, offline=config.offline)
-    counts = ledger.count(located.shape, config.method, task.num_outputs)
+    counts = once(
+        ("ledger", located.shape, config.method, task.num_outputs),
+        lambda: ledger.count(located.shape, config.method, task.num_outputs),
+    )
+    if config.compile:
+        has_triton = importlib.util.find_spec("triton") is not None
+        devices.check_compile(devices.capability(device), has_triton=has_triton)
     if config.training.max_length > located.shape.positions:
         raise DataError(
             f"the backbone has {located.shape.positions} positions, not {config.training.max_length}",
@@ -130,23 +174,23 @@ def plan(resolved: Resolved) -> Plan:
             remedy=f"choose at most {located.shape.positions}",
         )
     source = sources.Source(config.data.source, config.data.folder, config.offline)
-    names = ("train", *task.evaluation)
-    rows = sources.fingerprint(task, source, names)
     length = config.training.max_length
-    tokens = cache.Wanted(task, source, names, rows, located.folder, length)
-    # Rows not yet known to be good are read here: a bad one is found before anything is written.
-    found = cache.stored(tokens) or sources.load_splits(task, source, names)
-    num_train = len(found[0])
-    steps = num_steps(num_train, config.training)
+    tokens, num_rows = once(
+        ("rows", task.name, config.task, source, located.folder, length),
+        lambda: _find_rows(task, source, located, length),
+    )
+    num_held_out = held_out.num_held_out(num_rows) if config.protocol == "held-out" else 0
+    num_train = num_rows - num_held_out
     complete = task.rows.get("train")
     is_sample = source.kind == "sample"
     data = results.DataFacts(
         source=source.kind,
         description=source.describe(task),
-        fingerprint=rows,
+        fingerprint=tokens.fingerprint,
         num_train=num_train,
+        num_held_out=num_held_out,
         num_train_complete=None if is_sample else complete,
-        partial=not is_sample and complete is not None and num_train < complete,
+        partial=not is_sample and complete is not None and num_rows < complete,
         sample=is_sample,
     )
     return Plan(
@@ -155,10 +199,22 @@ def plan(resolved: Resolved) -> Plan:
         data=data,
         tokens=tokens,
         ledger=counts,
-        precision=precision,
+        precision=devices.choose_precision(config.training.precision, native_bf16=native),
         device=str(device),
-        num_steps=steps,
+        num_steps=num_steps(num_train, config.training),
         is_stacked=devices.choose_stack(
             config.stack, device, len(config.seeds), can_stack=is_stackable(config.method)
         ),
     )
+
+
+def _find_rows(
+    task: tasks.Task, source: sources.Source, located: backbone.Located, max_length: int
+) -> tuple[cache.Wanted, int]:
+    """The tokens that are wanted of a task, and its number of training rows."""
+    names = ("train", *task.evaluation)
+    rows = sources.fingerprint(task, source, names)
+    tokens = cache.Wanted(task, source, names, rows, located.folder, max_length)
+    # Rows not yet known to be good are read here: a bad one is found before anything is written.
+    found = cache.stored(tokens) or sources.load_splits(task, source, names)
+    return tokens, len(found[0])

@@ -29,6 +29,9 @@ class DataFacts(Record):
     fingerprint: str
     """Identifies the rows: SHA-256 of the files, or dataset and revision on the hub."""
     num_train: int
+    """Rows that train."""
+    num_held_out: int = 0
+    """Rows of the training set that select instead of training (protocol held-out)."""
     num_train_complete: int | None
     """Rows of the complete training set; null if the task does not say."""
     partial: bool
@@ -74,6 +77,10 @@ class Cost(Record):
     """Computing what frozen lower layers give, once for all seeds; 0 if it was known."""
     examples_per_second: float | None
     """Training speed, median over the epochs."""
+    micro_batch: int | None = None
+    """Examples computed at a time; less than a batch where memory ran out."""
+    threads: int | None = None
+    """Of a CPU: with another number the last bits of the figures differ."""
     peak_memory_bytes: int | None
     """Largest memory of the process so far, or of the CUDA device."""
     resumed: int
@@ -110,11 +117,27 @@ class SeedResult(Record):
     cost: Cost
 
 
+class Failure(Record):
+    """A training that ended with an error (``failure.json``): a hole until it is tried again."""
+
+    format: int = FORMAT
+    seed: int
+    digest: str
+    """That of the seed's result, had there been one."""
+    error: str
+    """One line: what went wrong."""
+    traceback: str
+    attempts: int
+    failed_at: str
+    host: str
+
+
 class SeedLine(Record):
     """A seed in a cell's summary."""
 
     seed: int
-    status: Literal["finished", "diverged"]
+    status: Literal["finished", "diverged", "failed"]
+    """``failed``: ended with an error, see the folder's ``failure.json``."""
     score: float | None
     """The headline metric on the selecting split."""
     kept_epoch: int | None
@@ -171,6 +194,7 @@ class CellResult(Record):
     seeds: list[SeedLine]
     scores: dict[str, dict[str, Spread]]
     """Split, then metric."""
+    num_failed: int = 0
     num_diverged: int
     num_collapsed: int
     best_seed: int | None
@@ -180,6 +204,59 @@ class CellResult(Record):
     """Of all seeds, with what was computed once for them."""
     evaluate_seconds: float
     published: list[PublishedFigure]
+
+
+class Choice(Record):
+    """Which of several cells of a task was chosen, and how it scores."""
+
+    task: str
+    row: str
+    """The method, each bottleneck size a method of its own; or the best of several sizes."""
+    metric: str
+    """The headline metric."""
+    selecting_split: str
+    reported_split: str
+    data: DataFacts
+    num_cells: int
+    """Among which it was chosen."""
+    num_runs: int
+    num_failed: int
+    num_diverged: int
+    num_collapsed: int
+    """Runs that give every example the same answer."""
+    cell: str | None
+    """The chosen cell's folder; null if no run came to a score."""
+    digest: str | None
+    chosen: dict[str, Any] | None
+    """The settings that the sweep's grid chose for it."""
+    scores: dict[str, dict[str, Spread]]
+    """Of the chosen cell: split, then metric."""
+    best_seed: int | None
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the mean on the reported split; null for fewer than three seeds."""
+    expected_best_cell: dict[int, float]
+    """What the best of so many cells is expected to score on the selecting split."""
+    expected_best_seed: dict[int, float]
+    """What the best of so many seeds of the chosen cell is expected to score on the reported split."""
+
+
+class SweepResult(Record):
+    """What a sweep chose for each task and method."""
+
+    format: int = FORMAT
+    name: str
+    digest: str
+    config: dict[str, Any]
+    protocol: Literal["paper", "held-out"]
+    statistic: Literal["best", "mean"]
+    """Over a cell's seeds, on the selecting split: what chose among cells."""
+    in_words: str
+    num_cells: int
+    num_runs: int
+    num_failed: int
+    num_diverged: int
+    num_collapsed: int
+    choices: list[Choice]
 
 
 class StepSeconds(Record):
@@ -215,6 +292,8 @@ class TrainingSpeed(Record):
     label: str
     seconds: StepSeconds
     examples_per_second: float
+    cached_layers: int
+    """How many layers from the bottom the run takes from the trunk cache, and so were not timed."""
     flops_per_step: float
     """Operations of the matrix products that a step needs, padding included; the mean."""
     limit_share: float

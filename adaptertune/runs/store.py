@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
 from adaptertune.files import write_json
-from adaptertune.runs.results import CellResult, Record, SeedResult
+from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
 
 Result = TypeVar("Result", bound=Record)
 
@@ -52,6 +52,19 @@ class SeedFolder:
     def snapshot(self) -> Path:
         """All that a killed run needs to go on; gone when it is finished."""
         return self.path / "snapshot.safetensors"
+
+    @property
+    def failure(self) -> Path:
+        """What went wrong, if anything did and it was not tried again with success."""
+        return self.path / "failure.json"
+
+    def read_failure(self) -> Failure | None:
+        """The failure, or None if there was none.
+
+        Raises:
+            StoreError: the file is there but damaged.
+        """
+        return _read(self.failure, Failure) if self.failure.exists() else None
 
     def read_result(self) -> SeedResult | None:
         """The result, or None if the run is not finished.
@@ -95,9 +108,9 @@ class CellFolder:
 
 
 def cell_folder(output: Path, task: str, label: str, digest: str) -> CellFolder:
-    """Where a cell lives: ``runs/rte/adapter-64-minilm-1f2e3d4c``."""
+    """Where a cell lives: ``runs/rte/adapter-64-minilm-1f2e3d4c5b6a``."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", label)
-    return CellFolder(output / task / f"{safe}-{digest[:8]}")
+    return CellFolder(output / task / f"{safe}-{digest[:12]}")
 
 
 def cells(output: Path) -> Iterator[CellFolder]:
@@ -107,7 +120,7 @@ def cells(output: Path) -> Iterator[CellFolder]:
 
 
 def find_cell(run: str, output: Path) -> CellFolder:
-    """A cell by its folder, or by its name or the end of its digest within the store.
+    """A cell by its folder, or by its name or six or more digits of its digest within the store.
 
     Raises:
         StoreError: there is none, or several fit.
@@ -121,7 +134,7 @@ def find_cell(run: str, output: Path) -> CellFolder:
         cell
         for cell in cells(output)
         if run in (cell.path.name, f"{cell.path.parent.name}/{cell.path.name}")
-        or cell.path.name.endswith(f"-{run}")
+        or (len(run) >= 6 and cell.path.name.rpartition("-")[2].startswith(run))
     ]
     if len(fitting) == 1:
         return fitting[0]

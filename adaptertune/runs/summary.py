@@ -10,8 +10,14 @@ from adaptertune.runs import results
 from adaptertune.runs.plan import Plan
 
 
-def summarise(plan: Plan, done: Sequence[results.SeedResult]) -> results.CellResult:
-    """The cell's result: spread over the finished seeds, and the best on validation."""
+def summarise(
+    plan: Plan, done: Sequence[results.SeedResult], failed: Sequence[int] = ()
+) -> results.CellResult:
+    """The cell's result: spread over the finished seeds, and the best on the selecting split.
+
+    Args:
+        failed: seeds that ended with an error.
+    """
     task, split = plan.task, plan.selecting_split
     finished = [result for result in done if result.status == "finished"]
 
@@ -21,7 +27,7 @@ def summarise(plan: Plan, done: Sequence[results.SeedResult]) -> results.CellRes
     scored = [result for result in finished if headline(result) is not None]
     best = max(scored, key=lambda result: headline(result) or 0.0, default=None)
     spreads: dict[str, dict[str, results.Spread]] = {}
-    for name in task.evaluation:
+    for name in plan.scored_splits:
         spreads[name] = {}
         for metric in task.metrics:
             values = [result.scores[name].values[metric] for result in finished]
@@ -51,8 +57,20 @@ def summarise(plan: Plan, done: Sequence[results.SeedResult]) -> results.CellRes
                 folder=str(folder.seed(result.seed).path),
             )
             for result in done
+        ]
+        + [
+            results.SeedLine(
+                seed=seed,
+                status="failed",
+                score=None,
+                kept_epoch=None,
+                collapsed=False,
+                folder=str(folder.seed(seed).path),
+            )
+            for seed in failed
         ],
         scores=spreads,
+        num_failed=len(failed),
         num_diverged=len(done) - len(finished),
         num_collapsed=sum(result.scores[split].collapsed for result in finished),
         best_seed=best.seed if best else None,
@@ -69,6 +87,12 @@ def protocol_in_words(plan: Plan, num_seeds: int) -> str:
     epoch = f"its best epoch on {split}" if keep == "best" else "its last epoch"
     if num_seeds < 2:
         return f"One seed, {epoch}; no spread can be known from one seed."
+    if plan.is_held_out:
+        return (
+            f"Each seed keeps {epoch}, {plan.data.num_held_out:,} rows of the training set that did "
+            f"not train. Mean and deviation are over {num_seeds} seeds. 'Best' is the seed that is "
+            f"best on {split}; nothing was selected on validation."
+        )
     return (
         f"Each seed keeps {epoch}. Mean and deviation are over {num_seeds} seeds. 'Best' is the "
         f"highest of {num_seeds} on {split}, the same data it is reported on, so it is optimistic; "

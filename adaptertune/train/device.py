@@ -7,6 +7,8 @@ import platform
 import resource
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -47,10 +49,18 @@ def keep_freed_memory() -> None:
     library.mallopt(mmap_threshold, 2**25)  # the most that glibc takes
 
 
+def set_up(device: torch.device, precision: str) -> None:
+    """What this process sets once for all that it trains."""
+    keep_freed_memory()
+    products = choose_float32_products(precision, capability(device))
+    torch.set_float32_matmul_precision(products)
+
+
 def has_native_bf16(device: torch.device) -> bool:
     """Whether matrix products in bf16 are done by the hardware and not emulated."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+    cuda = capability(device)
+    if cuda is not None:
+        return cuda >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -60,6 +70,49 @@ def choose_precision(requested: str, *, native_bf16: bool) -> Precision:
     if requested == "fp32" or (requested == "auto" and not native_bf16):
         return "fp32"
     return "bf16"
+
+
+def choose_float32_products(precision: str, capability: tuple[int, int] | None) -> str:
+    """How exact products of fp32 numbers are, in torch's words: "highest" is fp32, "high" TF32.
+
+    Under bf16 little but the head is left in fp32, and TF32 is still eight times as fine as bf16. A run
+    in fp32 is fp32 in all of its products.
+
+    Args:
+        capability: of the CUDA device (TF32 from 8.0 on); None for a CPU.
+    """
+    has_tf32 = capability is not None and capability >= (8, 0)
+    return "high" if precision == "bf16" and has_tf32 else "highest"
+
+
+def check_compile(capability: tuple[int, int] | None, *, has_triton: bool) -> None:
+    """Whether torch.compile may make the layers' kernels.
+
+    Not on a CPU, for which they are written out by hand: compiled, they began after one to two minutes
+    and were slower.
+
+    Args:
+        capability: of the CUDA device; None for a CPU.
+
+    Raises:
+        ConfigError: it can't be done, or would be slower.
+    """
+    remedy = "leave it out"
+    if capability is None:
+        problem = "compiled layers are for CUDA devices: on a CPU they are slower"
+    elif capability < (7, 0):
+        problem = "torch.compile makes nothing for a GPU of compute capability below 7.0"
+    elif not has_triton:
+        problem = "the package triton is not installed, which torch.compile needs for a GPU"
+        remedy = "pip install triton, or leave it out"
+    else:
+        return
+    raise ConfigError(problem, where="--compile", remedy=remedy)
+
+
+def capability(device: torch.device) -> tuple[int, int] | None:
+    """The compute capability of a CUDA device; None for a CPU."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
 
 
 def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_stack: bool) -> bool:
@@ -82,8 +135,28 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     return requested == "on" or (requested == "auto" and device.type == "cuda")
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Let :func:`peak_memory` count from now on, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):  # Linux has this file
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
 def peak_memory(device: str) -> int:
-    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process."""
+    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process. Since
+    :func:`forget_peak_memory`, or else since the process began.
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(torch.device(device))
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere

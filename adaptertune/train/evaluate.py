@@ -18,6 +18,11 @@ from adaptertune.tasks import Task
 BATCH_SIZE = 64
 
 
+def batch_size(num_parts: int) -> int:
+    """Examples at a time, where memory made each training step be computed in so many parts."""
+    return max(1, BATCH_SIZE // num_parts)
+
+
 @dataclass(frozen=True)
 class Scores:
     """All metrics on one split. ``collapsed``: every prediction is the same class (or score)."""
@@ -32,6 +37,7 @@ def logits(
     model: nn.Module,
     encoded: Encoded,
     device: torch.device,
+    batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> npt.NDArray[np.float32]:
     """(examples, outputs) in the split's own order.
@@ -39,7 +45,7 @@ def logits(
     ``on_batch`` is told the number of examples done since the last call.
     """
     outputs: list[torch.Tensor] = []
-    order = evaluation_batches(encoded.lengths, BATCH_SIZE)
+    order = evaluation_batches(encoded.lengths, batch_size)
     with torch.inference_mode():
         for indices in order:
             batch = collate(encoded, indices).to(device)

@@ -7,7 +7,7 @@ bitwise the same with and without a forecast.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,10 +25,11 @@ from adaptertune.data.batches import (
     training_batches,
 )
 from adaptertune.data.encode import Encoded
-from adaptertune.model.classifier import Classifier, loss
+from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.train import evaluate, optim
 from adaptertune.train.device import clock
+from adaptertune.train.loop import losses
 
 WORTH_SECONDS = 10.0  # of work: nobody needs to know before less
 # What measuring may take: so many seconds, or this share of the training if that is longer.
@@ -50,17 +51,26 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast a method trains on this machine: seconds of its steps and of evaluation batches."""
+
+    step: Line
+    evaluation: Line
+    num_measured: int  # steps
+
+
+@dataclass(frozen=True)
 class Forecast:
-    """Seconds of one seed's training, and what that rests on."""
+    """Seconds of one training, of one seed or of several in one pass, and what that rests on."""
 
     epoch: float
-    evaluation: float  # of the selecting split, once
-    other_evaluation: float  # of the other splits, once
+    evaluation: float  # of the selecting split, after an epoch; each seed's own
+    other_evaluation: float  # of the other splits, at the end
     step: float  # the mean
-    num_measured: int  # batches
+    num_measured: int  # steps
 
-    def seed(self, epochs: int) -> float:
-        """Seconds of a seed from its first step to its last score."""
+    def training(self, epochs: int) -> float:
+        """Seconds from the first step to the last score."""
         return epochs * (self.epoch + self.evaluation) + self.other_evaluation
 
 
@@ -76,55 +86,49 @@ def fit_line(points: Sequence[tuple[int, float]]) -> Line:
     return Line(0.0, float(seconds @ tokens / (tokens @ tokens)))
 
 
-def combine(
-    steps: Sequence[tuple[int, float]],
-    evaluations: Sequence[tuple[int, float]],
-    train: Sequence[int],
-    selecting: Sequence[int],
-    others: Sequence[int],
-) -> Forecast:
-    """A forecast from what was measured, (tokens, seconds), and the tokens of all batches."""
-    line, evaluation = fit_line(steps), fit_line(evaluations)
-    epoch = line.total(train)
-    return Forecast(
-        epoch=epoch,
-        evaluation=evaluation.total(selecting),
-        other_evaluation=evaluation.total(others),
-        step=epoch / len(train),
-        num_measured=len(steps),
-    )
-
-
 def measure(
-    model: Classifier,
+    models: Mapping[int, Classifier],
     train: Encoded,
     evaluation: Sequence[Encoded],
     training: Training,
     device: torch.device,
     num_trainings: float,
 ) -> Forecast:
-    """A forecast from a long, a median and a short batch of an epoch and one of the evaluation.
-
-    Each is timed twice and the shorter time counts, for memory and kernels are made the first time.
-    Where the budget does not reach, or there are but seconds of work, fewer are measured: at least
-    the long batch, once.
+    """A forecast for models from some of their own steps: :func:`pace` and :func:`apply`.
 
     Args:
+        models: by seed; several train in one pass.
         evaluation: the selecting split, then the others.
         num_trainings: how many are ahead, a begun one as a fraction.
     """
-    order = training_batches(
-        train.lengths,
-        training.batch_size,
-        seeds.generator(0, "order", 0),
-        drop_last=training.drop_last,
-    )
-    order.sort(key=lambda indices: _tokens(train, indices))
-    selecting, *others = evaluation
+    found = pace(models, train, evaluation[0], training, device, num_trainings)
+    return apply(found, train, evaluation, training, list(models))
+
+
+def pace(
+    models: Mapping[int, Classifier],
+    train: Encoded,
+    selecting: Encoded,
+    training: Training,
+    device: torch.device,
+    num_trainings: float,
+) -> Pace:
+    """What a long, a median and a short step of an epoch take, and a batch of the evaluation.
+
+    Each is timed twice and the shorter time counts, for memory and kernels are made the first time.
+    Where the budget does not reach, or there are but seconds of work, fewer are measured: at least
+    the long step, once.
+    """
+    order = _steps(train, training, list(models))
+    together = list(models.values())
     to_evaluate = evaluation_batches(selecting.lengths, evaluate.BATCH_SIZE)
     middle = to_evaluate[len(to_evaluate) // 2]
+    if together[0].is_compiled:  # what is compiled now need not be later
+        for number in _long_median_short(len(order)):
+            _gradients(together, train, order[number], device, training.trunk_dropout)
+        _forward(together[0], selecting, middle, device)
     started = clock(device)
-    optimizer = optimizer_seconds(model, training, device)
+    optimizer = len(together) * optimizer_seconds(together[0], training, device)
     steps: dict[int, float] = {}
     scored = math.inf
     for turn, number in enumerate(_long_median_short(len(order)) * 2):
@@ -133,23 +137,65 @@ def measure(
             budget = max(BUDGET_SECONDS, BUDGET_SHARE * expected)
             if expected < WORTH_SECONDS or clock(device) - started > budget:
                 break
-        work = partial(_gradients, model, train, order[number], device, training.trunk_dropout)
+        work = partial(_gradients, together, train, order[number], device, training.trunk_dropout)
         seconds = _seconds(work, device)
         steps[number] = min(seconds + optimizer, steps.get(number, math.inf))
         if turn < 2:
-            seconds = _seconds(partial(_forward, model, selecting, middle, device), device)
+            seconds = _seconds(partial(_forward, together[0], selecting, middle, device), device)
             scored = min(seconds, scored)
-    return combine(
-        [(_tokens(train, order[number]), seconds) for number, seconds in steps.items()],
-        [(_tokens(selecting, middle), scored)],
-        [_tokens(train, indices) for indices in order],
-        [_tokens(selecting, indices) for indices in to_evaluate],
-        [
-            _tokens(split, indices)
-            for split in others
-            for indices in evaluation_batches(split.lengths, evaluate.BATCH_SIZE)
-        ],
+    return Pace(
+        fit_line([(_tokens(train, order[number]), seconds) for number, seconds in steps.items()]),
+        fit_line([(_tokens(selecting, [middle]), scored)]),
+        len(steps),
     )
+
+
+def apply(
+    found: Pace,
+    train: Encoded,
+    evaluation: Sequence[Encoded],
+    training: Training,
+    of_seeds: Sequence[int],
+) -> Forecast:
+    """A forecast for any task from a pace of the same method and backbone.
+
+    Args:
+        of_seeds: those that train in one pass, each of which is evaluated by itself.
+    """
+    steps = [_tokens(train, each) for each in _steps(train, training, of_seeds)]
+    epoch = found.step.total(steps)
+    selecting, *others = [
+        found.evaluation.total(
+            [
+                _tokens(split, [indices])
+                for indices in evaluation_batches(split.lengths, evaluate.BATCH_SIZE)
+            ]
+        )
+        for split in evaluation
+    ]
+    return Forecast(
+        epoch=epoch,
+        evaluation=len(of_seeds) * selecting,
+        other_evaluation=len(of_seeds) * sum(others),
+        step=epoch / len(steps),
+        num_measured=found.num_measured,
+    )
+
+
+def _steps(
+    train: Encoded, training: Training, of_seeds: Sequence[int]
+) -> list[tuple[Indices, ...]]:
+    """An epoch's steps, a batch for each seed, in order of their tokens."""
+    orders = [
+        training_batches(
+            train.lengths,
+            training.batch_size,
+            seeds.generator(seed, "order", 0),
+            drop_last=training.drop_last,
+        )
+        for seed in of_seeds
+    ]
+    return sorted(zip(*orders, strict=True), key=lambda each: _tokens(train, each))
 
 
 def _long_median_short(count: int) -> tuple[int, int, int]:
@@ -180,22 +226,18 @@ def optimizer_seconds(model: nn.Module, training: Training, device: torch.device
 
 
 def _gradients(
-    model: Classifier, train: Encoded, indices: Indices, device: torch.device, trunk_dropout: bool
+    models: Sequence[Classifier],
+    train: Encoded,
+    indices: Sequence[Indices],
+    device: torch.device,
+    trunk_dropout: bool,
 ) -> None:
     """A step without its end: the gradients are made and forgotten."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        batch = collate(train, indices).to(device)
-        assert batch.labels is not None
-        logits = model(
-            batch.tokens,
-            batch.segments,
-            batch.mask,
-            Dropout(0, device),
-            hidden=batch.hidden,
-            trunk_dropout=trunk_dropout,
-        )
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        torch.autograd.grad(loss(logits, batch.labels), trained, allow_unused=True)
+        batches = [collate(train, each) for each in indices]
+        values = losses(models, batches, Dropout(0, device), device, trunk_dropout=trunk_dropout)
+        trained = [p for model in models for p in model.parameters() if p.requires_grad]
+        torch.autograd.grad(torch.stack(values).sum(), trained, allow_unused=True)
 
 
 def _forward(model: Classifier, split: Encoded, indices: Indices, device: torch.device) -> None:
@@ -204,9 +246,11 @@ def _forward(model: Classifier, split: Encoded, indices: Indices, device: torch.
         model(batch.tokens, batch.segments, batch.mask, hidden=batch.hidden)
 
 
-def _tokens(split: Encoded, indices: Indices) -> int:
-    """Of the padded batch."""
-    return len(indices) * int(padded_length(split.lengths[indices]).max())
+def _tokens(split: Encoded, batches: Sequence[Indices]) -> int:
+    """Of the padded batches, joined to go through in one pass."""
+    rows = max(len(indices) for indices in batches)
+    length = max(int(padded_length(split.lengths[indices]).max()) for indices in batches)
+    return len(batches) * rows * length
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:

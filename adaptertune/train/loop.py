@@ -35,6 +35,7 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
 from adaptertune.train.checkpoint import trained_tensors
+from adaptertune.train.device import clock
 from adaptertune.train.optim import of_training
 
 REPORT_SECONDS = (
@@ -145,6 +146,7 @@ def fit(
     training: Training,
     *,
     device: torch.device,
+    num_parts: int = 1,
 ) -> list[Outcome | Diverged]:
     """Train prepared models and leave them with their kept epochs' parameters.
 
@@ -154,6 +156,8 @@ def fit(
     Args:
         lanes: one a seed; all at the same step.
         selecting: the split that is evaluated after each epoch and selects among epochs.
+        num_parts: compute each step's batch in so many parts, one after another, where memory is
+            short: the same gradients but for rounding and dropout masks.
 
     Returns:
         What became of each lane, in their order; of one whose loss was not finite, when.
@@ -162,10 +166,39 @@ def fit(
         Stopped: a watcher asked to stop.
         DataError: ``drop_last`` leaves no batch.
     """
-    fittings = [_Fitting(lane, task, train, selecting, training, device) for lane in lanes]
+    fittings = [
+        _Fitting(lane, task, train, selecting, training, device, num_parts) for lane in lanes
+    ]
     # On CUDA dropout draws from torch's global generator: it is lent for the duration.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         return _Pass(fittings).run()
+
+
+def losses(
+    models: Sequence[Classifier],
+    batches: Sequence[Batch],
+    dropout: Dropout,
+    device: torch.device,
+    *,
+    trunk_dropout: bool,
+) -> list[torch.Tensor]:
+    """Each model's mean loss on its own batch, by one pass over all of them."""
+    joint = replace(join(batches), labels=None).to(device)  # those are each model's own
+    values = logits(
+        models,
+        joint.tokens,
+        joint.segments,
+        joint.mask,
+        dropout,
+        hidden=joint.hidden,
+        trunk_dropout=trunk_dropout,
+    )
+    found = []
+    for value, batch in zip(values, batches, strict=True):
+        assert batch.labels is not None
+        labels = moved(batch.labels, device)
+        found.append(loss(value[: len(labels)], labels))
+    return found
 
 
 class _Pass:
@@ -197,10 +230,13 @@ class _Pass:
             start = time.perf_counter()
             self._step(fittings)
             now = time.perf_counter()
+            is_report_due = fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS
+            if is_report_due:
+                # CUDA is behind with the steps since the last report: the wait is their time.
+                reported = now = clock(fittings[0].device)
             for fitting in fittings:
                 fitting.train_seconds += (now - start) / len(fittings)
-            if fittings[0].is_evaluation_due() or now - reported > REPORT_SECONDS:
-                reported = now
+            if is_report_due:
                 for fitting in fittings:
                     self._report(fitting)
                 if all(fitting.seed in self.diverged for fitting in fittings):
@@ -208,27 +244,39 @@ class _Pass:
             self._pause()
 
     def _step(self, fittings: Sequence[_Fitting]) -> None:
+        whole = [fitting.next_indices() for fitting in fittings]
+        num_parts = min(fittings[0].num_parts, *map(len, whole))  # none of them empty
+        parts = zip(*[np.array_split(indices, num_parts) for indices in whole], strict=True)
+        found = []
+        for number, some in enumerate(parts):
+            weights = [len(part) / len(batch) for part, batch in zip(some, whole, strict=True)]
+            found.append(self._add_gradients(fittings, number, some, weights))
+        for fitting, value, batch in zip(fittings, sum(found[1:], found[0]), whole, strict=True):
+            fitting.update(value, len(batch))
+
+    def _add_gradients(
+        self,
+        fittings: Sequence[_Fitting],
+        part: int,
+        indices: Sequence[Indices],
+        weights: Sequence[float],
+    ) -> torch.Tensor:
+        """Of a part of a step; the lanes' shares in the losses, by which gradients are weighted."""
         device, step = fittings[0].device, fittings[0].step
-        batches = [fitting.next_batch() for fitting in fittings]
-        joint = replace(join(batches), labels=None).to(device)  # those are each lane's own
+        batches = [collate(f.train, some) for f, some in zip(fittings, indices, strict=True)]
         first, *others = [fitting.seed for fitting in fittings]
-        values = logits(
+        parts = ("part", part) if part else ()
+        values = losses(
             [fitting.model for fitting in fittings],
-            joint.tokens,
-            joint.segments,
-            joint.mask,
-            Dropout(seeds.derive(first, "dropout", step, *others), device),
-            hidden=joint.hidden,
+            batches,
+            Dropout(seeds.derive(first, "dropout", step, *others, *parts), device),
+            device,
             trunk_dropout=fittings[0].training.trunk_dropout,
         )
-        losses = []
-        for found, batch in zip(values, batches, strict=True):
-            assert batch.labels is not None
-            labels = moved(batch.labels, device)
-            losses.append(loss(found[: len(labels)], labels))
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-        for fitting, value, batch in zip(fittings, losses, batches, strict=True):
-            fitting.update(value.detach(), len(batch.tokens))
+        shares = [weight * value for weight, value in zip(weights, values, strict=True)]
+        together = torch.stack(shares)
+        together.sum().backward()  # type: ignore[no-untyped-call]
+        return together.detach()
 
     def _report(self, fitting: _Fitting) -> None:
         try:
@@ -271,7 +319,9 @@ class _Fitting:
         selecting: Encoded,
         training: Training,
         device: torch.device,
+        num_parts: int,
     ) -> None:
+        self.num_parts = num_parts
         self.model, self.seed, self.watcher = lane.model, lane.seed, lane.watcher
         self.task, self.train, self.selecting = task, train, selecting
         self.training, self.device = training, device
@@ -325,9 +375,9 @@ class _Fitting:
         self.num_seen = self.num_before = sum(map(len, already))
         self.seconds_before = self.train_seconds
 
-    def next_batch(self) -> Batch:
-        """The batch of the step to come, on the CPU."""
-        return collate(self.train, self.order[self.step - len(self.records) * self.per_epoch])
+    def next_indices(self) -> Indices:
+        """The examples of the step to come."""
+        return self.order[self.step - len(self.records) * self.per_epoch]
 
     def update(self, value: torch.Tensor, num_examples: int) -> None:
         """A step with the gradients as they are; ``value`` is the loss behind them."""
@@ -388,7 +438,13 @@ class _Fitting:
     def evaluate_epoch(self, on_batch: Callable[[int], None]) -> None:
         """Score the epoch, and keep its parameters if it is the best so far."""
         epoch, start = len(self.records), time.perf_counter()
-        found = evaluate.logits(self.model, self.selecting, self.device, on_batch)
+        found = evaluate.logits(
+            self.model,
+            self.selecting,
+            self.device,
+            evaluate.batch_size(self.num_parts),
+            on_batch,
+        )
         scores = evaluate.score(self.task, self.metric, self.selecting, found)
         num_examples = len(self.train)
         if self.training.drop_last:

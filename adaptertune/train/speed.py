@@ -111,6 +111,7 @@ class Trainee:
             batch.segments,
             batch.mask,
             dropout,
+            hidden=batch.hidden,
             trunk_dropout=self._training.trunk_dropout,
         )
         return loss(logits, batch.labels)

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from adaptertune.data.batches import collate, evaluation_batches
-from adaptertune.data.encode import Encoded
+from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.files import write_json
 from adaptertune.model.classifier import Classifier
 
@@ -110,6 +111,21 @@ def with_hidden(
     return complete, time.perf_counter() - start if missing else 0.0
 
 
+def in_memory(model: Classifier, encoded: Encoded, device: torch.device) -> Encoded:
+    """The split with its hidden states, kept nowhere, and without tokens that no example has."""
+    taken = np.concatenate([np.r_[encoded.span(index)] for index in range(len(encoded))])
+    compact = replace(
+        encoded,
+        tokens=encoded.tokens[taken],
+        segments=encoded.segments[taken],
+        starts=starts_of(encoded.lengths),
+    )
+    shape = len(taken), model.backbone.config.hidden_size
+    held = np.empty(shape, dtype=_numpy_type(model.compute_type))
+    _fill(held, model, compact, device, lambda _: None)
+    return replace(compact, hidden=held)
+
+
 def _write(
     model: Classifier,
     encoded: Encoded,
@@ -121,18 +137,29 @@ def _write(
     rows = len(encoded.tokens)
     with _new_file(path, rows * width * dtype.itemsize) as temporary:
         held = np.memmap(temporary, _numpy_type(dtype), "r+", shape=(rows, width))
-        with torch.inference_mode():
-            for indices in evaluation_batches(encoded.lengths, BATCH_SIZE):
-                batch = collate(encoded, indices).to(device)
-                hidden = model.trunk(batch.tokens, batch.segments, batch.mask).cpu()
-                plain = (hidden.view(torch.int16) if dtype == torch.bfloat16 else hidden).numpy()
-                for row, index in zip(plain, indices, strict=True):
-                    begin, end = encoded.offsets[index], encoded.offsets[index + 1]
-                    held[begin:end] = row[: end - begin]
-                on_batch(len(indices))
+        _fill(held, model, encoded, device, on_batch)
         held.flush()
         checksum = _checksum(temporary)
     write_json(path.with_suffix(".json"), {"sha256": checksum, "rows": rows, "width": width})
+
+
+def _fill(
+    held: npt.NDArray[np.int16] | npt.NDArray[np.float32],
+    model: Classifier,
+    encoded: Encoded,
+    device: torch.device,
+    on_batch: Callable[[int], None],
+) -> None:
+    """Compute the hidden states of all examples into ``held``."""
+    with torch.inference_mode():
+        for indices in evaluation_batches(encoded.lengths, BATCH_SIZE):
+            batch = collate(encoded, indices).to(device)
+            hidden = model.trunk(batch.tokens, batch.segments, batch.mask).cpu()
+            is_bits = hidden.dtype == torch.bfloat16
+            plain = (hidden.view(torch.int16) if is_bits else hidden).numpy()
+            for row, index in zip(plain, indices, strict=True):
+                held[encoded.span(index)] = row[: encoded.lengths[index]]
+            on_batch(len(indices))
 
 
 def _read(path: Path, encoded: Encoded, width: int, dtype: torch.dtype) -> Encoded | None:

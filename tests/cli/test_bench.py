@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adaptertune import paths
 from adaptertune.model.flops import training_step
 from adaptertune.runs.results import BenchResult
 from tests.conftest import Finished
@@ -67,6 +68,31 @@ def test_the_operations_are_those_of_its_own_batches(bench: Cli, tiny_bert: Path
     length = result.mean_tokens / 16  # there is one batch
     expected = training_step(shape, config.Full(), 2, 16, int(length)).total
     assert result.training[1].flops_per_step == expected
+
+
+def test_the_step_is_that_of_a_run_with_its_trunk_cache(bench: Cli, tmp_path: Path) -> None:
+    """Nothing is kept, and where the run would compute the lower layer in each step, so is it here."""
+
+    def measured(*more: str) -> BenchResult:
+        done = bench("--json", "--layers", "1", "--precision", "fp32", *more)
+        assert done.code == 0, done.err
+        return BenchResult.model_validate_json(done.out)
+
+    own, full = measured().training
+    assert (own.cached_layers, full.cached_layers) == (1, 0)
+    assert not (paths.cache() / "trunk").exists()
+    for more in (
+        ("--trunk-cache", "0"),
+        ("--trunk-cache", "0.00001"),  # too little for it
+        ("--set", "training.trunk_dropout=true"),
+    ):
+        uncached, again = measured(*more).training
+        assert uncached.cached_layers == 0
+        assert uncached.flops_per_step > own.flops_per_step
+        assert again.flops_per_step == full.flops_per_step
+    said = bench("--layers", "1").out
+    assert "adapter-64-layers-1 without layers 0-0" in " ".join(said.split())
+    assert "trunk cache" not in bench("--layers", "1", "--trunk-cache", "0").out
 
 
 def test_as_tables(bench: Cli) -> None:

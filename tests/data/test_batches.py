@@ -21,7 +21,7 @@ from adaptertune.data.batches import (
     padded_length,
     training_batches,
 )
-from adaptertune.data.encode import Encoded, encode, load_tokenizer
+from adaptertune.data.encode import Encoded, encode, load_tokenizer, starts_of
 from adaptertune.data.sources import Source, load_splits
 
 Lengths = Any  # a numpy array of whole numbers
@@ -156,11 +156,13 @@ def made(texts: list[list[int]], firsts: list[int], labels: Any = None) -> Encod
     segments = [
         [0] * first + [1] * (len(text) - first) for text, first in zip(texts, firsts, strict=True)
     ]
+    lengths = np.array([len(text) for text in texts])
     return Encoded(
         name="made",
         tokens=np.array([token for text in texts for token in text], np.int32),
         segments=np.array([s for row in segments for s in row], np.uint8),
-        offsets=np.cumsum([0, *map(len, texts)]),
+        starts=starts_of(lengths),
+        lengths=lengths,
         labels=labels,
         num_truncated=0,
     )
@@ -238,9 +240,9 @@ def test_collate_of_a_tokenised_split(tiny_bert: Path, tiny_glue: Path) -> None:
     for indices in epoch(encoded.lengths, 4):
         batch = collate(encoded, indices)
         for row, index in enumerate(indices):
-            start, end = encoded.offsets[index : index + 2]
-            length = int(end - start)
-            assert batch.tokens[row, :length].tolist() == encoded.tokens[start:end].tolist()
+            length = int(encoded.lengths[index])
+            expected = encoded.tokens[encoded.span(index)].tolist()
+            assert batch.tokens[row, :length].tolist() == expected
             assert not batch.tokens[row, length:].any()
             if batch.mask is not None:
                 assert batch.mask[row].tolist() == [

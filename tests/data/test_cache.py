@@ -69,7 +69,7 @@ def fresh(asked: Wanted) -> list[Encoded]:
 def assert_equal(found: list[Encoded], expected: list[Encoded]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert (one.name, one.num_truncated) == (other.name, other.num_truncated)
-        for key in ("tokens", "segments", "offsets", "labels"):
+        for key in ("tokens", "segments", "starts", "lengths", "labels"):
             a, b = getattr(one, key), getattr(other, key)
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
@@ -259,7 +259,7 @@ asked = Wanted(tasks.load("rte"), Source("folder", Path({str(tiny_glue)!r})), {N
 print("ready", flush=True)
 sys.stdin.readline()
 for encoded in tokenised(asked, progress=lambda *_: None, note=print):
-    print(encoded.tokens.tobytes().hex(), encoded.offsets.tolist(), encoded.labels.tolist())
+    print(encoded.tokens.tobytes().hex(), encoded.lengths.tolist(), encoded.labels.tolist())
 """
     processes = [
         subprocess.Popen(
@@ -278,7 +278,7 @@ for encoded in tokenised(asked, progress=lambda *_: None, note=print):
     assert len(answers) == 1
     expected = fresh(asked)
     assert answers.pop().splitlines() == [
-        f"{one.tokens.tobytes().hex()} {one.offsets.tolist()} {one.labels.tolist()}"
+        f"{one.tokens.tobytes().hex()} {one.lengths.tolist()} {one.labels.tolist()}"
         for one in expected
         if one.labels is not None
     ]

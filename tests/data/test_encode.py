@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -51,8 +50,8 @@ def official(wrapped: Any, first: str, second: str | None, max_length: int) -> t
 
 def rows(encoded: Encoded) -> list[tuple[list[int], list[int]]]:
     return [
-        (encoded.tokens[i:j].tolist(), encoded.segments[i:j].tolist())
-        for i, j in itertools.pairwise(encoded.offsets)
+        (encoded.tokens[encoded.span(i)].tolist(), encoded.segments[encoded.span(i)].tolist())
+        for i in range(len(encoded))
     ]
 
 
@@ -129,7 +128,7 @@ def test_a_sequence_by_hand(tiny_bert: Path) -> None:
     assert rows(found) == [([2, 8, 6, 50, 51, 3, 1, 49, 3], [0, 0, 0, 0, 0, 0, 1, 1, 1])]
     assert found.tokens.dtype == np.int32
     assert found.segments.dtype == np.uint8
-    assert found.offsets.tolist() == [0, 9]
+    assert (found.starts.tolist(), found.lengths.tolist()) == ([0], [9])
     alone = encode(load_tokenizer(tiny_bert), split(["word3 WORD1ab", "word0"]), 64)
     assert rows(alone) == [([2, 8, 6, 50, 51, 3], [0] * 6), ([2, 5, 3], [0] * 3)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaptertune import catalogue, config
-from adaptertune.model import backbone, forward, fused
+from adaptertune.model import backbone, fused
 from adaptertune.model.build import load_model
 from adaptertune.model.classifier import loss
 from adaptertune.model.flops import training_step
@@ -28,25 +27,27 @@ METHODS: list[config.Method] = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize(
+    ("method", "known_layers"), [*((method, 0) for method in METHODS), (METHODS[1], 1)], ids=str
+)
 def test_as_torch_counts(
-    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method, known_layers: int
 ) -> None:
     # torch does not look into the fused layers' oneDNN calls; the generic ones do the same products.
-    def generic(layer: Any, *given: Any, **named: Any) -> torch.Tensor:
-        return forward.transformer_layer([layer], *given, **named)
-
-    monkeypatch.setattr(fused, "transformer_layer", generic)
+    monkeypatch.setattr(fused, "is_supported", lambda _: False)
     located = backbone.locate(str(tiny_bert), offline=True)
     model = load_model(located, method, 3, seed=0, device="cpu", precision="fp32")
     tokens = torch.from_numpy(np.random.default_rng(0).integers(5, 50, (BATCH, LENGTH)))
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[0, 4:] = False
+    segments = torch.zeros_like(tokens)
+    hidden = model.trunk(tokens, segments, mask) if known_layers else None
+    assert model.trunk_depth >= known_layers
     with FlopCounterMode(display=False) as counted:
-        value = loss(model(tokens, torch.zeros_like(tokens), mask), torch.tensor([0, 1, 2]))
+        value = loss(model(tokens, segments, mask, hidden=hidden), torch.tensor([0, 1, 2]))
         in_forward = counted.get_total_flops()
         value.backward()  # type: ignore[no-untyped-call]
-    flops = training_step(located.shape, method, 3, BATCH, LENGTH)
+    flops = training_step(located.shape, method, 3, BATCH, LENGTH, known_layers=known_layers)
     assert flops.forward == in_forward
     assert flops.total == counted.get_total_flops()
 

@@ -15,20 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from adaptertune import config
 from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
-from adaptertune.runs import execute, results, store
+from adaptertune.files import exclusive
+from adaptertune.model import forward
+from adaptertune.model.dropout import Dropout
+from adaptertune.runs import execute, results, store, work
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
 from adaptertune.runs.summary import published_figures, summarise
+from adaptertune.train import device as devices
+from adaptertune.train import loop
 
 # Snapshots after every step instead of every 20 seconds.
 EAGER = (
-    "from adaptertune.runs import execute; execute.SNAPSHOT_SECONDS = 0.0; "
-    "execute.SNAPSHOT_SHARE = 1e9; from adaptertune.cli import main; main()"
+    "from adaptertune.runs import watch; watch.SNAPSHOT_SECONDS = 0.0; "
+    "watch.SNAPSHOT_SHARE = 1e9; from adaptertune.cli import main; main()"
 )
 
 
@@ -41,6 +47,7 @@ class Quiet:
         self.notes: list[str] = []
         self.started: list[tuple[int, int, bool]] = []
         self.done: list[tuple[int, bool]] = []
+        self.failures: list[results.Failure] = []
 
     def preparing(self, what: str, done: int, total: int) -> None:
         self.tokenised.append((done, total))
@@ -60,6 +67,12 @@ class Quiet:
 
     def seed_done(self, result: SeedResult, *, reused: bool) -> None:
         self.done.append((result.seed, reused))
+
+    def failed(self, seed: int, failure: results.Failure) -> None:
+        self.failures.append(failure)
+
+    def saved(self, path: Path) -> None:
+        pass
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -94,15 +107,16 @@ def comparable(path: Path) -> Any:
 def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
     progress = Quiet()
-    done = execute.run_cell(made, progress)
+    done = work.run_cell(made, progress)
     folder = made.folder
     assert progress.done == [(0, False), (1, False)]
     assert [path.name for path in sorted(folder.path.iterdir())] == [
-        ".lock", "config.json", "result.json", "seed-0", "seed-1",
+        "config.json", "result.json", "seed-0", "seed-1",
     ]  # fmt: skip
     for seed in (0, 1):
         names = sorted(path.name for path in folder.seed(seed).path.iterdir())
         assert names == [
+            ".lock",
             "checkpoint.safetensors",
             "epochs.jsonl",
             "logits.safetensors",
@@ -133,16 +147,16 @@ def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_a_finished_cell_is_not_run_again(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
-    first = execute.run_cell(made, Quiet())
+    first = work.run_cell(made, Quiet())
     before = made.folder.seed(0).checkpoint.stat().st_mtime_ns
     progress = Quiet()
-    again = execute.run_cell(plan(tiny_bert, tmp_path), progress)
+    again = work.run_cell(plan(tiny_bert, tmp_path), progress)
     assert progress.done == [(0, True), (1, True)]
     assert progress.started == []
     assert made.folder.seed(0).checkpoint.stat().st_mtime_ns == before
     assert again == first
     more = Quiet()
-    wider = execute.run_cell(plan(tiny_bert, tmp_path, seeds=3), more)
+    wider = work.run_cell(plan(tiny_bert, tmp_path, seeds=3), more)
     assert more.done == [(0, True), (1, True), (2, False)]
     assert len(wider.seeds) == 3
 
@@ -155,13 +169,13 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
     tiny_bert: Path, tmp_path: Path, stop_at: int, changes: dict[str, Any]
 ) -> None:
     whole = plan(tiny_bert, tmp_path / "whole", **changes)
-    execute.run_cell(whole, Quiet())
+    work.run_cell(whole, Quiet())
     made = plan(tiny_bert, tmp_path / "stopped", **changes)
     with pytest.raises(Interrupted, match="goes on from here"):
-        execute.run_cell(made, Quiet(stop_at))
+        work.run_cell(made, Quiet(stop_at))
     assert made.folder.read_result() is None
     progress = Quiet()
-    execute.run_cell(made, progress)
+    work.run_cell(made, progress)
     assert any(resumed for _, _, resumed in progress.started)
     assert_equal_cells(whole.folder, made.folder)
 
@@ -169,11 +183,11 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
 def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> None:
     """What a seed comes to depends on its company: with one result lost, all are trained again."""
     made = plan(tiny_bert, tmp_path, stack="on")
-    first = execute.run_cell(made, Quiet())
+    first = work.run_cell(made, Quiet())
     kept = [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)]
     made.folder.seed(1).result.unlink()
     progress = Quiet()
-    assert execute.run_cell(made, progress).scores == first.scores
+    assert work.run_cell(made, progress).scores == first.scores
     assert [seed for seed, _, _ in progress.started] == [0, 1]
     assert progress.done == [(0, False), (1, False)]
     assert [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)] == kept
@@ -196,7 +210,7 @@ def test_the_lower_layers_are_computed_once_for_all_seeds(
     monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
     progress = Quiet()
     made = plan(tiny_bert, tmp_path / "a", method__layers=[1])
-    execute.run_cell(made, progress)
+    work.run_cell(made, progress)
     told = [text for text in progress.notes if "this once" in text]
     assert len(told) == 1
     assert "layers 0-0, in which nothing trains" in told[0]
@@ -207,7 +221,7 @@ def test_the_lower_layers_are_computed_once_for_all_seeds(
     assert first.cost.trunk_seconds > 0
     assert second.cost.trunk_seconds == 0
     off = Quiet()
-    execute.run_cell(plan(tiny_bert, tmp_path / "b", method__layers=[1], trunk_cache=0), off)
+    work.run_cell(plan(tiny_bert, tmp_path / "b", method__layers=[1], trunk_cache=0), off)
     assert not any("this once" in text or "earlier" in text for text in off.notes)
 
 
@@ -227,8 +241,8 @@ def test_kept_tokens_change_nothing(
     monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
     first, second = Quiet(), Quiet()
     one, other = plan(tiny_bert, tmp_path / "one"), plan(tiny_bert, tmp_path / "other")
-    execute.run_cell(one, first)
-    execute.run_cell(other, second)
+    work.run_cell(one, first)
+    work.run_cell(other, second)
     assert first.tokenised == [(800, 1000), (1000, 1000)]
     assert second.tokenised == []
     assert plan(tiny_bert, tmp_path).data == one.data, "known without reading the rows"
@@ -241,8 +255,8 @@ def test_stopped_while_it_tokenises(
     monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
     made = plan(tiny_bert, tmp_path)
     with pytest.raises(Interrupted, match="before the training began; the same command begins"):
-        execute.run_cell(made, Quiet(stop_at=0))
-    assert made.folder.seeds() == []
+        work.run_cell(made, Quiet(stop_at=0))
+    assert not made.folder.seed(0).result.exists()
     assert not (tmp_path / "cache").exists()
 
 
@@ -251,7 +265,7 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
 ) -> None:
     """SIGKILL to the real command, again and again, until it gets through."""
     whole = plan(tiny_bert, tmp_path / "whole")
-    execute.run_cell(whole, Quiet())
+    work.run_cell(whole, Quiet())
     command = [
         sys.executable, "-c", EAGER, "train", "--task", "rte", "--backbone", str(tiny_bert),
         "--set", "data.source=sample", "--seeds", "2", "--size", "8", "--epochs", "2",
@@ -300,26 +314,26 @@ def test_a_damaged_snapshot_is_dropped_and_named(
     tiny_bert: Path, tmp_path: Path, keep: int
 ) -> None:
     whole = plan(tiny_bert, tmp_path / "whole", seeds=1)
-    execute.run_cell(whole, Quiet())
+    work.run_cell(whole, Quiet())
     made = plan(tiny_bert, tmp_path / "damaged", seeds=1)
     with pytest.raises(Interrupted):
-        execute.run_cell(made, Quiet(10))
+        work.run_cell(made, Quiet(10))
     snapshot = made.folder.seed(0).snapshot
     snapshot.write_bytes(snapshot.read_bytes()[:keep])
     progress = Quiet()
-    execute.run_cell(made, progress)
+    work.run_cell(made, progress)
     assert "begins anew" in " ".join(progress.notes)
     assert_equal_cells(whole.folder, made.folder)
 
 
 def test_a_lost_or_cut_checkpoint_is_trained_again(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
-    execute.run_cell(made, Quiet())
+    work.run_cell(made, Quiet())
     checkpoint = made.folder.seed(1).checkpoint
     before = checkpoint.read_bytes()
     checkpoint.write_bytes(before[:-5])
     progress = Quiet()
-    execute.run_cell(made, progress)
+    work.run_cell(made, progress)
     assert progress.done == [(0, True), (1, False)]
     assert "truncated" in progress.notes[0]
     assert checkpoint.read_bytes() == before
@@ -327,24 +341,168 @@ def test_a_lost_or_cut_checkpoint_is_trained_again(tiny_bert: Path, tmp_path: Pa
 
 def test_a_damaged_result_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
-    execute.run_cell(made, Quiet())
+    work.run_cell(made, Quiet())
     made.folder.seed(0).result.write_text('{"format": 1')
     with pytest.raises(StoreError, match=r"result\.json: damaged result"):
-        execute.run_cell(made, Quiet())
+        work.run_cell(made, Quiet())
 
 
-def test_a_folder_in_use_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
-    from adaptertune.files import exclusive
-
+def test_what_another_process_has_is_left_to_it(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "WAIT_SECONDS", 0.05)
     made = plan(tiny_bert, tmp_path)
-    with exclusive(made.folder.path), pytest.raises(StoreError, match="in use by another process"):
-        execute.run_cell(made, Quiet())
+    progress = Quiet()
+    first, second = made.folder.seed(0), made.folder.seed(1)
+    with exclusive(first.path):
+        found = work.serial(work.units(made), lambda _: progress, retry_failed=False)
+        assert [result.seed for result in next(found).done] == [1]
+        progress.should_stop = lambda: True  # type: ignore[method-assign]
+        with pytest.raises(Interrupted, match="other processes"):
+            next(found)
+    assert progress.notes[1:] == ["waiting for other processes, which are at 1 trainings"]
+    assert second.result.exists()
+    assert not first.result.exists()
+    work.run_cell(made, Quiet())  # its lock is free again
+    assert first.result.exists()
+
+
+def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tiny_bert, tmp_path)
+    whole = execute.Runner.run
+
+    def broken(self: Any, plan: Plan, seeds: Any, progress: Any) -> Any:
+        if 0 in seeds:
+            raise ZeroDivisionError("of all things")
+        return whole(self, plan, seeds, progress)
+
+    monkeypatch.setattr(execute.Runner, "run", broken)
+    progress = Quiet()
+    result = work.run_cell(made, progress)
+    assert [(line.seed, line.status, line.score is None) for line in result.seeds] == [
+        (1, "finished", False), (0, "failed", True),
+    ]  # fmt: skip
+    assert (result.num_failed, result.num_diverged) == (1, 0)
+    failure = made.folder.seed(0).read_failure()
+    assert failure == progress.failures[0]
+    assert failure is not None
+    assert failure.error == "ZeroDivisionError: of all things"
+    assert "in broken" in failure.traceback
+    kept = list(work.serial(work.units(made), lambda _: Quiet(), retry_failed=False))
+    assert [(one.is_earlier, len(one.failures)) for one in kept] == [(True, 1), (True, 0)]
+    work.run_cell(made, Quiet())
+    again = made.folder.seed(0).read_failure()
+    assert again is not None
+    assert again.attempts == 2
+    monkeypatch.undo()
+    assert work.run_cell(made, Quiet()).num_failed == 0
+    assert not made.folder.seed(0).failure.exists()
+
+
+def test_out_of_memory_halves_what_is_computed_at_a_time(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout off, so that parts have the whole batch's gradients but for rounding."""
+    from adaptertune.model import dropout
+    from adaptertune.train import loop
+
+    monkeypatch.setattr(dropout.Dropout, "mask", lambda self, shape, *_: (torch.ones(shape), 1.0))
+    plain = plan(tiny_bert, tmp_path / "plain", seeds=[0])
+    expected = work.run_cell(plain, Quiet())
+    step = loop._Pass._add_gradients
+
+    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
+        if max(map(len, indices)) > 8:
+            raise RuntimeError(
+                "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
+            )
+        return step(self, fittings, part, indices, weights)
+
+    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    made, progress = plan(tiny_bert, tmp_path / "short", seeds=[0]), Quiet()
+    found = work.run_cell(made, progress)
+    assert [note.split("anew with ")[1] for note in progress.notes[1:]] == [
+        f"{count} examples at a time, 32 a step as before" for count in (16, 8)
+    ]
+    result = made.folder.seed(0).read_result()
+    assert result is not None
+    assert result.cost.micro_batch == 8
+    close = pytest.approx(found.scores["validation"]["accuracy"].mean, abs=0.02)
+    assert expected.scores["validation"]["accuracy"].mean == close
+    ours, theirs = (
+        [
+            json.loads(line)["train_loss"]
+            for line in cell.folder.seed(0).epochs.read_text().splitlines()
+        ]
+        for cell in (made, plain)
+    )
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+    def starved(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(loop._Pass, "_add_gradients", starved)
+    with pytest.raises(TrainingError, match="no seed was finished: MemoryError"):
+        work.run_cell(plan(tiny_bert, tmp_path / "starved", seeds=[0]), Quiet())
+
+
+def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptertune.train import loop
+
+    step = loop._Pass._add_gradients
+
+    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
+        if max(map(len, indices)) > 16:
+            raise MemoryError
+        return step(self, fittings, part, indices, weights)
+
+    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    whole = plan(tiny_bert, tmp_path / "whole", seeds=[0])
+    work.run_cell(whole, Quiet())
+    made = plan(tiny_bert, tmp_path / "stopped", seeds=[0])
+    with pytest.raises(Interrupted):
+        work.run_cell(made, Quiet(stop_at=5))
+    progress = Quiet()
+    work.run_cell(made, progress)
+    assert not any(
+        "memory" in note for note in progress.notes
+    )  # it did not begin with the whole batch again
+    assert progress.started[0][2]
+    ours, theirs = (p.folder.seed(0).logits.read_bytes() for p in (made, whole))
+    assert ours == theirs
+
+
+def test_held_out_rows_select_and_validation_is_only_scored(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, protocol="held-out")
+    result = work.run_cell(made, Quiet())
+    assert result.selecting_split == "held-out"
+    assert list(result.scores) == ["held-out", "validation"]
+    assert result.data.num_held_out == round(
+        0.1 * (result.data.num_train + result.data.num_held_out)
+    )
+    for line in result.seeds:
+        one = made.folder.seed(line.seed).read_result()
+        assert one is not None
+        assert one.scores["held-out"].num_examples == result.data.num_held_out
+        assert line.score == one.scores["held-out"].values["accuracy"]
+        epochs = [
+            json.loads(text) for text in made.folder.seed(line.seed).epochs.read_text().splitlines()
+        ]
+        best = max(epochs, key=lambda epoch: epoch["values"]["accuracy"])
+        assert (one.kept_epoch, line.score) == (best["epoch"], best["values"]["accuracy"])
+    assert plan(tiny_bert, tmp_path).digest != made.digest
 
 
 def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, training__learning_rate=1e30, training__clip_norm=1e30)
     with pytest.raises(TrainingError, match=r"all 2 seeds diverged.*smaller --lr"):
-        execute.run_cell(made, Quiet())
+        work.run_cell(made, Quiet())
     result = made.folder.seed(0).read_result()
     assert result is not None
     assert result.status == "diverged"
@@ -388,7 +546,7 @@ def line(seed: int, accuracy: float | None, *, collapsed: bool = False) -> dict[
 
 def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, seeds=[0, 1, 2, 3])
-    execute.run_cell(plan(tiny_bert, tmp_path, seeds=[0]), Quiet())
+    work.run_cell(plan(tiny_bert, tmp_path, seeds=[0]), Quiet())
     template = made.folder.seed(0).read_result()
     assert template is not None
 
@@ -437,7 +595,7 @@ def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -
 
 def test_results_follow_their_schema(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, seeds=1)
-    done = execute.run_cell(made, Quiet())
+    done = work.run_cell(made, Quiet())
     assert CellResult.model_validate_json(made.folder.result.read_text()) == done
     schema = CellResult.model_json_schema(mode="serialization")
     assert set(schema["required"]) <= set(json.loads(made.folder.result.read_text()))
@@ -447,7 +605,7 @@ def test_mnli_scores_both_validation_sets_and_selects_on_the_first(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
     made = plan(tiny_bert, tmp_path, task="mnli", seeds=1, training__epochs=1)
-    done = execute.run_cell(made, Quiet())
+    done = work.run_cell(made, Quiet())
     assert done.selecting_split == "validation_matched"
     assert list(done.scores) == ["validation_matched", "validation_mismatched"]
     with safe_open(made.folder.seed(0).logits, framework="np") as stream:
@@ -463,7 +621,7 @@ def test_regression_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
     import numpy as np
 
     made = plan(tiny_bert, tmp_path, task="stsb", seeds=1, training__epochs=1)
-    done = execute.run_cell(made, Quiet())
+    done = work.run_cell(made, Quiet())
     with safe_open(made.folder.seed(0).logits, framework="np") as stream:
         logits, labels = (stream.get_tensor(f"{part}.validation") for part in ("logits", "labels"))
     assert logits.shape == (200, 1)
@@ -492,3 +650,27 @@ def test_ctrl_c_saves_stops_with_130_and_says_what_to_do(tiny_bert: Path, tmp_pa
     assert "Traceback" not in errors
     assert list(tmp_path.rglob("snapshot.safetensors"))
     assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
+def test_compiling_makes_another_run(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"--compile: .* on a CPU they are slower"):
+        plan(tiny_bert, tmp_path, compile=True)
+    plain = plan(tiny_bert, tmp_path)
+    monkeypatch.setattr(devices, "check_compile", lambda capability, has_triton: None)
+    compiled = plan(tiny_bert, tmp_path, compile=True)
+    assert compiled.identity == plain.identity | {"compiled": True}
+    assert compiled.trunk_digest(1) == plain.trunk_digest(1)
+    make, seen = forward.compiled_layer, []
+
+    def counted() -> Any:
+        seen.append(True)
+        return make("eager")
+
+    monkeypatch.setattr(forward, "compiled_layer", counted)
+    torchs_own = lambda seed, device: Dropout(seed, torch.device("meta"))  # as on CUDA
+    monkeypatch.setattr(loop, "Dropout", torchs_own)
+    work.run_cell(compiled, Quiet())
+    assert seen

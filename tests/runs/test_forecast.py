@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.runs import execute
+from adaptertune.runs import work
 from adaptertune.runs.forecast import line, roughly
 from adaptertune.train import forecast
 from tests.runs.test_execute import Quiet, comparable, plan
@@ -23,32 +23,36 @@ def test_no_more_exact_than_it_can_be(seconds: float, words: str) -> None:
 
 
 def test_the_line() -> None:
-    assert line(730, 5, 0.2134, 3) == (
-        "forecast    about 12 min for 5 seeds (0.21 s a step; 3 batches measured)"
+    assert line(730, "5 seeds", 0.2134, 3) == (
+        "forecast    about 12 min for 5 seeds (0.21 s a step; 3 steps measured)"
     )
-    assert line(31, 1, 12.3, 1) == (
-        "forecast    about 30 s for 1 seed (12 s a step; 1 batch measured)"
+    assert line(31, "1 seed", 12.3, 1) == (
+        "forecast    about 30 s for 1 seed (12 s a step; 1 step measured)"
     )
 
 
-def test_nothing_is_said_of_seconds(tiny_bert: Path, tmp_path: Path) -> None:
+def test_nothing_is_said_of_seconds(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "WORTH_SECONDS", 1e9)  # however busy the machine is
     progress = Quiet()
-    execute.run_cell(plan(tiny_bert, tmp_path), progress)
+    work.run_cell(plan(tiny_bert, tmp_path), progress)
     assert not any("forecast" in note for note in progress.notes)
 
 
+@pytest.mark.parametrize(("stack", "way"), [("off", ""), ("on", " in one pass")])
 def test_it_is_told_once_and_changes_nothing(
-    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: str, way: str
 ) -> None:
-    silent = plan(tiny_bert, tmp_path / "silent", seeds=3)
-    execute.run_cell(silent, Quiet())
+    silent = plan(tiny_bert, tmp_path / "silent", seeds=3, stack=stack)
+    work.run_cell(silent, Quiet())
     monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
-    told = plan(tiny_bert, tmp_path / "told", seeds=3)
+    told = plan(tiny_bert, tmp_path / "told", seeds=3, stack=stack)
     progress = Quiet()
-    execute.run_cell(told, progress)
+    work.run_cell(told, progress)
     (said,) = [note for note in progress.notes if "forecast" in note]
     assert re.fullmatch(
-        r"forecast    about \d+ s for 3 seeds \([\d.e-]+ s a step; 3 batches measured\)", said
+        rf"forecast    about \d+ s for 3 seeds{way} \([\d.e-]+ s a step; 3 steps measured\)", said
     )
     for seed in (0, 1, 2):
         one, other = silent.folder.seed(seed), told.folder.seed(seed)
@@ -70,11 +74,11 @@ def test_only_what_is_left_is_counted(
 
     monkeypatch.setattr(forecast, "measure", counting)
     made = plan(tiny_bert, tmp_path, seeds=3)
-    execute.run_cell(made, Quiet())
+    work.run_cell(made, Quiet())
     for seed in (0, 1):  # the last one stays finished
         made.folder.seed(seed).result.unlink()
     made.folder.result.unlink()
     progress = Quiet()
-    execute.run_cell(made, progress)
+    work.run_cell(made, progress)
     assert ahead == [3, 2]
     assert any("for 2 seeds" in note for note in progress.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,24 @@ import pytest
 import torch
 
 from adaptertune import config, tasks
-from adaptertune.data.encode import Encoded
+from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.errors import DataError
 from adaptertune.model import backbone
 from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier, loss
+from adaptertune.train import loop
 from adaptertune.train.checkpoint import read_tensors, trained_tensors, write_tensors
-from adaptertune.train.loop import Diverged, EpochRecord, Lane, Outcome, Snapshot, Stopped, fit
+from adaptertune.train.loop import (
+    Diverged,
+    EpochRecord,
+    Lane,
+    Outcome,
+    Snapshot,
+    Stopped,
+    _Fitting,
+    _Pass,
+    fit,
+)
 
 TRAINING = config.Training(
     learning_rate=1e-2,
@@ -83,7 +95,8 @@ def made(name: str, count: int, seed: int, regression: bool = False) -> Encoded:
         name=name,
         tokens=np.concatenate(rows).astype(np.int32),
         segments=np.zeros(int(lengths.sum()), dtype=np.uint8),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        starts=starts_of(lengths),
+        lengths=lengths,
         labels=(labels * 5).astype(np.float32) if regression else labels,
         num_truncated=0,
     )
@@ -277,3 +290,33 @@ def test_bf16_follows_fp32(tiny_bert: Path) -> None:
         if "dense" in n or "up" in n
     }
     assert types == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_a_step_looks_at_no_number(tiny_bert: Path) -> None:
+    """On CUDA each look would wait for the device: here it is one whose tensors have no numbers."""
+    meta = torch.device("meta")
+    models = [build(tiny_bert, METHODS[0], seed=seed).to(meta) for seed in (0, 1)]
+    splits = made("train", 44, 1), made("validation", 20, 2)
+    fittings = [
+        _Fitting(Lane(seed, model, Recorder()), tasks.load("rte"), *splits, TRAINING, meta, 2)
+        for seed, model in enumerate(models)
+    ]
+    for fitting in fittings:
+        fitting.begin_epoch()
+    together = _Pass(fittings)
+    for _ in range(3):
+        together._step(fittings)
+    assert [fitting.step for fitting in fittings] == [3, 3]
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        fittings[0].report()  # this one looks
+
+
+def test_what_a_device_still_has_to_do_is_part_of_the_time(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA only queues a step: whoever then waits for it, the wait belongs to the training."""
+    monkeypatch.setattr(loop, "clock", lambda device: time.perf_counter() + 1000)
+    watcher = Recorder()
+    run(build(tiny_bert, METHODS[0]), watcher)
+    assert all(record.train_seconds >= 1000 for record in watcher.records)
+    assert all(record.examples_per_second <= 44 / 1000 for record in watcher.records)

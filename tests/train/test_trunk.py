@@ -222,10 +222,29 @@ def test_a_subset_takes_its_hidden_states_along(
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert cached.hidden is not None
     assert some.hidden is not None
-    first = cached.hidden[cached.offsets[7] : cached.offsets[8]]
-    np.testing.assert_array_equal(some.hidden[: len(first)], first)
+    first = cached.hidden[cached.span(7)]
+    np.testing.assert_array_equal(some.hidden[some.span(0)], first)
 
 
 def test_predicted_saving_counts_layers() -> None:
     assert trunk.saving(6, 3) == pytest.approx((3 + 2 * 3) / (2 * 3))
     assert trunk.saving(12, 0) == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_in_memory_it_is_what_a_file_would_hold(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, precision: str
+) -> None:
+    """Of some examples out of order: each has what it has among all, up to other company."""
+    model = build(tiny_bert, precision=precision)
+    chosen = np.array([11, 3, 40, 7])
+    found = trunk.in_memory(model, splits[0].subset(chosen), CPU)
+    whole = kept(model, splits, place(tmp_path))[0]
+    assert found.hidden is not None
+    assert whole.hidden is not None
+    assert len(found.hidden) == len(found.tokens) == splits[0].lengths[chosen].sum()
+    for number, index in enumerate(chosen):
+        assert np.array_equal(found.tokens[found.span(number)], whole.tokens[whole.span(index)])
+    ours = evaluate.logits(model, found, CPU)
+    theirs = evaluate.logits(model, whole, CPU)[chosen]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 if precision == "fp32" else 2e-2)

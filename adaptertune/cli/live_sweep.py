@@ -1,0 +1,229 @@
+"""A sweep as it happens: one live table of all that runs on a terminal, a line a training elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from adaptertune.report.tables import METRIC_NAMES, duration, percent, setting, table
+from adaptertune.runs.plan import Plan, method_label
+
+if TYPE_CHECKING:
+    from adaptertune.runs.results import Failure, SeedResult
+    from adaptertune.runs.sweep import Sweep
+    from adaptertune.runs.work import Unit
+    from adaptertune.train.loop import EpochRecord
+
+RECENT = 6  # finished trainings that the table keeps in sight
+
+
+@contextmanager
+def view(
+    sweep: Sweep,
+    seconds: Callable[[Unit], float],
+    console: Console,
+    should_stop: Callable[[], bool],
+) -> Iterator[SweepLines]:
+    """The view for a console: live on a terminal, lines otherwise.
+
+    Args:
+        seconds: the forecast of a unit, by which the time left is reckoned.
+    """
+    if not console.is_terminal or console.quiet:
+        yield SweepLines(sweep, seconds, console, should_stop)
+        return
+    shown = SweepTable(sweep, seconds, console, should_stop)
+    with Live(shown, console=console, refresh_per_second=4, transient=True):
+        yield shown
+
+
+def settings(sweep: Sweep, plan: Plan) -> str:
+    """A cell in a few words: its method, and what else the grid chose for it."""
+    cell = next((cell for cell in sweep.cells if cell.plan.digest == plan.digest), None)
+    chosen = cell.chosen if cell else {}
+    others = [setting(key, value) for key, value in chosen.items() if not key.startswith("method.")]
+    return " ".join([method_label(plan.config.method), *others])
+
+
+@dataclass
+class _Running:
+    """A training under way."""
+
+    label: str
+    seed: int
+    num_steps: int
+    metric: str
+    step: int = 0
+    speed: float | None = None
+    mean_loss: float | None = None
+    score: float | None = None
+
+
+class SweepLines:
+    """One line a finished training; also the base of the table, which shows the same states."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        seconds: Callable[[Unit], float],
+        console: Console,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.sweep, self.console, self.should_stop = sweep, console, should_stop
+        self._seconds = seconds
+        self._labels: dict[str, str] = {}
+        self._cells: dict[str, CellProgress] = {}
+        self.running: dict[tuple[str, int], _Running] = {}
+        self.recent: deque[str] = deque(maxlen=RECENT)
+        self.num_ahead = self.num_done = self.num_failed = 0
+        self._ahead: dict[tuple[str, int], float] = {}  # seconds of what is not settled yet
+        self._total = self._settled = 0.0
+        self._started = time.monotonic()
+
+    def stage(self, todo: Sequence[Unit], num_done: int) -> None:
+        self._ahead = {
+            (unit.plan.digest, seed): self._seconds(unit) / len(unit.seeds)
+            for unit in todo
+            for seed in unit.seeds
+        }
+        self.num_ahead, self.num_done = len(self._ahead), 0
+        self._total, self._settled = sum(self._ahead.values()), 0.0
+        self._started = time.monotonic()
+        if num_done:
+            self.line(f"{num_done} trainings were settled earlier")
+
+    def of(self, plan: Plan) -> CellProgress:
+        if plan.digest not in self._cells:
+            self._cells[plan.digest] = CellProgress(self, plan, settings(self.sweep, plan))
+        return self._cells[plan.digest]
+
+    def settled(self, plan: Plan, seed: int, text: str, *, is_earlier: bool) -> None:
+        """A training is over, now or earlier."""
+        self.running.pop((plan.digest, seed), None)
+        if is_earlier:
+            return
+        self._settled += self._ahead.pop((plan.digest, seed), 0.0)
+        self.num_done += 1
+        self.recent.append(text)
+        self.line(f"[{self.num_done}/{self.num_ahead}] {text}, {self.left()} left")
+
+    def left(self) -> str:
+        """Time to the end, by the forecast corrected by how it has been so far."""
+        begun = sum(
+            self._ahead.get(key, 0.0) * run.step / run.num_steps
+            for key, run in self.running.items()
+        )
+        done = self._settled + begun
+        elapsed = time.monotonic() - self._started
+        if done <= 0 or elapsed < 1:
+            return "–"
+        return duration(elapsed * (self._total - done) / done)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, style="yellow", soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)
+
+
+class CellProgress:
+    """One cell's progress, told to the sweep's view."""
+
+    def __init__(self, view: SweepLines, plan: Plan, label: str) -> None:
+        self._view, self._plan = view, plan
+        self._label = f"{plan.task.name} {label}"
+        self._metric = METRIC_NAMES[plan.task.headline]
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Of no interest among many trainings."""
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        self._view.running[self._plan.digest, seed] = _Running(
+            self._label, seed, self._plan.num_steps, self._metric
+        )
+        if resumed:
+            self._view.line(f"{self._label}, seed {seed}: goes on in epoch {epochs_done + 1}")
+
+    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
+        run = self._view.running.get((self._plan.digest, seed))
+        if run:
+            run.step, run.mean_loss, run.speed = step, mean_loss, examples_per_second
+
+    def evaluating(self, seed: int, num_examples: int) -> None:
+        """Of no interest among many trainings."""
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        run = self._view.running.get((self._plan.digest, seed))
+        score = record.values[self._plan.task.headline]
+        if run and score is not None:
+            run.score = max(score, run.score or score)
+
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
+        split = result.scores.get(self._plan.selecting_split)
+        score = split.values[self._plan.task.headline] if split else None
+        text = f"{self._label}, seed {result.seed}: {result.status}"
+        if score is not None:
+            text += f", {self._metric} {percent(score)} on {self._plan.selecting_split}"
+        if split and split.collapsed:
+            text += ", collapsed to one class"
+        self._view.settled(self._plan, result.seed, text, is_earlier=reused)
+
+    def failed(self, seed: int, failure: Failure) -> None:
+        self._view.num_failed += 1
+        is_earlier = (self._plan.digest, seed) not in self._view._ahead
+        text = f"{self._label}, seed {seed}: failed: {failure.error}"
+        self._view.settled(self._plan, seed, text, is_earlier=is_earlier)
+
+    def saved(self, path: Path) -> None:
+        """Of no interest here."""
+
+    def note(self, text: str) -> None:
+        self._view.note(f"{self._label}: {text}")
+
+    def should_stop(self) -> bool:
+        return self._view.should_stop()
+
+
+class SweepTable(SweepLines):
+    """What runs, what was finished last, and how far all of it is."""
+
+    def line(self, text: str) -> None:
+        """Everything is in the table already."""
+
+    def __rich__(self) -> RenderableType:
+        shown = table(
+            "running", "seed", "", "loss", "best so far", "examples/s",
+            right=("seed", "loss", "best so far", "examples/s"),
+        )  # fmt: skip
+        for run in list(self.running.values()):
+            shown.add_row(
+                run.label,
+                str(run.seed),
+                ProgressBar(total=run.num_steps, completed=run.step, width=20),
+                "" if run.mean_loss is None else f"{run.mean_loss:.4f}",
+                "" if run.score is None else f"{run.metric} {percent(run.score)}",
+                "" if run.speed is None else f"{run.speed:.0f}",
+            )
+        recent = Table.grid(padding=(0, 2))
+        for text in self.recent:
+            recent.add_row(f"[dim]{text}[/]")
+        foot = Table.grid(padding=(0, 2))
+        failed = f"[red]{self.num_failed} failed[/]" if self.num_failed else ""
+        foot.add_row(
+            ProgressBar(total=max(1, self.num_ahead), completed=self.num_done, width=24),
+            f"{self.num_done} of {self.num_ahead} trainings",
+            f"{self.left()} left",
+            failed,
+            "[dim]Ctrl-C stops and saves[/]",
+        )
+        return Group(shown, recent, "", foot)

@@ -1,0 +1,413 @@
+"""Units on a Ray cluster. The machines need no disk in common: base model and tokens go out through
+Ray, and every file of a run comes back to the driver's store as soon as it is written.
+
+A run is a Ray task. One whose machine is lost is started elsewhere and goes on from its last snapshot,
+which the mailbox still has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from adaptertune import paths
+from adaptertune.data import cache
+from adaptertune.errors import ConfigError, Interrupted, InUse
+from adaptertune.files import exclusive, write_atomically, write_json
+from adaptertune.runs import work
+from adaptertune.runs.execute import LIBRARIES, Runner
+from adaptertune.runs.plan import Lookups, Plan
+from adaptertune.runs.progress import Progress
+from adaptertune.runs.results import Failure, SeedResult
+from adaptertune.runs.work import Settled, Unit
+
+if TYPE_CHECKING:
+    from adaptertune.train.loop import EpochRecord
+
+POLL_SECONDS = 0.5  # between two looks at the mailbox, and of a worker at whether to stop
+MOST_RETRIES = 3  # of a run whose machine or process was lost
+AHEAD = 2  # runs handed to Ray for each that the cluster can do at a time
+
+Key = tuple[str, tuple[int, ...]]  # a cell's digest and a unit's seeds
+Message = tuple[str, Any]  # ("told", (name, arguments, keywords)) or ("file", (path, content))
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What a run reads, as bytes: file name -> content."""
+
+    model: Mapping[str, bytes]
+    weights: str  # which of the model's files
+    tokens: Mapping[str, bytes]
+
+
+class Mailbox:
+    """A Ray actor: what workers sent and the driver has not fetched yet, and whether to stop."""
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[Key, Message]] = []
+        self._snapshots: dict[Key, dict[str, bytes]] = {}
+        self._is_stopping = False
+
+    def put(self, key: Key, messages: Sequence[Message]) -> bool:
+        """Take a worker's messages in; whether it is to stop."""
+        for kind, content in messages:
+            self._messages.append((key, (kind, content)))
+            if kind == "file" and content[0].endswith("/snapshot.safetensors"):
+                self._snapshots.setdefault(key, {})[content[0]] = content[1]
+        return self._is_stopping
+
+    def snapshots(self, key: Key) -> dict[str, bytes]:
+        """Where an earlier attempt at a unit got to, by path."""
+        return self._snapshots.get(key, {})
+
+    def fetch(self) -> list[tuple[Key, Message]]:
+        """What came since the last call."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def forget(self, key: Key) -> None:
+        """A unit is over."""
+        self._snapshots.pop(key, None)
+
+    def stop(self) -> None:
+        """Let every worker save its state and end."""
+        self._is_stopping = True
+
+
+@dataclass
+class RayExecutor:
+    """Hands units to a cluster, a little ahead of what it can do, and writes down what comes back.
+
+    Args:
+        gpu_share: of a GPU for each run, where runs are on GPUs.
+    """
+
+    address: str | None
+    gpu_share: float
+    retry_failed: bool
+    shipments: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _mailbox: Any = None
+
+    def connect(self) -> None:
+        """Join the cluster, or start one on this machine if no address is given.
+
+        Raises:
+            ConfigError: Ray is not installed, or there is no cluster at the address.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError(
+                "Ray is not installed", where="--executor", remedy="pip install 'adaptertune[ray]'"
+            ) from None
+        if ray.is_initialized():
+            return
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"no Ray cluster can be reached ({str(error).splitlines()[0]})",
+                where="--ray-address",
+                remedy="start one with `ray start --head`, or leave the option out",
+            ) from None
+
+    def lookups(self, device: str) -> Lookups:
+        """For planning: device and bf16 are those of the cluster's machines and not of this one."""
+        import ray
+
+        on_gpu = device.startswith("cuda") or (device == "auto" and _resources().get("GPU", 0) > 0)
+        asked = ray.remote(num_gpus=self.gpu_share if on_gpu else 0)(_capability)
+        found, native = ray.get(asked.remote(device))
+        lookups = Lookups()
+        lookups.once(("device", device), lambda: found)
+        lookups.once(("bf16", found), lambda: native)
+        return lookups
+
+    def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
+        """Raises: Interrupted, StoreError: as :func:`work.settle`, when all runs have stopped."""
+        import ray
+
+        if not todo:
+            return
+        self.connect()
+        self._mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+        waiting, flying = deque(todo), dict[Any, _Flight]()
+        try:
+            while waiting or flying:
+                self._launch(waiting, flying, hear)
+                ready, _ = ray.wait(list(flying), timeout=POLL_SECONDS) if flying else ([], [])
+                self._sort_mail(flying.values(), hear)
+                for reference in ready:
+                    yield self._land(reference, flying.pop(reference))
+                if not ready and not flying:  # other processes have the rest
+                    time.sleep(work.WAIT_SECONDS)
+                if hear(todo[0].plan).should_stop():
+                    self._stop(flying, hear)
+                    raise Interrupted(
+                        "stopped; all states are saved", remedy="the same command goes on from here"
+                    )
+        finally:
+            for flight in flying.values():
+                flight.locks.close()
+            ray.kill(self._mailbox)
+
+    def _launch(
+        self, waiting: deque[Unit], flying: dict[Any, _Flight], hear: Callable[[Plan], Progress]
+    ) -> None:
+        """Hand over as many units as the cluster can soon do, but for those that others have."""
+        import ray
+
+        for _ in range(len(waiting)):
+            unit = waiting[0]
+            plan = unit.plan
+            cpus = plan.config.threads or 1
+            gpus = self.gpu_share if plan.device.startswith("cuda") else 0.0
+            there = _resources()
+            room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 0) / cpus
+            if len(flying) >= AHEAD * max(1, int(room)):
+                return
+            waiting.popleft()
+            locks = ExitStack()
+            folders = [plan.folder.seed(seed) for seed in unit.seeds]
+            try:
+                for folder in folders:
+                    locks.enter_context(exclusive(folder.path))
+            except InUse:
+                locks.close()
+                waiting.append(unit)
+                continue
+            write_json(plan.folder.config, work.config_file(plan))
+            states = {
+                f"{folder.path.name}/{folder.snapshot.name}": folder.snapshot.read_bytes()
+                for folder in folders
+                if folder.snapshot.exists()
+            }
+            task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MOST_RETRIES)(_train)
+            shipment = self._ship(plan, hear(plan))
+            reference = task.remote(unit, shipment, states, self._mailbox, _versions())
+            flying[reference] = _Flight(unit, locks)
+
+    def _ship(self, plan: Plan, progress: Progress) -> Any:
+        """A reference to what the plan's runs read; each task's is put into Ray once."""
+        import ray
+
+        key = plan.located.sha256, plan.tokens.digest
+        if key not in self.shipments:
+            cache.tokenised(plan.tokens, progress=lambda *_: None, note=progress.note)
+            folder = plan.located.folder
+            names = [path for path in folder.iterdir() if path.suffix in (".json", ".txt")]
+            model = {path.name: path.read_bytes() for path in [*names, plan.located.weights]}
+            tokens = {
+                path.name: path.read_bytes()
+                for path in (plan.tokens.path(name) for name in plan.tokens.names)
+            }
+            self.shipments[key] = ray.put(Shipment(model, plan.located.weights.name, tokens))
+        return self.shipments[key]
+
+    def _sort_mail(self, flights: Any, hear: Callable[[Plan], Progress]) -> None:
+        """Write files where they belong, and tell what there is to tell."""
+        import ray
+
+        plans = {_key(flight.unit): flight.unit.plan for flight in flights}
+        for key, (kind, content) in ray.get(self._mailbox.fetch.remote()):
+            plan = plans.get(key)
+            if plan is None:
+                continue
+            if kind == "file":
+                path, data = content
+                write_atomically(plan.folder.path / path, data)
+            else:
+                name, arguments, keywords = content
+                getattr(hear(plan), name)(*arguments, **keywords)
+
+    def _land(self, reference: Any, flight: _Flight) -> Settled:
+        """What became of a unit whose task is over; all its mail is sorted."""
+        import ray
+
+        unit = flight.unit
+        with flight.locks:
+            try:
+                failure: tuple[str, str] | None = ray.get(reference)
+            except ray.exceptions.RayTaskError as raised:
+                raise raised.cause from None
+            except ray.exceptions.RayError as lost:
+                failure = work.described(lost)
+            self._mailbox.forget.remote(_key(unit))
+            if failure is not None:
+                return Settled(unit, (), work.write_failures(unit, *failure))
+            folders = [unit.plan.folder.seed(seed) for seed in unit.seeds]
+            for folder in folders:
+                folder.failure.unlink(missing_ok=True)
+                folder.snapshot.unlink(missing_ok=True)
+            found = [folder.read_result() for folder in folders]
+            return Settled(unit, tuple(result for result in found if result is not None))
+
+    def _stop(self, flying: Mapping[Any, _Flight], hear: Callable[[Plan], Progress]) -> None:
+        """Let all runs save their states, and fetch these."""
+        import ray
+
+        ray.get(self._mailbox.stop.remote())
+        left = list(flying)
+        while left:
+            _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
+            self._sort_mail(flying.values(), hear)
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A unit that Ray has, and the locks that we hold for it."""
+
+    unit: Unit
+    locks: ExitStack
+
+
+def _key(unit: Unit) -> Key:
+    return unit.plan.digest, unit.seeds
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def _capability(requested: str) -> tuple[Any, bool]:
+    """Runs on a worker: its device, and whether that has bf16."""
+    from adaptertune.train import device as devices
+
+    device = devices.choose_device(requested)
+    return device, devices.has_native_bf16(device)
+
+
+_runner = Runner()  # of this worker process, which may get several units of one task
+
+
+def _train(
+    unit: Unit,
+    shipment: Shipment,
+    states: Mapping[str, bytes],
+    mailbox: Any,
+    versions: Mapping[str, str],
+) -> tuple[str, str] | None:
+    """Runs on a worker: trains a unit in a folder of its own; its error, if it ended with one.
+
+    Raises:
+        ConfigError: this machine has other versions than the driver's.
+    """
+    import ray
+
+    if versions != _versions():
+        odd = [name for name, version in _versions().items() if versions.get(name) != version]
+        raise ConfigError(
+            f"{odd[0]} {_versions()[odd[0]]} on a worker, {versions.get(odd[0])} on the driver",
+            where="--executor ray",
+            remedy="install the same versions everywhere",
+        )
+    key = _key(unit)
+    states = {**states, **ray.get(mailbox.snapshots.remote(key))}  # an earlier attempt's are later
+    with TemporaryDirectory(prefix="adaptertune-") as folder:
+        plan = _unpack(unit.plan, shipment, Path(folder))
+        for path, content in states.items():
+            write_atomically(Path(folder) / path, content)
+        mailing = _Mailing(mailbox, key, Path(folder))
+        try:
+            _runner.run(plan, unit.seeds, mailing)
+        except Interrupted as stop:
+            return work.described(stop)
+        except Exception as error:
+            return work.described(error)
+        finally:
+            mailing.flush()
+    return None
+
+
+def _unpack(plan: Plan, shipment: Shipment, folder: Path) -> Plan:
+    """The plan with everything it reads on this machine, and ``folder`` to write to."""
+    content = hashlib.sha256("".join(sorted(shipment.model)).encode()).hexdigest()[:12]
+    model = paths.cache() / "models" / f"{plan.located.sha256}-{content}"
+    for name, data in shipment.model.items():
+        _keep(model / name, data)
+    moved = replace(
+        plan,
+        located=replace(plan.located, folder=model, weights=model / shipment.weights),
+        tokens=replace(plan.tokens, model=model),
+        place=folder,
+    )
+    for name, data in shipment.tokens.items():
+        _keep(paths.cache() / "tokens" / name, data)
+    return moved
+
+
+def _keep(path: Path, content: bytes) -> None:
+    if not (path.is_file() and path.stat().st_size == len(content)):
+        write_atomically(path, content)
+
+
+class _Mailing:
+    """A worker's progress: goes to the mailbox, files at once, the rest now and then."""
+
+    def __init__(self, mailbox: Any, key: Key, folder: Path) -> None:
+        self._mailbox, self._key, self._folder = mailbox, key, folder
+        self._messages: list[Message] = []
+        self._sent_at = 0.0
+        self._is_stopping = False
+
+    def flush(self) -> None:
+        """Send what there is, and ask whether to stop."""
+        import ray
+
+        self._is_stopping = ray.get(self._mailbox.put.remote(self._key, self._messages))
+        self._messages, self._sent_at = [], time.monotonic()
+
+    def _tell(self, name: str, *arguments: Any, **keywords: Any) -> None:
+        self._messages.append(("told", (name, arguments, keywords)))
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        self._tell("preparing", what, done, total)
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        self._tell("seed_started", seed, epochs_done=epochs_done, resumed=resumed)
+
+    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
+        self._tell("step", seed, step, mean_loss, examples_per_second)
+
+    def evaluating(self, seed: int, num_examples: int) -> None:
+        """Too much to send."""
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        self._tell("epoch", seed, record)
+
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
+        self._tell("seed_done", result, reused=reused)
+
+    def failed(self, seed: int, failure: Failure) -> None:
+        self._tell("failed", seed, failure)
+
+    def saved(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            name = path.relative_to(self._folder).as_posix()
+            self._messages.append(("file", (name, path.read_bytes())))
+            self.flush()
+
+    def note(self, text: str) -> None:
+        self._tell("note", text)
+
+    def should_stop(self) -> bool:
+        if time.monotonic() - self._sent_at > POLL_SECONDS:
+            self.flush()
+        return self._is_stopping

@@ -1,0 +1,188 @@
+"""A sweep's configuration: tasks times grids of settings, from a YAML file, options, or both."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from adaptertune import config as configuration
+from adaptertune import paths
+from adaptertune.config import OPTIONS, Count, Resolved
+from adaptertune.errors import ConfigError
+from adaptertune.yamlfile import Location, Strict, nearest, parse, read_yaml
+
+# What belongs to a whole sweep and can't differ between its cells.
+WHOLE = ("task", "seeds", "output", "protocol")
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+# The values that a setting takes in turn; one value may stand without brackets.
+Values = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class SweepConfig(Strict):
+    """Which cells a sweep has, and which of their seeds run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    # Where the grid comes from, in a sentence.
+    source: str = ""
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Each maps settings by their dotted keys to the values they take in turn; a cell is a choice of
+    # one value for every key of one grid.
+    grids: Annotated[tuple[dict[str, Values], ...], Field(min_length=1)]
+    # Settings of all cells, by their dotted keys.
+    settings: dict[str, Any] = {}
+    seeds: Count = 5
+    # Whether every cell runs with all seeds, or with the first one and only the best cell of each task
+    # and method with all. The paper does not say which it did.
+    seeds_on: Literal["all", "winner"] = "all"
+    protocol: Literal["paper", "held-out"] = "paper"
+
+
+@dataclass(frozen=True)
+class SweepSource:
+    """A sweep's configuration, and where each part of it was given."""
+
+    config: SweepConfig
+    where: Callable[[Location], str | None]
+
+
+def read(name: str) -> SweepSource:
+    """A shipped sweep by name, or any by the path of its YAML file.
+
+    Raises:
+        ConfigError: there is none, or the file is wrong.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    elif name in paths.names("sweeps"):
+        path = paths.CONFIGS / "sweeps" / f"{name}.yaml"
+    else:
+        raise ConfigError(
+            f"unknown sweep '{name}'",
+            where="--config",
+            remedy=f"{nearest(name, paths.names('sweeps'))} (or give the path of a YAML file)",
+        )
+    document = read_yaml(path)
+    return SweepSource(parse(SweepConfig, document.data, document.where), document.where)
+
+
+def with_options(
+    source: SweepSource | None,
+    *,
+    tasks: Sequence[str] | None,
+    grid: Mapping[str, tuple[Sequence[Any], str]],
+    seeds: int | None,
+    seeds_on: str | None,
+    protocol: str | None,
+) -> SweepSource:
+    """Options over a file, or options alone.
+
+    A key's values from ``grid`` replace those of every grid whose method has such a key; without a
+    file there is one grid for each method.
+
+    Args:
+        grid: dotted key -> (values, the option that gave them).
+
+    Raises:
+        ConfigError: no tasks, or a value out of range.
+    """
+    if source is None:
+        if not tasks:
+            raise ConfigError("no tasks given", where="--tasks", remedy="e.g. --tasks rte,mrpc")
+        methods = grid.get("method.name", (["adapter"], ""))[0]
+        data: dict[str, Any] = {
+            "name": "sweep",
+            "tasks": list(tasks),
+            "grids": [{"method.name": [method]} for method in methods],
+        }
+        inherited: Callable[[Location], str | None] = lambda _: None  # noqa: E731
+    else:
+        data = source.config.model_dump(mode="json")
+        inherited = source.where
+        if "method.name" in grid:
+            wanted = list(grid["method.name"][0])
+            kept = [g for g in data["grids"] if set(_methods(g)) & set(wanted)]
+            lacking = [method for method in wanted if not any(method in _methods(g) for g in kept)]
+            data["grids"] = kept + [{"method.name": [method]} for method in lacking]
+    for key, (values, _) in grid.items():
+        for one in data["grids"]:
+            if key != "method.name" and _takes(one, key):
+                one[key] = list(values)
+    given: dict[str, Any] = {
+        "tasks": None if tasks is None else list(tasks),
+        "seeds": seeds,
+        "seeds_on": seeds_on,
+        "protocol": protocol,
+    }
+    data |= {key: value for key, value in given.items() if value is not None}
+
+    def where(location: Location) -> str | None:
+        key = str(location[-1]) if location else ""
+        if key in grid:
+            return grid[key][1]
+        if given.get(key) is not None:
+            return f"--{key.replace('_', '-')}"
+        return inherited(location)
+
+    return SweepSource(parse(SweepConfig, data, where), where)
+
+
+def cells(
+    source: SweepSource, base: Mapping[str, tuple[Any, str]]
+) -> Iterator[tuple[Resolved, dict[str, Any]]]:
+    """Every cell's configuration, and the settings that the grids chose for it.
+
+    Args:
+        base: settings of all cells from options: dotted key -> (value, option). They go before the
+            file's ``settings``; a grid's values go before both.
+
+    Raises:
+        ConfigError: as :func:`adaptertune.config.resolve`, or a key that no grid may have.
+    """
+    sweep, where = source.config, source.where
+    common = {
+        key: (value, where(("settings", key)) or "settings")
+        for key, value in sweep.settings.items()
+    } | dict(base)
+    common["protocol"] = (sweep.protocol, where(("protocol",)) or "--protocol")
+    common["seeds"] = (sweep.seeds, where(("seeds",)) or "--seeds")
+    if sweep.seeds_on == "winner":  # seeds that train in one pass can't be run apart
+        common.setdefault("stack", ("off", "--seeds-on winner"))
+    for number, grid in enumerate(sweep.grids):
+        for key in grid:
+            if key in WHOLE:
+                raise ConfigError(
+                    f"'{key}' can't be part of a grid",
+                    where=where(("grids", number, key)),
+                    remedy="it is a setting of the whole sweep",
+                )
+        origins = {
+            key: where(("grids", number, key)) or OPTIONS.get(key, "the grid") for key in grid
+        }
+        for task, values in itertools.product(sweep.tasks, itertools.product(*grid.values())):
+            chosen = dict(zip(grid, values, strict=True))
+            layer = {key: (value, origins[key]) for key, value in chosen.items()}
+            task_layer = {"task": (task, where(("tasks",)) or "--tasks")}
+            yield configuration.resolve(common | task_layer | layer), chosen
+
+
+def _methods(grid: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+    return grid.get("method.name", ["adapter"])
+
+
+def _takes(grid: Mapping[str, Sequence[Any]], key: str) -> bool:
+    """Whether a grid's methods have a setting."""
+    block, _, name = key.partition(".")
+    if block != "method":
+        return True
+    fields = {m.model_fields["name"].default: m.model_fields for m in configuration.METHODS}
+    return all(name in fields.get(method, {}) for method in _methods(grid))

@@ -1,0 +1,268 @@
+"""Units in several processes of this machine, one a GPU or each with its share of the CPU's cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptertune.errors import AdapterTuneError, Interrupted
+from adaptertune.runs import work
+from adaptertune.runs.execute import Runner
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.progress import Progress
+from adaptertune.runs.results import Failure, SeedResult
+from adaptertune.runs.work import Settled, Unit
+
+if TYPE_CHECKING:
+    from adaptertune.train.loop import EpochRecord
+
+MOST_DEATHS = 3  # of workers, at one unit, before it counts as failed
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker gets of the machine: CPU threads, and the number of its GPU."""
+
+    threads: int
+    gpu: int | None = None
+
+
+def shares(
+    workers: int | None, threads: int | None, *, num_cores: int, num_gpus: int
+) -> list[Share]:
+    """One worker a GPU; without GPUs up to eight, with all cores between them, unless told otherwise."""
+    count = workers or num_gpus or min(num_cores, 8)
+    each = threads or max(1, num_cores // count)
+    return [Share(each, number % num_gpus if num_gpus else None) for number in range(count)]
+
+
+@dataclass
+class _Worker:
+    """A process, the pipe to it, and what it is at."""
+
+    share: Share
+    process: SpawnProcess
+    pipe: Connection
+    unit: Unit | None = None
+
+
+@dataclass
+class LocalExecutor:
+    """Hands units to workers, one at a time. A worker that dies is replaced, and its unit goes on."""
+
+    shares: Sequence[Share]
+    retry_failed: bool
+    deaths: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
+
+    def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
+        """Raises: Interrupted, StoreError: as :func:`work.settle`, when all workers have stopped."""
+        waiting = deque(todo)
+        if not waiting:
+            return
+        with _workers(self.shares[: len(waiting)]) as workers:
+            busy_elsewhere: deque[Unit] = deque()
+            while waiting or busy_elsewhere or any(worker.unit for worker in workers):
+                for worker in workers:
+                    if worker.unit is None and waiting:
+                        self._assign(worker, waiting.popleft())
+                active = [worker for worker in workers if worker.unit]
+                ready = connection.wait([worker.pipe for worker in active], POLL_SECONDS)
+                for worker in active:
+                    if worker.pipe in ready:
+                        settled = self._hear(worker, waiting, busy_elsewhere, hear)
+                        if settled:
+                            yield settled
+                if not waiting and busy_elsewhere and not any(worker.unit for worker in workers):
+                    hear(busy_elsewhere[0].plan).note("waiting for other processes")
+                    connection.wait([], work.WAIT_SECONDS)
+                    waiting, busy_elsewhere = busy_elsewhere, waiting
+                if hear(todo[0].plan).should_stop():
+                    _stop(workers)
+                    raise Interrupted(
+                        "stopped; all states are saved", remedy="the same command goes on from here"
+                    )
+
+    def _assign(self, worker: _Worker, unit: Unit) -> None:
+        worker.unit = unit
+        with suppress(OSError):  # it died just now, which is seen when its pipe is read
+            worker.pipe.send((unit, self.retry_failed))
+
+    def _hear(
+        self,
+        worker: _Worker,
+        waiting: deque[Unit],
+        busy_elsewhere: deque[Unit],
+        hear: Callable[[Plan], Progress],
+    ) -> Settled | None:
+        """Act on one message of a worker."""
+        unit = worker.unit
+        assert unit is not None
+        progress = hear(unit.plan)
+        try:
+            kind, content = worker.pipe.recv()
+        except (EOFError, OSError):
+            return self._bury(worker, unit, waiting, progress)
+        if kind == "told":
+            name, arguments, keywords = content
+            getattr(progress, name)(*arguments, **keywords)
+            return None
+        worker.unit = None
+        if kind == "error":
+            raise content
+        if content is None:
+            busy_elsewhere.append(unit)
+        settled: Settled | None = content
+        return settled
+
+    def _bury(
+        self, worker: _Worker, unit: Unit, waiting: deque[Unit], progress: Progress
+    ) -> Settled | None:
+        """Put another in a dead worker's place, and its unit at the head of the queue again."""
+        worker.process.join()
+        key = unit.plan.digest, unit.seeds
+        self.deaths[key] = self.deaths.get(key, 0) + 1
+        how = _ending(worker.process.exitcode)
+        worker.pipe.close()
+        worker.process, worker.pipe, worker.unit = *_start(worker.share), None
+        if self.deaths[key] == MOST_DEATHS:
+            error = f"{MOST_DEATHS} worker processes {how}; too little memory?"
+            return Settled(unit, (), work.write_failures(unit, error, trace=""))
+        seeds = ", ".join(map(str, unit.seeds))
+        progress.note(f"seed {seeds}: its worker process {how}; another one goes on with it")
+        waiting.appendleft(unit)
+        return None
+
+
+def _ending(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"died of {signal.Signals(-exitcode).name}"
+    return f"ended with exit code {exitcode}"
+
+
+@contextmanager
+def _workers(shares: Sequence[Share]) -> Iterator[list[_Worker]]:
+    """Worker processes, which end with the block."""
+    workers = [_Worker(share, *_start(share)) for share in shares]
+    try:
+        yield workers
+    finally:
+        _stop(workers)
+
+
+def _start(share: Share) -> tuple[SpawnProcess, Connection]:
+    """A worker with its share of the machine. Ctrl-C, which a terminal sends to all, is ours alone."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    environment = {"OMP_NUM_THREADS": str(share.threads)}
+    if share.gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        known = [name for name in visible if name]
+        environment["CUDA_VISIBLE_DEVICES"] = known[share.gpu] if known else str(share.gpu)
+    before = {name: os.environ.get(name) for name in environment}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ |= environment
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    theirs.close()
+    return process, ours
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Let every worker save its state and end."""
+    for worker in workers:
+        with suppress(OSError):
+            worker.pipe.send(None)
+    for worker in workers:
+        while worker.process.is_alive():  # read on, or it may wait for room in the pipe for ever
+            with suppress(EOFError, OSError):
+                if worker.pipe.poll(POLL_SECONDS):
+                    worker.pipe.recv()
+            worker.process.join(0)
+        worker.pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """A worker's life: units come in, what becomes of them goes out; None is the end."""
+    runner, progress = Runner(), _Telling(pipe)
+    while True:
+        try:
+            message = pipe.recv()
+        except EOFError:  # our parent is gone
+            return
+        if message is None:
+            return
+        unit, retry_failed = message
+        try:
+            settled = work.settle(unit, runner, progress, retry_failed=retry_failed)
+        except Interrupted:
+            return
+        except AdapterTuneError as error:
+            pipe.send(("error", error))
+            return
+        pipe.send(("settled", settled))
+
+
+class _Telling:
+    """A worker's progress: passes all on to its parent, and stops when that says so or is gone."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._stopping = False
+
+    def _tell(self, name: str, *arguments: Any, **keywords: Any) -> None:
+        try:
+            self._pipe.send(("told", (name, arguments, keywords)))
+        except OSError:
+            self._stopping = True
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        self._tell("preparing", what, done, total)
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        self._tell("seed_started", seed, epochs_done=epochs_done, resumed=resumed)
+
+    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
+        self._tell("step", seed, step, mean_loss, examples_per_second)
+
+    def evaluating(self, seed: int, num_examples: int) -> None:
+        self._tell("evaluating", seed, num_examples)
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        self._tell("epoch", seed, record)
+
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
+        self._tell("seed_done", result, reused=reused)
+
+    def failed(self, seed: int, failure: Failure) -> None:
+        self._tell("failed", seed, failure)
+
+    def saved(self, path: Path) -> None:
+        """The parent has the same disk."""
+
+    def note(self, text: str) -> None:
+        self._tell("note", text)
+
+    def should_stop(self) -> bool:
+        with suppress(OSError):
+            # While a unit is at work, only None can come, or the end of the pipe.
+            self._stopping = self._stopping or self._pipe.poll()
+        return self._stopping

@@ -1,0 +1,371 @@
+"""A sweep from its configuration to its result: plan all cells, settle all units, choose the winners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from adaptertune import config as configuration
+from adaptertune import stats
+from adaptertune.runs import grid, results, selection, store, work
+from adaptertune.runs.grid import SweepConfig, SweepSource
+from adaptertune.runs.plan import Lookups, Plan, method_label, plan
+from adaptertune.runs.progress import Progress
+from adaptertune.runs.work import Settled, Unit
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell, and the settings that the grid chose for it."""
+
+    plan: Plan
+    chosen: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of one task among which one is chosen: a method's, or those of all its sizes."""
+
+    task: str
+    label: str
+    cells: tuple[Cell, ...]
+    num_seeds: int | None = None  # by which of the first seeds it is chosen; None for all
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All cells of a sweep, each once, in the order of the tasks."""
+
+    config: SweepConfig
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """That of everything that decides which runs there are and what is chosen."""
+        return configuration.digest(
+            {
+                "cells": sorted(cell.plan.digest for cell in self.cells),
+                "seeds": self.config.seeds,
+                "seeds_on": self.config.seeds_on,
+            }
+        )
+
+    @property
+    def output(self) -> Path:
+        return self.cells[0].plan.config.output
+
+    @property
+    def result(self) -> Path:
+        """Where the result is written."""
+        return self.output / "sweeps" / f"{self.config.name}-{self.digest[:12]}.json"
+
+    @cached_property
+    def methods(self) -> tuple[Row, ...]:
+        """A row for each task and method, each size a method of its own."""
+        rows: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.cells:
+            label = method_label(cell.plan.config.method)
+            rows.setdefault((cell.plan.task.name, label), []).append(cell)
+        first = None if self.config.seeds_on == "all" else 1
+        return tuple(Row(*key, tuple(cells), first) for key, cells in rows.items())
+
+    @cached_property
+    def best_sizes(self) -> tuple[Row, ...]:
+        """A row for each task and method of which there are several sizes: all of them together."""
+        rows: dict[tuple[str, configuration.Method], list[Cell]] = {}
+        for cell in self.cells:
+            method = cell.plan.config.method
+            if isinstance(method, configuration.Adapter):
+                sizeless = method.model_copy(update={"size": 1})
+                rows.setdefault((cell.plan.task.name, sizeless), []).append(cell)
+        found = []
+        for (task, _), cells in rows.items():
+            sizes = sorted({_size(cell) for cell in cells})
+            if len(sizes) > 1:
+                of = method_label(cells[0].plan.config.method).partition(str(_size(cells[0])))
+                label = f"{of[0]}best of {', '.join(map(str, sizes))}{of[2]}"
+                found.append(Row(task, label, tuple(cells)))
+        return tuple(found)
+
+    @property
+    def statistic(self) -> selection.Statistic:
+        return selection.statistic_of(self.config.protocol)
+
+
+class View(Protocol):
+    """Hears how a sweep gets on."""
+
+    def of(self, plan: Plan) -> Progress:
+        """The progress of one cell."""
+
+    def stage(self, todo: Sequence[Unit], num_done: int) -> None:
+        """These units are ahead; so many others were settled earlier."""
+
+
+Executor = Callable[[Sequence[Unit], Callable[[Plan], Progress]], Iterator[Settled]]
+
+
+def make(
+    source: SweepSource,
+    base: Mapping[str, tuple[Any, str]],
+    on_cell: Callable[[int], None] = lambda _: None,
+    lookups: Lookups | None = None,
+) -> Sweep:
+    """Plan every cell.
+
+    Args:
+        on_cell: is told how many are planned.
+        lookups: what is known already.
+
+    Raises:
+        AdapterTuneError: anything that would stop one of them before its first step.
+    """
+    lookups = lookups or Lookups()
+    cells: dict[str, Cell] = {}
+    for resolved, chosen in grid.cells(source, base):
+        made = plan(resolved, lookups)
+        cells.setdefault(made.digest, Cell(made, chosen))
+        on_cell(len(cells))
+    order = {task: number for number, task in enumerate(source.config.tasks)}
+    by_task = sorted(cells.values(), key=lambda cell: order[cell.plan.config.task])
+    return Sweep(source.config, tuple(by_task))
+
+
+def _size(cell: Cell) -> int:
+    method = cell.plan.config.method
+    return method.size if isinstance(method, configuration.Adapter) else 0
+
+
+def first_units(sweep: Sweep) -> list[Unit]:
+    """What runs whatever comes out: all seeds of all cells, or their first ones."""
+    only = slice(None) if sweep.config.seeds_on == "all" else slice(1)
+    return [
+        unit for cell in sweep.cells for unit in work.units(cell.plan, cell.plan.config.seeds[only])
+    ]
+
+
+@dataclass
+class _Book:
+    """What is known of every seed so far, in as little memory as selection needs."""
+
+    scores: dict[str, dict[int, float | None]] = field(
+        default_factory=dict
+    )  # cell -> seed -> score
+    num: dict[str, dict[str, int]] = field(default_factory=dict)  # cell -> status -> seeds
+
+    def enter(self, settled: Settled) -> None:
+        made = settled.unit.plan
+        scores = self.scores.setdefault(made.digest, {})
+        num = self.num.setdefault(
+            made.digest, dict.fromkeys(("failed", "diverged", "collapsed"), 0)
+        )
+        for failure in settled.failures:
+            scores[failure.seed] = None
+            num["failed"] += 1
+        for result in settled.done:
+            split = result.scores.get(made.selecting_split)
+            scores[result.seed] = split.values[made.task.headline] if split else None
+            num["diverged"] += result.status == "diverged"
+            num["collapsed"] += bool(split and split.collapsed)
+
+    def candidate(self, cell: Cell, num_seeds: int) -> selection.Candidate:
+        """By the first so many of its seeds."""
+        scores = self.scores.get(cell.plan.digest, {})
+        some = [scores.get(seed) for seed in cell.plan.config.seeds[:num_seeds] if seed in scores]
+        known = tuple(score for score in some if score is not None)
+        return selection.Candidate(cell.plan.digest, known, len(some) - len(known))
+
+    def count(self, cells: Sequence[Cell], status: str) -> int:
+        return sum(self.num[cell.plan.digest][status] for cell in cells)
+
+
+def run(
+    sweep: Sweep,
+    executor: Executor,
+    view: View,
+    *,
+    retry_failed: bool,
+) -> results.SweepResult:
+    """Settle all units, choose among cells, and write the sweep's result.
+
+    Raises:
+        Interrupted: the user stopped it; all states are saved.
+        StoreError: the store can't be written, or holds something else.
+    """
+    book = _Book()
+    _settle(first_units(sweep), executor, view, book, retry_failed=retry_failed)
+    if sweep.config.seeds_on == "winner":
+        others = [
+            unit
+            for row in sweep.methods
+            if (cell := _chosen(row, book, sweep)) is not None
+            for unit in work.units(cell.plan, cell.plan.config.seeds[1:])
+        ]
+        _settle(others, executor, view, book, retry_failed=retry_failed)
+    result = _summary(sweep, book)
+    store.write_result(sweep.result, result)
+    return result
+
+
+def _settle(
+    todo: Sequence[Unit],
+    executor: Executor,
+    view: View,
+    book: _Book,
+    *,
+    retry_failed: bool,
+) -> None:
+    """Have all units settled, and each cell summarised when its last one is."""
+    open_units: dict[str, int] = {}
+    for unit in todo:
+        open_units[unit.plan.digest] = open_units.get(unit.plan.digest, 0) + 1
+    changed: set[str] = set()
+
+    def account(settled: Settled) -> None:
+        made = settled.unit.plan
+        book.enter(settled)
+        settled.tell(view.of(made))
+        open_units[made.digest] -= 1
+        if not settled.is_earlier:
+            changed.add(made.digest)
+        if not open_units[made.digest] and (made.digest in changed or not _is_summarised(made)):
+            work.conclude(made)
+
+    ahead, found = [], []
+    for unit in todo:
+        earlier = work.earlier(unit, view.of(unit.plan).note, retry_failed=retry_failed)
+        if earlier is None:
+            ahead.append(unit)
+        else:
+            found.append(earlier)
+    view.stage(ahead, len(found))
+    for settled in found:
+        account(settled)
+    for settled in executor(ahead, view.of):
+        account(settled)
+
+
+def _is_summarised(made: Plan) -> bool:
+    """Whether the cell's summary is of the seeds that are there."""
+    if not made.folder.result.exists():
+        return False
+    summary = made.folder.read_result()
+    there = [seed for seed in made.config.seeds if made.folder.seed(seed).result.exists()]
+    finished = [line.seed for line in summary.seeds if line.status != "failed"] if summary else []
+    return sorted(finished) == sorted(there)
+
+
+def _candidates(row: Row, book: _Book, sweep: Sweep) -> list[selection.Candidate]:
+    """A row's cells as the choice among them may know them."""
+    return [book.candidate(cell, row.num_seeds or sweep.config.seeds) for cell in row.cells]
+
+
+def _chosen(row: Row, book: _Book, sweep: Sweep) -> Cell | None:
+    best = selection.select(_candidates(row, book, sweep), sweep.statistic)
+    return next((c for c in row.cells if best and c.plan.digest == best.digest), None)
+
+
+def _summary(sweep: Sweep, book: _Book) -> results.SweepResult:
+    best_sizes = sweep.best_sizes
+    if sweep.config.seeds_on == "winner":  # among the sizes' winners, which all have all seeds
+        winners = [_chosen(row, book, sweep) for row in sweep.methods]
+        digests = {cell.plan.digest for cell in winners if cell}
+        best_sizes = tuple(
+            replace(row, cells=tuple(c for c in row.cells if c.plan.digest in digests))
+            for row in best_sizes
+        )
+    tasks = list(dict.fromkeys(cell.plan.task.name for cell in sweep.cells))
+    rows = sorted([*sweep.methods, *best_sizes], key=lambda row: tasks.index(row.task))
+    cells = sweep.cells
+    return results.SweepResult(
+        name=sweep.config.name,
+        digest=sweep.digest,
+        config=sweep.config.model_dump(mode="json"),
+        protocol=sweep.config.protocol,
+        statistic=sweep.statistic,
+        in_words=in_words(sweep.config),
+        num_cells=len(cells),
+        num_runs=sum(map(len, book.scores.values())),
+        num_failed=book.count(cells, "failed"),
+        num_diverged=book.count(cells, "diverged"),
+        num_collapsed=book.count(cells, "collapsed"),
+        choices=[_choice(row, book, sweep) for row in rows],
+    )
+
+
+def _choice(row: Row, book: _Book, sweep: Sweep) -> results.Choice:
+    """What was chosen in a row, and how it scores."""
+    best = _chosen(row, book, sweep)
+    task, made = row.cells[0].plan.task, row.cells[0].plan
+    trials = [
+        candidate.mean if sweep.statistic == "mean" else max(candidate.scores)
+        for candidate in _candidates(row, book, sweep)
+        if candidate.scores
+    ]
+    summary = best.plan.folder.read_result() if best else None
+    reported = task.evaluation[0]
+    scores = _reported_scores(best, reported) if best else []
+    interval = stats.mean_interval(scores)
+    return results.Choice(
+        task=row.task,
+        row=row.label,
+        metric=task.headline,
+        selecting_split=made.selecting_split,
+        reported_split=reported,
+        data=made.data,
+        num_cells=len(row.cells),
+        num_runs=sum(len(book.scores.get(cell.plan.digest, {})) for cell in row.cells),
+        num_failed=book.count(row.cells, "failed"),
+        num_diverged=book.count(row.cells, "diverged"),
+        num_collapsed=book.count(row.cells, "collapsed"),
+        cell=str(best.plan.folder.path) if best else None,
+        digest=best.plan.digest if best else None,
+        chosen=dict(best.chosen) if best else None,
+        scores=summary.scores if summary else {},
+        best_seed=summary.best_seed if summary else None,
+        interval=None if interval is None else (interval.low, interval.high),
+        expected_best_cell=_expected_best(trials),
+        expected_best_seed=_expected_best(scores),
+    )
+
+
+def _expected_best(values: Sequence[float]) -> dict[int, float]:
+    """Of 1, 2, 4, 8, … values, and of as many as there are."""
+    numbers = {1 << power for power in range(len(values).bit_length())} | {len(values)}
+    found = {n: stats.expected_maximum(values, n) for n in sorted(numbers - {0})}
+    return {n: value for n, value in found.items() if value is not None}
+
+
+def _reported_scores(cell: Cell, split: str) -> list[float]:
+    """The headline metric of a cell's finished seeds on the reported split."""
+    read = [cell.plan.folder.seed(seed).read_result() for seed in cell.plan.config.seeds]
+    values = [
+        result.scores[split].values[cell.plan.task.headline]
+        for result in read
+        if result is not None and split in result.scores
+    ]
+    return [value for value in values if value is not None]
+
+
+def in_words(config: SweepConfig) -> str:
+    """How the choices were made, so that nobody takes one figure for another."""
+    seeds = f"{config.seeds} seeds" if config.seeds > 1 else "one seed"
+    on = (
+        f"Every cell ran with {seeds}"
+        if config.seeds_on == "all"
+        else f"Every cell ran with one seed, the best of each task and method with {seeds}"
+    )
+    if config.protocol == "paper":
+        return (
+            f"Protocol paper: {on}; the run that is best on validation chose the settings, and is "
+            "reported on the same validation set, so 'best' is optimistic. Mean and deviation are "
+            "over the seeds of the chosen cell."
+        )
+    return (
+        f"Protocol held-out: {on}; the mean over seeds on held-out rows of the training set chose the "
+        "settings, and the best seed. Validation was only scored; mean and deviation are over the "
+        "seeds of the chosen cell."
+    )

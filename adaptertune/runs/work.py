@@ -1,0 +1,250 @@
+"""Whose turn it is: what is finished is found again, what another process has is left to it.
+
+A unit's lock is its folders': it dies with its process, so a killed one's unit is free for the next.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from adaptertune.errors import Interrupted, InUse, StoreError, TrainingError
+from adaptertune.files import exclusive, write_json
+from adaptertune.runs import results, store
+from adaptertune.runs.execute import Runner
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.progress import Progress
+from adaptertune.runs.summary import summarise
+
+WAIT_SECONDS = 0.5  # before asking again whether another process is done
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Seeds of a cell that train in one go: one, or all where they are stacked."""
+
+    plan: Plan
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a unit. ``is_earlier``: it was so already."""
+
+    unit: Unit
+    done: tuple[results.SeedResult, ...]
+    failures: tuple[results.Failure, ...] = ()
+    is_earlier: bool = False
+
+    def tell(self, progress: Progress) -> None:
+        """Pass it on."""
+        for result in self.done:
+            progress.seed_done(result, reused=self.is_earlier)
+        for failure in self.failures:
+            progress.failed(failure.seed, failure)
+
+
+def units(plan: Plan, seeds: Sequence[int] | None = None) -> list[Unit]:
+    """A cell's units, or those of some of its seeds."""
+    if plan.is_stacked:
+        return [Unit(plan, plan.config.seeds)]
+    return [Unit(plan, (seed,)) for seed in (plan.config.seeds if seeds is None else seeds)]
+
+
+def earlier(unit: Unit, note: Callable[[str], None], *, retry_failed: bool) -> Settled | None:
+    """What already became of a unit: results, or failures unless these are to be tried again.
+
+    Raises:
+        StoreError: a result is damaged, or is not of this configuration.
+    """
+    found = [finished(unit.plan, seed, note) for seed in unit.seeds]
+    known = [result for result in found if result is not None]
+    if len(known) == len(found):
+        if retry_failed and any(result.status == "diverged" for result in known):
+            return None
+        return Settled(unit, tuple(known), is_earlier=True)
+    failures = [unit.plan.folder.seed(seed).read_failure() for seed in unit.seeds]
+    if retry_failed or None in failures:
+        return None
+    return Settled(unit, (), tuple(filter(None, failures)), is_earlier=True)
+
+
+def settle(unit: Unit, runner: Runner, progress: Progress, *, retry_failed: bool) -> Settled | None:
+    """Do a unit, or find that it is done; None while another process is at it.
+
+    An exception in the training is written down and does not go further.
+
+    Raises:
+        Interrupted: the user stopped it; the state is saved.
+        StoreError: the folder can't be written, or holds something else.
+    """
+    plan, seeds = unit.plan, unit.seeds
+    folders = [plan.folder.seed(seed) for seed in seeds]
+    found = earlier(unit, progress.note, retry_failed=retry_failed)
+    if found:
+        return found
+    with ExitStack() as stack:
+        try:
+            for folder in folders:
+                stack.enter_context(exclusive(folder.path))
+        except InUse:
+            return None
+        # Another process may have finished between the two.
+        found = earlier(unit, lambda _: None, retry_failed=retry_failed)
+        if found:
+            return found
+        write_json(plan.folder.config, config_file(plan))
+        try:
+            done = runner.run(plan, seeds, progress)
+        except (Interrupted, StoreError):
+            raise
+        except Exception as error:
+            return Settled(unit, (), write_failures(unit, *described(error)))
+        for folder in folders:
+            folder.failure.unlink(missing_ok=True)
+        return Settled(unit, tuple(done))
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """An error in one line, and its traceback."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text, "".join(traceback.format_exception(error))
+
+
+def write_failures(unit: Unit, error: str, trace: str) -> tuple[results.Failure, ...]:
+    """Leave a unit's error, as :func:`described`, in the folders of its seeds."""
+    written = []
+    for seed in unit.seeds:
+        folder = unit.plan.folder.seed(seed)
+        before = folder.read_failure()
+        failure = results.Failure(
+            seed=seed,
+            digest=unit.plan.seed_digest(seed),
+            error=error,
+            traceback=trace,
+            attempts=before.attempts + 1 if before else 1,
+            failed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            host=platform.node(),
+        )
+        store.write_result(folder.failure, failure)
+        written.append(failure)
+    return tuple(written)
+
+
+def serial(
+    todo: Sequence[Unit],
+    hear: Callable[[Plan], Progress],
+    *,
+    retry_failed: bool,
+    forecasts: bool = False,
+) -> Iterator[Settled]:
+    """Do units one after another in this process, those that others are at last.
+
+    Raises:
+        Interrupted, StoreError: see :func:`settle`.
+    """
+    runner = Runner(forecasts=forecasts)
+    waiting, is_told = list(todo), False
+    while waiting:
+        busy = []
+        for unit in waiting:
+            settled = settle(unit, runner, hear(unit.plan), retry_failed=retry_failed)
+            if settled is None:
+                busy.append(unit)
+            else:
+                yield settled
+        if busy and len(busy) == len(waiting):
+            progress = hear(busy[0].plan)
+            if not is_told:
+                is_told = True
+                progress.note(f"waiting for other processes, which are at {len(busy)} trainings")
+            if progress.should_stop():
+                raise Interrupted("stopped while other processes were at the rest")
+            time.sleep(WAIT_SECONDS)
+        waiting = busy
+
+
+def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
+    """Train what is not yet trained of a cell, and summarise its seeds.
+
+    Finished seeds are reused, interrupted ones go on, failed ones are tried again.
+
+    Raises:
+        Interrupted: the user stopped it; the state is saved.
+        TrainingError: no seed came to a score.
+        StoreError: the folder holds something else or can't be written.
+    """
+    failures: list[results.Failure] = []
+    todo = units(plan)
+    for settled in serial(todo, lambda _: progress, retry_failed=True, forecasts=True):
+        settled.tell(progress)
+        failures += settled.failures
+    result = conclude(plan)
+    if result.best_seed is None:
+        if failures:
+            raise TrainingError(
+                f"no seed was finished: {failures[0].error}",
+                where=plan.folder.seed(failures[0].seed).failure,
+                remedy="the file has the traceback",
+            )
+        raise TrainingError(
+            f"all {len(result.seeds)} seeds diverged: the loss was not finite",
+            where=plan.folder.path,
+            remedy="try a smaller --lr",
+        )
+    return result
+
+
+def conclude(plan: Plan) -> results.CellResult:
+    """Summarise what is there of a cell's seeds, and write it down."""
+    folder = plan.folder
+    found = [folder.seed(seed).read_result() for seed in plan.config.seeds]
+    failed = [
+        seed
+        for seed, result in zip(plan.config.seeds, found, strict=True)
+        if result is None and folder.seed(seed).failure.exists()
+    ]
+    summary = summarise(plan, [result for result in found if result is not None], failed)
+    store.write_result(folder.result, summary)
+    return summary
+
+
+def finished(plan: Plan, seed: int, note: Callable[[str], None]) -> results.SeedResult | None:
+    """A seed's result, if it is finished and its checkpoint is whole.
+
+    Raises:
+        StoreError: the result is damaged, or is not of this configuration.
+    """
+    folder = plan.folder.seed(seed)
+    result = folder.read_result()
+    if result is None:
+        return None
+    if result.digest != plan.seed_digest(seed):
+        raise StoreError(
+            "holds a run of another configuration",
+            where=folder.path,
+            remedy="choose another --output, or delete it",
+        )
+    facts = result.checkpoint
+    path = folder.checkpoint
+    if facts and not (path.is_file() and path.stat().st_size == facts.bytes):
+        note(f"seed {seed}: {path} is missing or truncated; it is trained again")
+        return None
+    return result
+
+
+def config_file(plan: Plan) -> dict[str, Any]:
+    """What stands in a cell's ``config.json``."""
+    return {
+        "config": plan.config.model_dump(mode="json"),
+        "origins": dict(plan.resolved.origins),
+        "identity": plan.identity,
+        "digest": plan.digest,
+    }

@@ -1,0 +1,69 @@
+"""Decisions from what a machine can do; there need be no such machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adaptertune.errors import ConfigError
+from adaptertune.train import device as devices
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("requested", "native", "chosen"),
+    [("auto", True, "bf16"), ("auto", False, "fp32"), ("bf16", False, "bf16"),
+     ("fp32", True, "fp32")],
+)  # fmt: skip
+def test_precision(requested: str, native: bool, chosen: str) -> None:
+    assert devices.choose_precision(requested, native_bf16=native) == chosen
+
+
+@pytest.mark.parametrize(
+    ("precision", "capability", "chosen"),
+    [("fp32", (9, 0), "highest"), ("bf16", (9, 0), "high"), ("bf16", (8, 0), "high"),
+     ("bf16", (7, 5), "highest"), ("bf16", None, "highest"), ("fp32", None, "highest")],
+)  # fmt: skip
+def test_fp32_is_fp32(precision: str, capability: tuple[int, int] | None, chosen: str) -> None:
+    assert devices.choose_float32_products(precision, capability) == chosen
+
+
+def test_a_process_forgets_what_another_run_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        devices.set_up(CPU, "bf16")
+        assert torch.get_float32_matmul_precision() == "highest"
+        monkeypatch.setattr(devices, "capability", lambda device: (8, 6))
+        devices.set_up(CUDA, "bf16")
+        assert torch.get_float32_matmul_precision() == "high"
+        devices.set_up(CUDA, "fp32")
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("capability", "has_triton", "problem"),
+    [(None, True, "on a CPU they are slower"), ((6, 1), True, "below 7.0"),
+     ((8, 0), False, "triton is not installed")],
+)  # fmt: skip
+def test_compiling_is_refused_with_its_reason(
+    capability: tuple[int, int] | None, has_triton: bool, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem) as refused:
+        devices.check_compile(capability, has_triton=has_triton)
+    assert "--compile" in str(refused.value)
+    devices.check_compile((7, 0), has_triton=True)
+
+
+@pytest.mark.parametrize(
+    ("requested", "device", "seeds", "can", "chosen"),
+    [("auto", CUDA, 5, True, True), ("auto", CPU, 5, True, False), ("on", CPU, 5, True, True),
+     ("auto", CUDA, 1, True, False), ("auto", CUDA, 5, False, False), ("off", CUDA, 5, True, False)],
+)  # fmt: skip
+def test_stacking(
+    requested: str, device: torch.device, seeds: int, can: bool, chosen: bool
+) -> None:
+    assert devices.choose_stack(requested, device, seeds, can_stack=can) is chosen
