@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptertune.config import OPTIONS, Resolved, resolve
+from adaptertune.config import OPTIONS, Resolved, parse_layers, resolve
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import read_value
 
@@ -21,6 +21,7 @@ def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> A
     )
 
 
+Run = Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")]
 Task = Annotated[
     str | None,
     _option(
@@ -46,7 +47,7 @@ Method = Annotated[
     _option(
         "--method",
         panel=MODEL,
-        text="adapter (default), full, top_layers, layernorm or bitfit.",
+        text="adapter (default), full, top_layers, layernorm, bitfit, lora or ia3.",
         metavar="NAME",
     ),
 ]
@@ -74,6 +75,7 @@ Activation = Annotated[
         "--activation", panel=MODEL, text="gelu, gelu_tanh, relu, tanh or swish.", metavar="NAME"
     ),
 ]
+Rank = Annotated[int | None, _option("--rank", panel=MODEL, text="Rank of LoRA's updates.")]
 Backbone = Annotated[
     str | None,
     _option(
@@ -161,6 +163,19 @@ PARAMETERS = {key.rpartition(".")[2]: key for key in OPTIONS} | {
     "method": "method.name",
     "top_k": "method.k",
 }
+
+
+def layer_list(text: str | None) -> tuple[int, ...] | None:
+    """The layers of ``--layers``; None if it was not given.
+
+    Raises:
+        ConfigError: it does not look like 3-5 or 0,2,4.
+    """
+    try:
+        found: tuple[int, ...] | None = parse_layers(text)
+    except ValueError as error:
+        raise ConfigError(f"'{text}' {error}", where="--layers") from None
+    return found
 
 
 def collect(

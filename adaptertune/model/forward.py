@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,6 +48,8 @@ def set_compute_type(bert: BertModel, dtype: torch.dtype) -> None:
                 held = torch.float32 if parameter.requires_grad else dtype
                 parameter.data = parameter.data.to(held)
     for layer in bert.encoder.layer:
+        if not fused.covers(layer):
+            continue
         block = layer.attention.self
         for kind in ("weight", "bias"):
             parts = [getattr(part, kind) for part in (block.query, block.key, block.value)]
@@ -78,7 +81,7 @@ def trunk(
     """
     hidden = embed(berts, tokens, segments, dtype, dropout)
     bias = attention_bias(mask, dtype)
-    return _layers(berts, range(depth), hidden, bias, dropout, compiled=compiled)
+    return apply_layers(berts, range(depth), hidden, bias, dropout, compiled=compiled)
 
 
 def pooled(
@@ -97,11 +100,11 @@ def pooled(
     upper = range(depth, len(berts[0].encoder.layer))
     bias = attention_bias(mask, hidden.dtype)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = _layers(berts, upper, hidden, bias, dropout, compiled=compiled, only_first=True)
+    first = apply_layers(berts, upper, hidden, bias, dropout, compiled=compiled, only_first=True)
     return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
-def _layers(
+def apply_layers(
     berts: Sequence[BertModel],
     indices: range,
     hidden: torch.Tensor,
@@ -111,18 +114,29 @@ def _layers(
     compiled: bool,
     only_first: bool = False,
 ) -> torch.Tensor:
-    """Layers one above the other; with ``only_first`` the uppermost gives its first position only."""
-    if not indices:
-        return hidden
-    is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
-    if not compiled and is_plain and fused.is_supported(hidden):
-        layers = [berts[0].encoder.layer[index] for index in indices]
-        return fused.transformer_layers(layers, hidden, bias, dropout, only_first=only_first)
-    layer = compiled_layer() if compiled else transformer_layer
-    for index in indices:
-        same = [bert.encoder.layer[index] for bert in berts]
-        is_last = index == indices[-1]
-        hidden = layer(same, hidden, bias, dropout, only_first=only_first and is_last)
+    """Layers one above the other, each by the fastest way that holds: as :func:`transformer_layer`.
+
+    With ``only_first`` the uppermost gives its first position only.
+    """
+
+    def is_fused(index: int) -> bool:
+        is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu" and not compiled
+        return (
+            is_plain and fused.is_supported(hidden) and fused.covers(berts[0].encoder.layer[index])
+        )
+
+    one = compiled_layer() if compiled else transformer_layer
+    for in_one_node, group in groupby(indices, is_fused):
+        chosen = list(group)
+        ends_first = only_first and chosen[-1] == indices[-1]
+        if in_one_node:
+            layers = [berts[0].encoder.layer[index] for index in chosen]
+            hidden = fused.transformer_layers(layers, hidden, bias, dropout, only_first=ends_first)
+            continue
+        for index in chosen:
+            layers = [bert.encoder.layer[index] for bert in berts]
+            is_last = ends_first and index == chosen[-1]
+            hidden = one(layers, hidden, bias, dropout, only_first=is_last)
     return hidden
 
 
@@ -193,9 +207,12 @@ def _output(
     hidden = linear(shared.dense, hidden)
     if dropout is not None:
         hidden = dropout(hidden, shared.dropout.p)
+    norms = [block.LayerNorm for block in blocks]
     if isinstance(shared, AdaptedOutput) and not shared.removed:
-        hidden = Adapter.of_each([block.adapter for block in blocks], hidden)
-    return _norm([block.LayerNorm for block in blocks], hidden + residual)
+        read = shared.read(hidden, residual, partial(_norm, norms))
+        adapters = [block.adapter for block in blocks]
+        hidden = Adapter.of_each(adapters, hidden, read, training=dropout is not None)
+    return _norm(norms, hidden + residual)
 
 
 def _attention(
@@ -227,10 +244,13 @@ def _attention(
 def _split_heads(
     modules: Sequence[nn.Linear], hidden: torch.Tensor, heads: int
 ) -> tuple[torch.Tensor, ...]:
-    """Several linear layers as one product; of each (batch, heads, length, width / heads)."""
+    """Linear layers, as one product if all are plain; each (batch, heads, length, width / heads)."""
+    batch, length, width = hidden.shape
+    if not all(isinstance(module, nn.Linear) for module in modules):
+        shape = (batch, length, heads, width // heads)
+        return tuple(linear(module, hidden).view(shape).transpose(1, 2) for module in modules)
     weight = torch.cat([module.weight.to(hidden.dtype) for module in modules])
     bias = torch.cat([module.bias.to(hidden.dtype) for module in modules])
-    batch, length, width = hidden.shape
     joined = functional.linear(hidden, weight, bias)
     split = joined.view(batch, length, len(modules), heads, width // heads)
     return split.permute(2, 0, 3, 1, 4).unbind()

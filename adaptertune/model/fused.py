@@ -44,6 +44,19 @@ def is_supported(hidden: Tensor) -> bool:
     )
 
 
+def covers(layer: Any) -> bool:
+    """Whether a layer has nothing in it but BERT's own modules and plain adapters."""
+    attention = layer.attention.self
+    products = (
+        attention.query, attention.key, attention.value, layer.attention.output.dense,
+        layer.intermediate.dense, layer.output.dense,
+    )  # fmt: skip
+    return all(isinstance(module, torch.nn.Linear) for module in products) and all(
+        not isinstance(block, AdaptedOutput) or block.removed or block.adapter.is_plain
+        for block in (layer.attention.output, layer.output)
+    )
+
+
 def transformer_layers(
     layers: Sequence[Any],
     hidden: Tensor,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
 from adaptertune.files import write_json
-from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
+from adaptertune.runs.results import CellResult, Failure, Record, SeedResult, SpansResult
 
 Result = TypeVar("Result", bound=Record)
 
@@ -106,6 +106,40 @@ class CellFolder:
         """
         return _read(self.result, CellResult) if self.result.exists() else None
 
+    def finished_result(self) -> CellResult:
+        """The summary.
+
+        Raises:
+            StoreError: there is none yet, or it is damaged.
+        """
+        result = self.read_result()
+        if result is None:
+            done = [seed for seed in self.seeds() if self.seed(seed).result.exists()]
+            raise StoreError(
+                f"not finished ({len(done)} seeds are)",
+                where=self.path,
+                remedy="run the command that began it again",
+            )
+        return result
+
+    @property
+    def spans(self) -> Path:
+        """What removing the adapters of every span of layers does."""
+        return self.path / "spans.json"
+
+    @property
+    def prune(self) -> Path:
+        """How a pruned run came about."""
+        return self.path / "prune.json"
+
+    def read_spans(self) -> SpansResult | None:
+        """The spans' result, or None if there is none yet.
+
+        Raises:
+            StoreError: the file is there but damaged.
+        """
+        return _read(self.spans, SpansResult) if self.spans.exists() else None
+
 
 def cell_folder(output: Path, task: str, label: str, digest: str) -> CellFolder:
     """Where a cell lives: ``runs/rte/adapter-64-minilm-1f2e3d4c5b6a``."""
@@ -157,7 +191,7 @@ def _read(path: Path, kind: type[Result]) -> Result:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         return kind.model_validate(content)
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         raise StoreError(
             f"damaged result ({str(error).splitlines()[0]})",
             where=path,

@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -241,12 +241,14 @@ def latencies(
     device: torch.device,
     rounds: int,
     on_round: Callable[[int], None],
+    layers: Iterable[int] | None = None,
 ) -> dict[int, Latency]:
     """``rounds`` forward passes by batch size, in turn with and without the adapters.
 
-    ``on_round`` is called with the number of rounds done, the warm ones included.
+    ``on_round`` is called with the number of rounds done, the warm ones included. ``layers``: only
+    these layers' adapters are taken away.
     """
-    layers = {layer for layer, _ in adapted_outputs(model.backbone)}
+    layers = set(layers or (layer for layer, _ in adapted_outputs(model.backbone)))
     own: dict[int, list[float]] = {size: [] for size in batches}
     without: dict[int, list[float]] = {size: [] for size in batches}
 

@@ -24,6 +24,11 @@ METHODS: list[config.Method] = [
     config.TopLayers(k=2),
     config.LayerNorm(),
     config.BitFit(),
+    config.LoRA(rank=3, alpha=3.0),
+    config.IA3(),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", depth=2, places="attention"),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", layers=(1,), reads="normed"),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", places="feedforward", reads="input"),
 ]
 
 
