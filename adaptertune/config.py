@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -299,7 +300,9 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
     stack.finish()
     stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
     config = parse(RunConfig, stack.values, stack.where)
-    origins = {key: stack.origins[key] for key in _leaves(config) if key in stack.origins}
+    origins = {
+        key: stack.origins[key] for key in _leaves(config.model_dump()) if key in stack.origins
+    }
     return Resolved(config, task, origins)
 
 
@@ -315,7 +318,11 @@ def load_recipe(name: str, where: str | None = "--recipe") -> Recipe:
             where=where,
             remedy=nearest(name, paths.names("recipes")),
         )
-    document = read_yaml(path)
+    return _parsed_recipe(read_yaml(path))
+
+
+@lru_cache(maxsize=16)
+def _parsed_recipe(document: Document) -> Recipe:
     return parse(Recipe, document.data, document.where)
 
 
@@ -483,12 +490,9 @@ def _seed_list(value: Any, where: str | None) -> Any:
     return value
 
 
-def _leaves(config: RunConfig) -> Iterable[str]:
-    def walk(value: Any, at: tuple[str, ...]) -> Iterable[str]:
+def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    for key, value in values.items():
         if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(inner, (*at, key))
+            yield from _leaves(value, f"{at}{key}.")
         else:
-            yield ".".join(at)
-
-    return list(walk(config.model_dump(), ()))
+            yield f"{at}{key}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -13,6 +14,7 @@ CONFIGS = next(
 )
 
 
+@lru_cache  # every cell of a sweep asks
 def names(kind: str) -> list[str]:
     """The names of all shipped files of a kind: ``names("tasks")`` gives cola, mnli, …"""
     return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))

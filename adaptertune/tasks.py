@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 
 from adaptertune import paths
 from adaptertune.errors import ConfigError
-from adaptertune.yamlfile import Strict, nearest, parse, read_yaml
+from adaptertune.yamlfile import Document, Strict, nearest, parse, read_yaml
 
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
@@ -224,8 +225,12 @@ def load_with_path(name: str | Path, where: str | None = "--task") -> tuple[Task
             where=where,
             remedy=f"{nearest(text, shipped())} (or give the path of a task's YAML file)",
         )
-    document = read_yaml(path)
-    return parse(Task, document.data, document.where), path
+    return _parsed(read_yaml(path)), path
+
+
+@lru_cache(maxsize=256)
+def _parsed(document: Document) -> Task:
+    return parse(Task, document.data, document.where)
 
 
 def canonical(task: Task) -> dict[str, Any]:

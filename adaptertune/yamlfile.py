@@ -35,7 +35,7 @@ class Strict(BaseModel):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same text gives the same document
 class Document:
     """A YAML file's content as plain Python values, not to be changed, and the line of each key."""
 

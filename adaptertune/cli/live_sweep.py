@@ -14,13 +14,14 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from adaptertune.report.tables import METRIC_NAMES, duration, percent, setting, table
 from adaptertune.runs.plan import Plan, method_label
 
 if TYPE_CHECKING:
     from adaptertune.runs.results import Failure, SeedResult
-    from adaptertune.runs.sweep import Sweep
+    from adaptertune.runs.sweep import Cell, Sweep
     from adaptertune.runs.work import Unit
     from adaptertune.train.loop import EpochRecord
 
@@ -47,12 +48,12 @@ def view(
         yield shown
 
 
-def settings(sweep: Sweep, plan: Plan) -> str:
+def settings(cell: Cell) -> str:
     """A cell in a few words: its method, and what else the grid chose for it."""
-    cell = next((cell for cell in sweep.cells if cell.plan.digest == plan.digest), None)
-    chosen = cell.chosen if cell else {}
-    others = [setting(key, value) for key, value in chosen.items() if not key.startswith("method.")]
-    return " ".join([method_label(plan.config.method), *others])
+    others = [
+        setting(key, value) for key, value in cell.chosen.items() if not key.startswith("method.")
+    ]
+    return " ".join([method_label(cell.plan.config.method), *others])
 
 
 @dataclass
@@ -81,7 +82,7 @@ class SweepLines:
     ) -> None:
         self.sweep, self.console, self.should_stop = sweep, console, should_stop
         self._seconds = seconds
-        self._labels: dict[str, str] = {}
+        self._labels = {cell.plan.digest: settings(cell) for cell in sweep.cells}
         self._cells: dict[str, CellProgress] = {}
         self.running: dict[tuple[str, int], _Running] = {}
         self.recent: deque[str] = deque(maxlen=RECENT)
@@ -90,7 +91,7 @@ class SweepLines:
         self._total = self._settled = 0.0
         self._started = time.monotonic()
 
-    def stage(self, todo: Sequence[Unit], num_done: int) -> None:
+    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
         self._ahead = {
             (unit.plan.digest, seed): self._seconds(unit) / len(unit.seeds)
             for unit in todo
@@ -99,19 +100,19 @@ class SweepLines:
         self.num_ahead, self.num_done = len(self._ahead), 0
         self._total, self._settled = sum(self._ahead.values()), 0.0
         self._started = time.monotonic()
+        self.num_failed += num_failed
         if num_done:
-            self.line(f"{num_done} trainings were settled earlier")
+            failed = f" ({num_failed} failed; --retry-failed tries again)" if num_failed else ""
+            self.line(f"{num_done:,} trainings were settled earlier{failed}")
 
     def of(self, plan: Plan) -> CellProgress:
         if plan.digest not in self._cells:
-            self._cells[plan.digest] = CellProgress(self, plan, settings(self.sweep, plan))
+            self._cells[plan.digest] = CellProgress(self, plan, self._labels[plan.digest])
         return self._cells[plan.digest]
 
-    def settled(self, plan: Plan, seed: int, text: str, *, is_earlier: bool) -> None:
-        """A training is over, now or earlier."""
+    def settled(self, plan: Plan, seed: int, text: str) -> None:
+        """A training is over; another process may have done it."""
         self.running.pop((plan.digest, seed), None)
-        if is_earlier:
-            return
         self._settled += self._ahead.pop((plan.digest, seed), 0.0)
         self.num_done += 1
         self.recent.append(text)
@@ -130,7 +131,7 @@ class SweepLines:
         return duration(elapsed * (self._total - done) / done)
 
     def note(self, text: str) -> None:
-        self.console.print(text, style="yellow", soft_wrap=True)
+        self.console.print(text, style="yellow", soft_wrap=True, markup=False)
 
     def line(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, markup=False)
@@ -168,7 +169,7 @@ class CellProgress:
         if run and score is not None:
             run.score = max(score, run.score or score)
 
-    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:  # noqa: ARG002
         split = result.scores.get(self._plan.selecting_split)
         score = split.values[self._plan.task.headline] if split else None
         text = f"{self._label}, seed {result.seed}: {result.status}"
@@ -176,13 +177,12 @@ class CellProgress:
             text += f", {self._metric} {percent(score)} on {self._plan.selecting_split}"
         if split and split.collapsed:
             text += ", collapsed to one class"
-        self._view.settled(self._plan, result.seed, text, is_earlier=reused)
+        self._view.settled(self._plan, result.seed, text)
 
     def failed(self, seed: int, failure: Failure) -> None:
         self._view.num_failed += 1
-        is_earlier = (self._plan.digest, seed) not in self._view._ahead
         text = f"{self._label}, seed {seed}: failed: {failure.error}"
-        self._view.settled(self._plan, seed, text, is_earlier=is_earlier)
+        self._view.settled(self._plan, seed, text)
 
     def saved(self, path: Path) -> None:
         """Of no interest here."""
@@ -216,7 +216,7 @@ class SweepTable(SweepLines):
             )
         recent = Table.grid(padding=(0, 2))
         for text in self.recent:
-            recent.add_row(f"[dim]{text}[/]")
+            recent.add_row(Text(text, style="dim"))
         foot = Table.grid(padding=(0, 2))
         failed = f"[red]{self.num_failed} failed[/]" if self.num_failed else ""
         foot.add_row(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
@@ -16,7 +17,7 @@ from adaptertune.yamlfile import nearest, read_value
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adaptertune.runs.sweep import Executor, Sweep
+    from adaptertune.runs.sweep import Book, Executor, Row, Survey, Sweep
     from adaptertune.runs.work import Unit
 
 SWEEP = "Sweep"
@@ -138,12 +139,16 @@ def sweep(
     }  # fmt: skip
     short = {"method.name": "--methods", "method.size": "--sizes",
              "training.learning_rate": "--lrs", "training.epochs": "--epochs"}  # fmt: skip
-    values = {key: (_values(text, short[key]), short[key]) for key, text in chosen.items() if text}
+    values = {
+        key: (_values(text, short[key]), short[key])
+        for key, text in chosen.items()
+        if text is not None
+    }
     for text in grid or ():
         key, equals, listed = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"'{text}' is not KEY=V1,V2", where="--grid")
-        values[key.strip()] = (_values(listed, f"--grid {key}"), f"--grid {key.strip()}")
+        values[key.strip()] = (_values(listed, f"--grid {key.strip()}"), f"--grid {key.strip()}")
     base = options.as_settings(
         {
             "backbone": backbone, "recipe": recipe, "batch_size": batch_size,
@@ -171,17 +176,19 @@ def sweep(
         seeds_on=seeds_on,
         protocol=protocol,
     )
-    with talk.status("Planning …") as status:
-        on_cell = lambda count: status.update(f"Planning … {count} cells")  # noqa: E731
-        if executor == "ray":
-            cluster = RayExecutor(ray_address, gpu_share, retry_failed)
-            cluster.connect()
-            made = sweeps.make(source, base, on_cell, cluster.lookups(device or "auto"))
-        else:
-            made = sweeps.make(source, base, on_cell)
+    lookups = None
+    if executor == "ray":
+        cluster = RayExecutor(ray_address, gpu_share, retry_failed)
+        cluster.connect()
+        lookups = cluster.lookups(device or "auto")
+    with _bar(talk, "Planning cells", grids.num_cells(source)) as advance:
+        made = sweeps.make(source, base, advance, lookups)
+    first, book = sweeps.first_units(made), sweeps.Book()
+    with _bar(talk, "Reading the store", len(first)) as advance:
+        found = sweeps.survey(first, book, retry_failed=retry_failed, on_unit=advance)
     # This machine's pace says nothing about a cluster's.
-    seconds = None if executor == "ray" else _forecast(made, talk, retry_failed=retry_failed)
-    plan = _plan_json(made, seconds)
+    seconds = None if executor == "ray" else _forecast(found.ahead, talk)
+    plan = _plan_json(made, found, book, seconds)
     if not as_json or not dry_run:
         talk.print(tables.sweep_plan(plan))
     if dry_run:
@@ -196,7 +203,7 @@ def sweep(
             if executor == "ray"
             else _executor(executor, workers, threads, retry_failed=retry_failed)
         )
-        result = sweeps.run(made, run, view, retry_failed=retry_failed)
+        result = sweeps.run(made, found, book, run, view, retry_failed=retry_failed)
     if as_json:
         print(result.model_dump_json())
         return
@@ -207,7 +214,10 @@ def sweep(
 
 def _values(text: str, where: str) -> list[Any]:
     """``8,64`` as numbers, ``rte,mrpc`` as text; each value as ``--set`` reads it."""
-    return [read_value(part.strip(), where) for part in text.split(",")]
+    parts = [part.strip() for part in text.split(",")]
+    if "" in parts:
+        raise ConfigError(f"an empty value in '{text}'", where=where, remedy="e.g. 8,64")
+    return [read_value(part, where) for part in parts]
 
 
 def _executor(
@@ -226,47 +236,70 @@ def _executor(
     return local.LocalExecutor(shares, retry_failed)
 
 
-def _forecast(made: Sweep, talk: Console, *, retry_failed: bool) -> Callable[[Unit], float]:
-    """Seconds of each unit; what is settled already is not measured for."""
-    from adaptertune.runs import sweep as sweeps
-    from adaptertune.runs import work
+@contextmanager
+def _bar(talk: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, gone when it is over; it is told how many are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=talk, transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done: shown.update(task, completed=done)
+
+
+def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
+    """Seconds of each unit, measured for those that are ahead, and for others when asked."""
     from adaptertune.runs.forecast import Forecaster
 
-    ahead = [
-        unit
-        for unit in sweeps.first_units(made)
-        if work.earlier(unit, lambda _: None, retry_failed=retry_failed) is None
-    ]
+    known: dict[tuple[str, int], float] = {}
     with talk.status("Measuring …") as status:
         forecaster = Forecaster(lambda what: status.update(f"Forecast: {what} …"))
-        known = {
-            (unit.plan.digest, unit.seeds): forecaster.seconds(unit.plan, unit.seeds)
-            for unit in ahead
-        }
-    return lambda unit: (
-        known.get((unit.plan.digest, unit.seeds)) or forecaster.seconds(unit.plan, unit.seeds)
-    )
+
+        def seconds(unit: Unit) -> float:
+            key = unit.plan.digest, len(unit.seeds)
+            if key not in known:
+                known[key] = forecaster.seconds(unit.plan, unit.seeds)
+            return known[key]
+
+        for unit in ahead:
+            seconds(unit)
+    return seconds
 
 
-def _plan_json(made: Sweep, seconds: Callable[[Unit], float] | None) -> dict[str, Any]:
+def _later(made: Sweep, row: Row, book: Book, *, is_known: bool) -> Sequence[Unit]:
+    """What is ahead of a winner's other seeds; while it is not known, those of the longest cell."""
+    from adaptertune.runs import sweep as sweeps
+
+    if not is_known:
+        return sweeps.others(max(row.cells, key=lambda cell: cell.plan.num_steps))
+    best = sweeps.chosen(row, book, made)
+    if best is None:
+        return ()
+    return sweeps.survey(sweeps.others(best), sweeps.Book(), retry_failed=False).ahead
+
+
+def _plan_json(
+    made: Sweep, found: Survey, book: Book, seconds: Callable[[Unit], float] | None
+) -> dict[str, Any]:
     """What ``--dry-run --json`` prints."""
     from adaptertune.runs import sweep as sweeps
-    from adaptertune.runs import work
 
+    of_cell: dict[str, list[Unit]] = {}
+    for unit in found.ahead:
+        of_cell.setdefault(unit.plan.digest, []).append(unit)
     rows = []
     for row in made.methods:
-        units = [
-            unit
-            for cell in row.cells
-            for unit in work.units(cell.plan, cell.plan.config.seeds[: row.num_seeds])
-        ]
-        ahead = [u for u in units if work.earlier(u, lambda _: None, retry_failed=False) is None]
+        ahead = [unit for cell in row.cells for unit in of_cell.get(cell.plan.digest, ())]
+        num_runs = len(row.cells) * (row.num_seeds or made.config.seeds)
+        if row.num_seeds:
+            num_runs += made.config.seeds - row.num_seeds
+            ahead += _later(made, row, book, is_known=not ahead)
         rows.append(
             {
                 "task": row.task,
                 "method": row.label,
                 "cells": len(row.cells),
-                "runs": sum(len(unit.seeds) for unit in units),
+                "runs": num_runs,
                 "runs_ahead": sum(len(unit.seeds) for unit in ahead),
                 "steps": sum(unit.plan.num_steps * len(unit.seeds) for unit in ahead),
                 "seconds": sum(map(seconds, ahead)) if seconds else None,
@@ -278,6 +311,7 @@ def _plan_json(made: Sweep, seconds: Callable[[Unit], float] | None) -> dict[str
         "name": made.config.name,
         "digest": made.digest,
         "in_words": sweeps.in_words(made.config),
+        "seeds_on": made.config.seeds_on,
         "device": made.cells[0].plan.device,
         "precision": made.cells[0].plan.precision,
         "rows": rows,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from adaptertune.data.encode import Encoded
+from adaptertune.errors import DataError
 
 Indices = npt.NDArray[np.int64]
 
@@ -86,6 +87,21 @@ def training_batches(
 def num_batches(num_examples: int, batch_size: int, *, drop_last: bool) -> int:
     """How many batches :func:`training_batches` makes of so many examples."""
     return num_examples // batch_size if drop_last else -(-num_examples // batch_size)
+
+
+def num_steps(num_examples: int, epochs: int, batch_size: int, *, drop_last: bool) -> int:
+    """Optimiser steps of a whole training.
+
+    Raises:
+        DataError: ``drop_last`` leaves no batch.
+    """
+    steps = epochs * num_batches(num_examples, batch_size, drop_last=drop_last)
+    if steps == 0:
+        raise DataError(
+            f"{num_examples} training examples do not fill one batch of {batch_size}",
+            remedy="choose a smaller --batch-size, or --set training.drop_last=false",
+        )
+    return steps
 
 
 def evaluation_batches(lengths: Indices, batch_size: int) -> list[Indices]:

@@ -240,7 +240,10 @@ def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
         total = duration(sum(known)) if known else "–"
         shown.add_row("all", "", *map(count, sums.values()), f"[bold]{total}[/]", "", style="bold")
     title = f"Sweep {plan['name']} · {plan['device']}, {plan['precision']}"
-    words = Text(f"{plan['in_words']} The forecast is for one training after another.", style="dim")
+    said = f"{plan['in_words']} The forecast is for one training after another."
+    if plan["seeds_on"] == "winner":
+        said += " While a winner is not known, its other seeds are counted as the longest cell's."
+    words = Text(said, style="dim")
     return Group(titled(title, shown), words, "")
 
 

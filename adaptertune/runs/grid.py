@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from pydantic import BeforeValidator, Field
 
 from adaptertune import config as configuration
 from adaptertune import paths
-from adaptertune.config import OPTIONS, Count, Resolved
+from adaptertune.config import METHODS, OPTIONS, Count, Resolved
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import Location, Strict, nearest, parse, read_yaml
 
-# What belongs to a whole sweep and can't differ between its cells.
-WHOLE = ("task", "seeds", "output", "protocol")
+# The sweep's own keys, and what belongs to a whole sweep and can't differ between its cells.
+OWN = {"task": "--tasks", "seeds": "--seeds", "protocol": "--protocol"}
+WHOLE = (*OWN, "output")
+FIELDS = {method.model_fields["name"].default: method.model_fields for method in METHODS}
 
 
 def _as_tuple(value: Any) -> Any:
@@ -93,8 +96,15 @@ def with_options(
         grid: dotted key -> (values, the option that gave them).
 
     Raises:
-        ConfigError: no tasks, or a value out of range.
+        ConfigError: no tasks, a value out of range, or a key that none of the methods has.
     """
+    for method in grid.get("method.name", ((), ""))[0]:
+        if method not in FIELDS:
+            raise ConfigError(
+                f"unknown method '{method}'",
+                where=grid["method.name"][1],
+                remedy=nearest(method, FIELDS),
+            )
     if source is None:
         if not tasks:
             raise ConfigError("no tasks given", where="--tasks", remedy="e.g. --tasks rte,mrpc")
@@ -113,10 +123,15 @@ def with_options(
             kept = [g for g in data["grids"] if set(_methods(g)) & set(wanted)]
             lacking = [method for method in wanted if not any(method in _methods(g) for g in kept)]
             data["grids"] = kept + [{"method.name": [method]} for method in lacking]
-    for key, (values, _) in grid.items():
-        for one in data["grids"]:
-            if key != "method.name" and _takes(one, key):
-                one[key] = list(values)
+    for key, (values, option) in grid.items():
+        if key == "method.name":
+            continue
+        taking = [one for one in data["grids"] if _takes(one, key)]
+        if not taking:
+            lacking = list(dict.fromkeys(str(n) for one in data["grids"] for n in _methods(one)))
+            raise ConfigError(f"unknown key '{key}' of method {', '.join(lacking)}", where=option)
+        for one in taking:
+            one[key] = list(values)
     given: dict[str, Any] = {
         "tasks": None if tasks is None else list(tasks),
         "seeds": seeds,
@@ -136,6 +151,12 @@ def with_options(
     return SweepSource(parse(SweepConfig, data, where), where)
 
 
+def num_cells(source: SweepSource) -> int:
+    """How many cells :func:`cells` gives."""
+    sweep = source.config
+    return len(sweep.tasks) * sum(math.prod(map(len, one.values())) for one in sweep.grids)
+
+
 def cells(
     source: SweepSource, base: Mapping[str, tuple[Any, str]]
 ) -> Iterator[tuple[Resolved, dict[str, Any]]]:
@@ -143,12 +164,19 @@ def cells(
 
     Args:
         base: settings of all cells from options: dotted key -> (value, option). They go before the
-            file's ``settings``; a grid's values go before both.
+            file's ``settings``, before which a grid's values go too; none may be in a grid.
 
     Raises:
-        ConfigError: as :func:`adaptertune.config.resolve`, or a key that no grid may have.
+        ConfigError: as :func:`adaptertune.config.resolve`, or a key where it may not be.
     """
     sweep, where = source.config, source.where
+    for key in (*sweep.settings, *base):
+        if key in OWN:
+            raise ConfigError(
+                f"'{key}' belongs to the sweep, not to its cells",
+                where=base[key][1] if key in base else where(("settings", key)),
+                remedy=f"use {OWN[key]}",
+            )
     common = {
         key: (value, where(("settings", key)) or "settings")
         for key, value in sweep.settings.items()
@@ -165,6 +193,12 @@ def cells(
                     where=where(("grids", number, key)),
                     remedy="it is a setting of the whole sweep",
                 )
+            if key in base:
+                raise ConfigError(
+                    f"'{key}' is in the sweep's grid",
+                    where=base[key][1],
+                    remedy=f"give its values there: --grid {key}=…",
+                )
         origins = {
             key: where(("grids", number, key)) or OPTIONS.get(key, "the grid") for key in grid
         }
@@ -172,7 +206,14 @@ def cells(
             chosen = dict(zip(grid, values, strict=True))
             layer = {key: (value, origins[key]) for key, value in chosen.items()}
             task_layer = {"task": (task, where(("tasks",)) or "--tasks")}
-            yield configuration.resolve(common | task_layer | layer), chosen
+            resolved = configuration.resolve(common | task_layer | layer)
+            if sweep.seeds_on == "winner" and resolved.config.stack != "off":
+                raise ConfigError(
+                    "seeds that train in one pass can't wait for a winner",
+                    where="--stack",
+                    remedy="use --stack off, or --seeds-on all",
+                )
+            yield resolved, chosen
 
 
 def _methods(grid: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
@@ -184,5 +225,4 @@ def _takes(grid: Mapping[str, Sequence[Any]], key: str) -> bool:
     block, _, name = key.partition(".")
     if block != "method":
         return True
-    fields = {m.model_fields["name"].default: m.model_fields for m in configuration.METHODS}
-    return all(name in fields.get(method, {}) for method in _methods(grid))
+    return all(name in FIELDS.get(method, {}) for method in _methods(grid))

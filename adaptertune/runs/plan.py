@@ -104,7 +104,7 @@ class Plan:
     def seed_digest(self, seed: int) -> str:
         return configuration.digest(self.identity | {"seed": seed})
 
-    @property
+    @cached_property
     def folder(self) -> store.CellFolder:
         if self.place:
             return store.CellFolder(self.place)
@@ -154,9 +154,9 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
     Raises:
         AdapterTuneError: anything that would stop the run before its first step.
     """
+    from adaptertune.data.batches import num_steps
     from adaptertune.model.methods import check_available, is_stackable
     from adaptertune.train import device as devices
-    from adaptertune.train.loop import num_steps
 
     config, task = resolved.config, resolved.task
     check_available(config.method)
@@ -208,7 +208,12 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
         ledger=counts,
         precision=devices.choose_precision(config.training.precision, native_bf16=native),
         device=str(device),
-        num_steps=num_steps(num_train, config.training),
+        num_steps=num_steps(
+            num_train,
+            config.training.epochs,
+            config.training.batch_size,
+            drop_last=config.training.drop_last,
+        ),
         is_stacked=devices.choose_stack(
             config.stack, device, len(config.seeds), can_stack=is_stackable(config.method)
         ),

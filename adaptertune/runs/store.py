@@ -6,12 +6,11 @@ folder: a finished run is found, a killed one goes on.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -64,7 +63,7 @@ class SeedFolder:
         Raises:
             StoreError: the file is there but damaged.
         """
-        return _read(self.failure, Failure) if self.failure.exists() else None
+        return _read(self.failure, Failure)
 
     def read_result(self) -> SeedResult | None:
         """The result, or None if the run is not finished.
@@ -72,7 +71,7 @@ class SeedFolder:
         Raises:
             StoreError: the file is there but damaged.
         """
-        return _read(self.result, SeedResult) if self.result.exists() else None
+        return _read(self.result, SeedResult)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class CellFolder:
         Raises:
             StoreError: the file is there but damaged.
         """
-        return _read(self.result, CellResult) if self.result.exists() else None
+        return _read(self.result, CellResult)
 
     def finished_result(self) -> CellResult:
         """The summary.
@@ -138,7 +137,7 @@ class CellFolder:
         Raises:
             StoreError: the file is there but damaged.
         """
-        return _read(self.spans, SpansResult) if self.spans.exists() else None
+        return _read(self.spans, SpansResult)
 
 
 def cell_folder(output: Path, task: str, label: str, digest: str) -> CellFolder:
@@ -187,13 +186,18 @@ def write_result(path: Path, result: Record) -> None:
     write_json(path, result.model_dump(mode="json"))
 
 
-def _read(path: Path, kind: type[Result]) -> Result:
+def _read(path: Path, kind: type[Result]) -> Result | None:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        return kind.model_validate(content)
-    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        if isinstance(error, ValidationError):
+            why = error.errors(include_url=False, include_input=False)[0]["msg"]
+        else:
+            why = str(error)
         raise StoreError(
-            f"damaged result ({str(error).splitlines()[0]})",
+            f"damaged result ({why})",
             where=path,
             remedy="delete it and run the same command again",
         ) from None

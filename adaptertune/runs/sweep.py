@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from adaptertune import config as configuration
 from adaptertune import stats
+from adaptertune.errors import ConfigError
 from adaptertune.runs import grid, results, selection, store, work
 from adaptertune.runs.grid import SweepConfig, SweepSource
 from adaptertune.runs.plan import Lookups, Plan, method_label, plan
@@ -101,8 +103,8 @@ class View(Protocol):
     def of(self, plan: Plan) -> Progress:
         """The progress of one cell."""
 
-    def stage(self, todo: Sequence[Unit], num_done: int) -> None:
-        """These units are ahead; so many others were settled earlier."""
+    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        """These units are ahead; so many other trainings were settled earlier, so many failed."""
 
 
 Executor = Callable[[Sequence[Unit], Callable[[Plan], Progress]], Iterator[Settled]]
@@ -125,10 +127,19 @@ def make(
     """
     lookups = lookups or Lookups()
     cells: dict[str, Cell] = {}
-    for resolved, chosen in grid.cells(source, base):
+    for number, (resolved, chosen) in enumerate(grid.cells(source, base), start=1):
         made = plan(resolved, lookups)
         cells.setdefault(made.digest, Cell(made, chosen))
-        on_cell(len(cells))
+        on_cell(number)
+    names: dict[str, str] = {}  # of tasks -> as they were given
+    for cell in cells.values():
+        name, given = cell.plan.task.name, cell.plan.config.task
+        if names.setdefault(name, given) != given:
+            raise ConfigError(
+                f"'{names[name]}' and '{given}' are both named '{name}'",
+                where="--tasks",
+                remedy="give one of them another name",
+            )
     order = {task: number for number, task in enumerate(source.config.tasks)}
     by_task = sorted(cells.values(), key=lambda cell: order[cell.plan.config.task])
     return Sweep(source.config, tuple(by_task))
@@ -147,43 +158,98 @@ def first_units(sweep: Sweep) -> list[Unit]:
     ]
 
 
-@dataclass
-class _Book:
-    """What is known of every seed so far, in as little memory as selection needs."""
+class Outcome(NamedTuple):
+    """What became of a seed: as little as selection and counting need."""
 
-    scores: dict[str, dict[int, float | None]] = field(
-        default_factory=dict
-    )  # cell -> seed -> score
-    num: dict[str, dict[str, int]] = field(default_factory=dict)  # cell -> status -> seeds
+    status: str  # finished, diverged or failed
+    score: float | None = None  # on the selecting split
+    collapsed: bool = False
+
+
+@dataclass
+class Book:
+    """What is known of every seed so far."""
+
+    outcomes: dict[str, dict[int, Outcome]] = field(default_factory=dict)  # by cell and seed
 
     def enter(self, settled: Settled) -> None:
         made = settled.unit.plan
-        scores = self.scores.setdefault(made.digest, {})
-        num = self.num.setdefault(
-            made.digest, dict.fromkeys(("failed", "diverged", "collapsed"), 0)
-        )
+        seeds = self.outcomes.setdefault(made.digest, {})
         for failure in settled.failures:
-            scores[failure.seed] = None
-            num["failed"] += 1
+            seeds[failure.seed] = Outcome("failed")
         for result in settled.done:
             split = result.scores.get(made.selecting_split)
-            scores[result.seed] = split.values[made.task.headline] if split else None
-            num["diverged"] += result.status == "diverged"
-            num["collapsed"] += bool(split and split.collapsed)
+            score = split.values[made.task.headline] if split else None
+            seeds[result.seed] = Outcome(result.status, score, bool(split and split.collapsed))
+
+    def of(self, cell: Cell) -> Mapping[int, Outcome]:
+        """A cell's seeds, as far as they are known."""
+        return self.outcomes.get(cell.plan.digest, {})
 
     def candidate(self, cell: Cell, num_seeds: int) -> selection.Candidate:
         """By the first so many of its seeds."""
-        scores = self.scores.get(cell.plan.digest, {})
-        some = [scores.get(seed) for seed in cell.plan.config.seeds[:num_seeds] if seed in scores]
-        known = tuple(score for score in some if score is not None)
-        return selection.Candidate(cell.plan.digest, known, len(some) - len(known))
+        first = cell.plan.config.seeds[:num_seeds]
+        scores = [outcome.score for seed, outcome in self.of(cell).items() if seed in first]
+        known = tuple(score for score in scores if score is not None)
+        return selection.Candidate(cell.plan.digest, known, len(scores) - len(known))
 
-    def count(self, cells: Sequence[Cell], status: str) -> int:
-        return sum(self.num[cell.plan.digest][status] for cell in cells)
+    def count(self, cells: Sequence[Cell], status: str | None = None) -> int:
+        """Trainings, all or of one status."""
+        outcomes = [outcome for cell in cells for outcome in self.of(cell).values()]
+        return sum(status in (None, outcome.status) for outcome in outcomes)
+
+    def count_collapsed(self, cells: Sequence[Cell]) -> int:
+        return sum(outcome.collapsed for cell in cells for outcome in self.of(cell).values())
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a store has of some units, read once."""
+
+    plans: tuple[Plan, ...]  # of all cells that were looked at
+    ahead: tuple[Unit, ...]
+    num_done: int  # trainings
+    num_failed: int
+
+
+def survey(
+    todo: Sequence[Unit],
+    book: Book,
+    *,
+    retry_failed: bool,
+    on_unit: Callable[[int], None] = lambda _: None,
+) -> Survey:
+    """Enter into the book what the store has of units, and find what is ahead.
+
+    Args:
+        on_unit: is told how many were looked at.
+
+    Raises:
+        StoreError: a result is damaged, or is not of its configuration.
+    """
+    ahead, num_done, num_failed = [], 0, 0
+    for number, unit in enumerate(todo, start=1):
+        found = work.earlier(unit, lambda _: None, retry_failed=retry_failed)
+        if found is None:
+            ahead.append(unit)
+        else:
+            book.enter(found)
+            num_done += len(unit.seeds)
+            num_failed += len(found.failures)
+        on_unit(number)
+    plans = {unit.plan.digest: unit.plan for unit in todo}
+    return Survey(tuple(plans.values()), tuple(ahead), num_done, num_failed)
+
+
+def others(cell: Cell) -> list[Unit]:
+    """All seeds of a cell but the first, where that one alone decided."""
+    return work.units(cell.plan, cell.plan.config.seeds[1:])
 
 
 def run(
     sweep: Sweep,
+    found: Survey,
+    book: Book,
     executor: Executor,
     view: View,
     *,
@@ -191,87 +257,67 @@ def run(
 ) -> results.SweepResult:
     """Settle all units, choose among cells, and write the sweep's result.
 
+    Args:
+        found: the survey of :func:`first_units`, which filled the book.
+
     Raises:
         Interrupted: the user stopped it; all states are saved.
         StoreError: the store can't be written, or holds something else.
     """
-    book = _Book()
-    _settle(first_units(sweep), executor, view, book, retry_failed=retry_failed)
+    _settle(found, book, executor, view)
     if sweep.config.seeds_on == "winner":
-        others = [
-            unit
-            for row in sweep.methods
-            if (cell := _chosen(row, book, sweep)) is not None
-            for unit in work.units(cell.plan, cell.plan.config.seeds[1:])
-        ]
-        _settle(others, executor, view, book, retry_failed=retry_failed)
+        best = [chosen(row, book, sweep) for row in sweep.methods]
+        later = [unit for cell in best if cell is not None for unit in others(cell)]
+        _settle(survey(later, book, retry_failed=retry_failed), book, executor, view)
     result = _summary(sweep, book)
     store.write_result(sweep.result, result)
     return result
 
 
-def _settle(
-    todo: Sequence[Unit],
-    executor: Executor,
-    view: View,
-    book: _Book,
-    *,
-    retry_failed: bool,
-) -> None:
-    """Have all units settled, and each cell summarised when its last one is."""
-    open_units: dict[str, int] = {}
-    for unit in todo:
-        open_units[unit.plan.digest] = open_units.get(unit.plan.digest, 0) + 1
+def _settle(found: Survey, book: Book, executor: Executor, view: View) -> None:
+    """Have all units settled that are ahead, and each cell summarised when its last one is."""
+    num_open = Counter(unit.plan.digest for unit in found.ahead)
     changed: set[str] = set()
-
-    def account(settled: Settled) -> None:
+    view.stage(found.ahead, found.num_done, found.num_failed)
+    for made in found.plans:
+        if not num_open[made.digest] and not _is_summarised(made):
+            work.conclude(made)
+    for settled in executor(found.ahead, view.of):
         made = settled.unit.plan
         book.enter(settled)
         settled.tell(view.of(made))
-        open_units[made.digest] -= 1
+        num_open[made.digest] -= 1
         if not settled.is_earlier:
             changed.add(made.digest)
-        if not open_units[made.digest] and (made.digest in changed or not _is_summarised(made)):
+        if not num_open[made.digest] and (made.digest in changed or not _is_summarised(made)):
             work.conclude(made)
-
-    ahead, found = [], []
-    for unit in todo:
-        earlier = work.earlier(unit, view.of(unit.plan).note, retry_failed=retry_failed)
-        if earlier is None:
-            ahead.append(unit)
-        else:
-            found.append(earlier)
-    view.stage(ahead, len(found))
-    for settled in found:
-        account(settled)
-    for settled in executor(ahead, view.of):
-        account(settled)
 
 
 def _is_summarised(made: Plan) -> bool:
     """Whether the cell's summary is of the seeds that are there."""
-    if not made.folder.result.exists():
-        return False
     summary = made.folder.read_result()
+    if summary is None:
+        return False
     there = [seed for seed in made.config.seeds if made.folder.seed(seed).result.exists()]
-    finished = [line.seed for line in summary.seeds if line.status != "failed"] if summary else []
+    finished = [line.seed for line in summary.seeds if line.status != "failed"]
     return sorted(finished) == sorted(there)
 
 
-def _candidates(row: Row, book: _Book, sweep: Sweep) -> list[selection.Candidate]:
+def _candidates(row: Row, book: Book, sweep: Sweep) -> list[selection.Candidate]:
     """A row's cells as the choice among them may know them."""
     return [book.candidate(cell, row.num_seeds or sweep.config.seeds) for cell in row.cells]
 
 
-def _chosen(row: Row, book: _Book, sweep: Sweep) -> Cell | None:
+def chosen(row: Row, book: Book, sweep: Sweep) -> Cell | None:
+    """The best of a row's cells, as far as the book knows; None if none has a score."""
     best = selection.select(_candidates(row, book, sweep), sweep.statistic)
     return next((c for c in row.cells if best and c.plan.digest == best.digest), None)
 
 
-def _summary(sweep: Sweep, book: _Book) -> results.SweepResult:
+def _summary(sweep: Sweep, book: Book) -> results.SweepResult:
     best_sizes = sweep.best_sizes
     if sweep.config.seeds_on == "winner":  # among the sizes' winners, which all have all seeds
-        winners = [_chosen(row, book, sweep) for row in sweep.methods]
+        winners = [chosen(row, book, sweep) for row in sweep.methods]
         digests = {cell.plan.digest for cell in winners if cell}
         best_sizes = tuple(
             replace(row, cells=tuple(c for c in row.cells if c.plan.digest in digests))
@@ -288,17 +334,17 @@ def _summary(sweep: Sweep, book: _Book) -> results.SweepResult:
         statistic=sweep.statistic,
         in_words=in_words(sweep.config),
         num_cells=len(cells),
-        num_runs=sum(map(len, book.scores.values())),
+        num_runs=book.count(cells),
         num_failed=book.count(cells, "failed"),
         num_diverged=book.count(cells, "diverged"),
-        num_collapsed=book.count(cells, "collapsed"),
+        num_collapsed=book.count_collapsed(cells),
         choices=[_choice(row, book, sweep) for row in rows],
     )
 
 
-def _choice(row: Row, book: _Book, sweep: Sweep) -> results.Choice:
+def _choice(row: Row, book: Book, sweep: Sweep) -> results.Choice:
     """What was chosen in a row, and how it scores."""
-    best = _chosen(row, book, sweep)
+    best = chosen(row, book, sweep)
     task, made = row.cells[0].plan.task, row.cells[0].plan
     trials = [
         candidate.mean if sweep.statistic == "mean" else max(candidate.scores)
@@ -317,10 +363,10 @@ def _choice(row: Row, book: _Book, sweep: Sweep) -> results.Choice:
         reported_split=reported,
         data=made.data,
         num_cells=len(row.cells),
-        num_runs=sum(len(book.scores.get(cell.plan.digest, {})) for cell in row.cells),
+        num_runs=book.count(row.cells),
         num_failed=book.count(row.cells, "failed"),
         num_diverged=book.count(row.cells, "diverged"),
-        num_collapsed=book.count(row.cells, "collapsed"),
+        num_collapsed=book.count_collapsed(row.cells),
         cell=str(best.plan.folder.path) if best else None,
         digest=best.plan.digest if best else None,
         chosen=dict(best.chosen) if best else None,

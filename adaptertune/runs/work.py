@@ -204,6 +204,13 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
 
 def conclude(plan: Plan) -> results.CellResult:
     """Summarise what is there of a cell's seeds, and write it down."""
+    found = summary(plan)
+    store.write_result(plan.folder.result, found)
+    return found
+
+
+def summary(plan: Plan) -> results.CellResult:
+    """Of what is there of a cell's seeds."""
     folder = plan.folder
     found = [folder.seed(seed).read_result() for seed in plan.config.seeds]
     failed = [
@@ -211,9 +218,7 @@ def conclude(plan: Plan) -> results.CellResult:
         for seed, result in zip(plan.config.seeds, found, strict=True)
         if result is None and folder.seed(seed).failure.exists()
     ]
-    summary = summarise(plan, [result for result in found if result is not None], failed)
-    store.write_result(folder.result, summary)
-    return summary
+    return summarise(plan, [result for result in found if result is not None], failed)
 
 
 def finished(plan: Plan, seed: int, note: Callable[[str], None]) -> results.SeedResult | None:

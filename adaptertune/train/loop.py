@@ -25,10 +25,10 @@ from adaptertune.data.batches import (
     join,
     moved,
     num_batches,
+    num_steps,
     training_batches,
 )
 from adaptertune.data.encode import Encoded
-from adaptertune.errors import DataError
 from adaptertune.metrics import TaskMetric
 from adaptertune.model.classifier import Classifier, logits, loss
 from adaptertune.model.dropout import Dropout
@@ -119,23 +119,6 @@ class Watcher(Protocol):
 
     def should_stop(self) -> bool:
         """Asked after every step and every evaluated batch: whether to end with :class:`Stopped`."""
-
-
-def num_steps(num_examples: int, training: Training) -> int:
-    """Optimiser steps of a whole training.
-
-    Raises:
-        DataError: ``drop_last`` leaves no batch.
-    """
-    steps = training.epochs * num_batches(
-        num_examples, training.batch_size, drop_last=training.drop_last
-    )
-    if steps == 0:
-        raise DataError(
-            f"{num_examples} training examples do not fill one batch of {training.batch_size}",
-            remedy="choose a smaller --batch-size, or --set training.drop_last=false",
-        )
-    return steps
 
 
 def fit(
@@ -328,7 +311,14 @@ class _Fitting:
         self.metric = TaskMetric(task)
         self.per_epoch = num_batches(len(train), training.batch_size, drop_last=training.drop_last)
         self.optimizer = of_training(
-            self.model.named_parameters(), training, num_steps(len(train), training)
+            self.model.named_parameters(),
+            training,
+            num_steps(
+                len(train),
+                training.epochs,
+                training.batch_size,
+                drop_last=training.drop_last,
+            ),
         )
         # The position: steps done, this epoch's loss (a sum over examples) and time, and what the
         # epochs before it left.

@@ -160,7 +160,10 @@ def _pearson(model: Any, encoded: Any) -> float:
     return float(stats.pearsonr(_logits(model, encoded)[:, 0], encoded.labels).statistic)
 
 
-def test_as_it_is_typed(run: Reopened, cli: Callable[..., Finished]) -> None:
+def test_as_it_is_typed(
+    run: Reopened, cli: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")  # narrower, labels are folded
     done = cli("prune", run.folder.path, "--max-drop", "100")
     assert done.code == 0, done.err
     for words in ("not used for the choice", "parameters in the checkpoint", "adaptertune show"):
