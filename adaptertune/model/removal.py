@@ -71,9 +71,9 @@ def logits(
             stacked = torch.cat([states[prefix - {index}] for prefix in chosen])
             repeated = None if bias is None else bias.repeat(len(chosen), 1, 1, 1)
             with adapters_removed(bert, [index] if is_removed else []):
-                result = forward.apply_layer(
+                result = forward.apply_layers(
                     [bert],
-                    index,
+                    range(index, index + 1),
                     stacked,
                     repeated,
                     None,

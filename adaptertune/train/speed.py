@@ -291,7 +291,7 @@ def allocated_on_cpu(
 ) -> tuple[int, int]:
     """The same on a CPU, where torch tells it to its profiler, and numpy (dropout) to Python's.
 
-    What is freed inside an operation counts up to its end, so the most is rather too high than low.
+    What numpy has when ``forward`` ends counts throughout, so the most is rather too high than low.
     """
     from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -308,13 +308,17 @@ def allocated_on_cpu(
             del value
     finally:
         tracemalloc.stop()
-    events = sorted(profiler.events(), key=lambda event: event.time_range.end)
-    ended = next(event.time_range.end for event in events if event.name == MARK)
+    assert profiler.profiler is not None
+    # torch's summary counts what an operation frees at its end, and the layers are one operation:
+    # each allocation and each freeing is in the record behind it.
+    record = profiler.profiler.kineto_results.events()
+    marked = next(event.start_ns() for event in record if event.name() == MARK)
+    changes = [(event.start_ns(), event.nbytes()) for event in record if event.name() == "[memory]"]
     by_numpy = sum(trace.size for trace in traces.traces)
     now = kept = peak = 0
-    for event in events:
-        now += event.self_cpu_memory_usage
+    for moment, change in sorted(changes):
+        now += change
         peak = max(peak, now)
-        if event.time_range.end <= ended:
+        if moment <= marked:
             kept = now
     return kept + by_numpy, peak + by_numpy

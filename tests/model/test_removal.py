@@ -89,14 +89,14 @@ def test_equals_brute_force(
 @pytest.mark.parametrize("num_layers", [1, 2, 6, 12])
 def test_counts_what_it_computes(num_layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = 0
-    apply_layer = forward.apply_layer
+    apply_layers = forward.apply_layers
 
-    def counting(berts: Any, index: int, hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
+    def counting(berts: Any, indices: range, hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
         nonlocal computed
         computed += len(hidden)
-        return apply_layer(berts, index, hidden, *rest, **named)
+        return apply_layers(berts, indices, hidden, *rest, **named)
 
-    monkeypatch.setattr(forward, "apply_layer", counting)
+    monkeypatch.setattr(forward, "apply_layers", counting)
     layers = range(num_layers)
     pairs = removal.spans(layers)
     removals = [frozenset(), *(frozenset(range(first, last + 1)) for first, last in pairs)]
@@ -112,16 +112,16 @@ def test_an_exception_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch
     model, tokens = build(3), inputs()
     before = model(*tokens)
     calls = 0
-    apply_layer = forward.apply_layer
+    apply_layers = forward.apply_layers
 
     def failing(*given: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:  # inside the block that removes
             raise RuntimeError("on purpose")
-        return apply_layer(*given, **named)
+        return apply_layers(*given, **named)
 
-    monkeypatch.setattr(forward, "apply_layer", failing)
+    monkeypatch.setattr(forward, "apply_layers", failing)
     with pytest.raises(RuntimeError, match="on purpose"):
         removal.logits(model, [frozenset({0, 1})], *tokens)
     monkeypatch.undo()
