@@ -157,17 +157,17 @@ def show(
 
 def schema(
     which: Annotated[
-        str, typer.Argument(help="cell (what train and show print), seed or bench.")
+        str, typer.Argument(help="cell (what train and show print), seed, sweep or bench.")
     ] = "cell",
 ) -> None:
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
-    from adaptertune.runs.results import BenchResult, CellResult, SeedResult
+    from adaptertune.runs.results import BenchResult, CellResult, SeedResult, SweepResult
     from adaptertune.yamlfile import nearest
 
     models: dict[str, type[BaseModel]] = {
-        "cell": CellResult, "seed": SeedResult, "bench": BenchResult,
+        "cell": CellResult, "seed": SeedResult, "sweep": SweepResult, "bench": BenchResult,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))
