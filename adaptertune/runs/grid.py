@@ -100,9 +100,10 @@ def with_options(
     """
     for method in grid.get("method.name", ((), ""))[0]:
         if method not in FIELDS:
-            where = grid["method.name"][1]
             raise ConfigError(
-                f"unknown method '{method}'", where=where, remedy=nearest(method, FIELDS)
+                f"unknown method '{method}'",
+                where=grid["method.name"][1],
+                remedy=nearest(method, FIELDS),
             )
     if source is None:
         if not tasks:
@@ -127,8 +128,8 @@ def with_options(
             continue
         taking = [one for one in data["grids"] if _takes(one, key)]
         if not taking:
-            methods = dict.fromkeys(str(name) for one in data["grids"] for name in _methods(one))
-            raise ConfigError(f"unknown key '{key}' of method {', '.join(methods)}", where=option)
+            named = sorted({str(name) for one in data["grids"] for name in _methods(one)})
+            raise ConfigError(f"unknown key '{key}' of method {', '.join(named)}", where=option)
         for one in taking:
             one[key] = list(values)
     given: dict[str, Any] = {

@@ -176,7 +176,7 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
     first = cli(*place.rte())
     assert first.code == 0, first.err
     assert "[4/4] rte adapter-8" in first.out
-    assert "Sweep sweep: what was chosen, on validation, in per cent" in first.out
+    assert "Sweep sweep: accuracy of what was chosen, on validation, in per cent" in first.out
     (result,) = (place.output / "sweeps").glob("*.json")
     assert str(result) in first.out
     written = result.read_bytes()
@@ -191,7 +191,7 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
     quiet = cli(*place.rte("--quiet"))
     assert quiet.code == 0
     assert "settled" not in quiet.out + quiet.err
-    assert "what was chosen" in quiet.out
+    assert "of what was chosen" in quiet.out
     listed = json.loads(cli("runs", "--output", place.output, "--json").out)
     assert len(listed) == 2
     one = cli("train", "--task", "rte", "--size", "4", "--seeds", "2", *place.rte()[1:7], "--epochs",
