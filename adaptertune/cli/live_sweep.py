@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.report.tables import METRIC_NAMES, duration, percent, setting, table
+from adaptertune.report.tables import METRIC_NAMES, duration, percent, setting, table, varied
 from adaptertune.runs.plan import Plan, method_label
 
 if TYPE_CHECKING:
@@ -48,10 +48,12 @@ def view(
         yield shown
 
 
-def settings(cell: Cell) -> str:
-    """A cell in a few words: its method, and what else the grid chose for it."""
+def settings(cell: Cell, keys: set[str]) -> str:
+    """A cell in a few words: its method, and what else of these keys the grid chose for it."""
     others = [
-        setting(key, value) for key, value in cell.chosen.items() if not key.startswith("method.")
+        setting(key, value)
+        for key, value in cell.chosen.items()
+        if key in keys and key not in ("method.name", "method.size")
     ]
     return " ".join([method_label(cell.plan.config.method), *others])
 
@@ -82,7 +84,9 @@ class SweepLines:
     ) -> None:
         self.sweep, self.console, self.should_stop = sweep, console, should_stop
         self._seconds = seconds
-        self._labels = {cell.plan.digest: settings(cell) for cell in sweep.cells}
+        keys = varied(sweep.config.grids)
+        self._labels = {cell.plan.digest: settings(cell, keys) for cell in sweep.cells}
+        self._said: set[tuple[str, str]] = set()
         self._cells: dict[str, CellProgress] = {}
         self.running: dict[tuple[str, int], _Running] = {}
         self.recent: deque[str] = deque(maxlen=RECENT)
@@ -130,7 +134,14 @@ class SweepLines:
             return "–"
         return duration(elapsed * (self._total - done) / done)
 
-    def note(self, text: str) -> None:
+    def note(self, task: str, label: str, text: str) -> None:
+        """What names no seed is about the task's data, and every cell and worker says it."""
+        if not text.startswith("seed"):
+            if (task, text) in self._said:
+                return
+            self._said.add((task, text))
+            label = task
+        text = f"{label}: {text}"
         self.console.print(text, style="yellow", soft_wrap=True, markup=False)
 
     def line(self, text: str) -> None:
@@ -172,11 +183,11 @@ class CellProgress:
     def seed_done(self, result: SeedResult, *, reused: bool) -> None:  # noqa: ARG002
         split = result.scores.get(self._plan.selecting_split)
         score = split.values[self._plan.task.headline] if split else None
-        text = f"{self._label}, seed {result.seed}: {result.status}"
-        if score is not None:
-            text += f", {self._metric} {percent(score)} on {self._plan.selecting_split}"
+        text = f"{self._label}, seed {result.seed}: "
+        text += f"{self._metric} {percent(score)} on {self._plan.selecting_split}" if split else ""
+        text += "" if result.status == "finished" else result.status
         if split and split.collapsed:
-            text += ", collapsed to one class"
+            text += ", collapsed"
         self._view.settled(self._plan, result.seed, text)
 
     def failed(self, seed: int, failure: Failure) -> None:
@@ -188,7 +199,7 @@ class CellProgress:
         """Of no interest here."""
 
     def note(self, text: str) -> None:
-        self._view.note(f"{self._label}: {text}")
+        self._view.note(self._plan.task.name, self._label, text)
 
     def should_stop(self) -> bool:
         return self._view.should_stop()
@@ -209,7 +220,7 @@ class SweepTable(SweepLines):
             shown.add_row(
                 run.label,
                 str(run.seed),
-                ProgressBar(total=run.num_steps, completed=run.step, width=20),
+                ProgressBar(total=run.num_steps, completed=run.step, width=12),
                 "" if run.mean_loss is None else f"{run.mean_loss:.4f}",
                 "" if run.score is None else f"{run.metric} {percent(run.score)}",
                 "" if run.speed is None else f"{run.speed:.0f}",
@@ -218,12 +229,12 @@ class SweepTable(SweepLines):
         for text in self.recent:
             recent.add_row(Text(text, style="dim"))
         foot = Table.grid(padding=(0, 2))
-        failed = f"[red]{self.num_failed} failed[/]" if self.num_failed else ""
+        failed = [f"[red]{self.num_failed} failed[/]"] if self.num_failed else []
         foot.add_row(
-            ProgressBar(total=max(1, self.num_ahead), completed=self.num_done, width=24),
+            ProgressBar(total=max(1, self.num_ahead), completed=self.num_done, width=16),
             f"{self.num_done} of {self.num_ahead} trainings",
             f"{self.left()} left",
-            failed,
+            *failed,
             "[dim]Ctrl-C stops and saves[/]",
         )
         return Group(shown, recent, "", foot)

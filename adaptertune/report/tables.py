@@ -250,22 +250,29 @@ def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
 def sweep(result: SweepResult) -> RenderableType:
     """What a sweep chose for each task and method."""
     columns = (
-        "task", "method", "chosen", "metric", "mean", "± dev.", "95 %", "best", "n", "of cells",
-        "remarks",
+        "task", "method", "chosen", "metric", "mean ± dev.", "95 %", "best", "n", "cells",
     )  # fmt: skip
-    rows = [_choice(choice) for choice in result.choices]
-    # What is empty throughout (an interval of two seeds, remarks) takes no room.
+    keys = varied(result.config["grids"])
+    metrics = {choice.metric for choice in result.choices}
+    rows = [_choice(choice, keys) for choice in result.choices]
+    # What is empty throughout (an interval of two seeds) or the same (a metric) takes no room.
     filled = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    right = ("mean", "± dev.", "best", "n", "of cells")
-    shown = table(*(columns[at] for at in filled), right=right)
+    if len(metrics) == 1:
+        filled.remove(columns.index("metric"))
+    numbers = columns[4:]
+    shown = table(*(columns[at] for at in filled), right=numbers)
+    for column in shown.columns:
+        column.no_wrap, column.overflow = column.header in numbers, "fold"
     for number, row in enumerate(rows):
         if number and row[0] != rows[number - 1][0]:
             shown.add_section()
         shown.add_row(*(row[at] for at in filled))
     splits = " and ".join(sorted({choice.reported_split for choice in result.choices}))
+    what = f"{METRIC_NAMES[metrics.pop()]} of what was " if len(metrics) == 1 else "what was "
     note = data_note(result.choices[0].data) if _is_one_data(result) else ""
     pieces: list[RenderableType] = [
-        titled(f"Sweep {result.name}: what was chosen, on {splits}, in per cent{note}", shown),
+        titled(f"Sweep {result.name}: {what}chosen, on {splits}, in per cent{note}", shown),
+        *_remarks(result.choices),
         Text(result.in_words, style="dim"),
         "",
     ]
@@ -283,29 +290,46 @@ def _is_one_data(result: SweepResult) -> bool:
 
 
 def setting(key: str, value: Any) -> str:
-    """A setting in a word or two: ``lr 3e-4``, ``epochs 20``, ``init_std 0.01``."""
+    """A setting in a word or two: ``lr 3e-4``, ``epochs 20``, ``warmup 0.1``."""
     name = key.rpartition(".")[2].replace("learning_rate", "lr")
-    if isinstance(value, float) and value < 1e-2:
+    if isinstance(value, float) and 0 < value < 0.1:
         digits, exponent = f"{value:e}".split("e")
         value = f"{float(digits):g}e{int(exponent)}"
     return f"{name} {value}"
 
 
-def _choice(choice: Choice) -> Sequence[str]:
-    remarks = []
-    if choice.data.partial:
-        remarks.append("partial training set")
-    if choice.num_failed or choice.num_diverged:
-        remarks.append(f"[red]{choice.num_failed + choice.num_diverged} holes[/]")
-    if choice.num_collapsed:
-        remarks.append(f"{choice.num_collapsed} collapsed")
-    said = ", ".join(remarks)
+def varied(grids: Sequence[Mapping[str, Sequence[Any]]]) -> set[str]:
+    """The keys of a sweep's grids that do not have one value throughout."""
+    keys = {key for one in grids for key in one}
+    return {key for key in keys if len({str(v) for one in grids for v in one.get(key, ["–"])}) > 1}
+
+
+def _remarks(choices: Sequence[Choice]) -> list[RenderableType]:
+    """What a reader must know of single rows, a line each; "best of" rows would say it again."""
+    lines: list[RenderableType] = []
+    for choice in choices:
+        said = []
+        if choice.data.partial:
+            said.append("partial training set")
+        if choice.num_failed or choice.num_diverged:
+            said.append(f"[red]{choice.num_failed + choice.num_diverged} holes[/]")
+        if choice.num_collapsed:
+            said.append(f"{choice.num_collapsed} collapsed to one answer for everything")
+        if said and "best of" not in choice.row:
+            about = f"{choice.task} {choice.row}, {choice.num_runs} runs"
+            lines.append(f"[yellow]{about}: {', '.join(said)}[/]")
+    return [*lines, ""] if lines else []
+
+
+def _choice(choice: Choice, keys: set[str]) -> Sequence[str]:
     if choice.chosen is None:
-        return (choice.task, choice.row, "[red]no run came to a score[/]", *[""] * 7, said)
+        return (choice.task, choice.row, "[red]no run came to a score[/]", *[""] * 6)
     settings = [
         setting(key, value)
         for key, value in choice.chosen.items()
-        if key != "method.name" and not (key == "method.size" and "best of" not in choice.row)
+        if key in keys
+        and key != "method.name"
+        and not (key == "method.size" and "best of" not in choice.row)
     ]
     spread = choice.scores[choice.reported_split][choice.metric]
     low, high = choice.interval or (None, None)
@@ -314,13 +338,11 @@ def _choice(choice: Choice) -> Sequence[str]:
         choice.row,
         ", ".join(settings),
         METRIC_NAMES[choice.metric],
-        percent(spread.mean),
-        percent(spread.deviation, 2),
+        f"{percent(spread.mean)} ± {percent(spread.deviation, 2)}",
         "" if low is None else f"{percent(low)}–{percent(high)}",
         percent(spread.best),
         str(spread.n),
         str(choice.num_cells),
-        said,
     )
 
 

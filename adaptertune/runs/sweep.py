@@ -88,7 +88,7 @@ class Sweep:
             sizes = sorted({_size(cell) for cell in cells})
             if len(sizes) > 1:
                 of = method_label(cells[0].plan.config.method).partition(str(_size(cells[0])))
-                label = f"{of[0]}best of {', '.join(map(str, sizes))}{of[2]}"
+                label = f"{of[0].rstrip('-')} best of {', '.join(map(str, sizes))}{of[2]}"
                 found.append(Row(task, label, tuple(cells)))
         return tuple(found)
 

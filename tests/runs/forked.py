@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -17,7 +17,7 @@ PRELOADED = [
 
 
 def context() -> ForkServerContext:
-    made = multiprocessing.get_context("forkserver")
+    made = get_context("forkserver")
     made.set_forkserver_preload(PRELOADED)
     return made
 

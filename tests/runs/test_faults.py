@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Place:
             "--output", str(self.folder / output), *more,
         ]  # fmt: skip
 
-    def start(self, output: str, *more: str) -> forked.ForkServerProcess:
+    def start(self, output: str, *more: str) -> ForkServerProcess:
         return forked.start(self.sweep(output, *more), self.log(output))
 
     def log(self, output: str) -> Path:
@@ -88,7 +89,7 @@ def latest(output: Path) -> int:
     return max(times)
 
 
-def waits_for_news(process: forked.ForkServerProcess, output: Path, seen: int) -> None:
+def waits_for_news(process: ForkServerProcess, output: Path, seen: int) -> None:
     """Until something was written, lest a sweep that is killed too soon never get anywhere."""
     while process.is_alive() and latest(output) <= seen:
         time.sleep(0.002)

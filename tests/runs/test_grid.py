@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ def test_bad_files(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-BAD_OPTIONS: dict[str, tuple[dict[str, Any], Mapping[str, tuple[Any, str]], str]] = {
+BAD_OPTIONS: dict[str, tuple[dict[str, Any], Base, str]] = {
     "no tasks": ({}, {}, "--tasks: no tasks given; e.g. --tasks rte,mrpc"),
     "an unknown method": (
         {"grid": {"method.name": (["adaptr"], "--methods")}}, {},

@@ -6,17 +6,32 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
-from check_scale import seed_result, write_seed
 
+from adaptertune.errors import StoreError
 from adaptertune.runs import execute, grid, results, store, sweep, work
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.sweep import Sweep
 from adaptertune.runs.work import Settled, Unit
+from tests.conftest import CHECKOUT
 from tests.runs.test_execute import Quiet
+
+
+def _simulation() -> Any:
+    path = CHECKOUT / "scripts" / "check_scale.py"
+    spec = spec_from_file_location("check_scale", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+simulation = _simulation()
 
 # Accuracy in points on the selecting split, by size and learning rate: seeds 0, 1, 2.
 TABLE = {
@@ -57,7 +72,8 @@ def scored(plan: Plan, seed: int, points: float, on_validation: float = 55) -> r
         )
         for split, value in points_on.items()
     }
-    return seed_result(plan, seed, random.Random(0), scores=scores)
+    result: results.SeedResult = simulation.seed_result(plan, seed, random.Random(0), scores=scores)
+    return result
 
 
 class Executor:
@@ -77,7 +93,7 @@ class Executor:
                 yield Settled(unit, (), work.write_failures(unit, *error))
                 continue
             result = scored(unit.plan, seed, TABLE[which][seed])
-            write_seed(unit.plan, result)
+            simulation.write_seed(unit.plan, result)
             yield Settled(unit, (result,))
 
 
@@ -126,7 +142,7 @@ def test_the_paper_chooses_by_the_best_run(tiny_bert: Path, tmp_path: Path) -> N
     assert choices(result) == {
         "adapter-4": ((4, 1e-2), 2, 6, 64.0, 90.0),
         "adapter-8": ((8, 1e-2), 2, 6, pytest.approx(70 + 1 / 3), 72.0),
-        "adapter-best of 4, 8": ((4, 1e-2), 4, 12, 64.0, 90.0),
+        "adapter best of 4, 8": ((4, 1e-2), 4, 12, 64.0, 90.0),
     }
     # What the best of the two cells is expected to score: of one, their mean; of two, by hand.
     assert result.choices[0].expected_best_cell == {1: pytest.approx(0.76), 2: pytest.approx(0.83)}
@@ -142,7 +158,7 @@ def test_held_out_chooses_by_the_mean_and_reports_validation(
     assert choices(result) == {
         "adapter-4": ((4, 1e-2), 2, 6, 55.0, 55.0),  # 64 against 61
         "adapter-8": ((8, 1e-2), 2, 6, 55.0, 55.0),
-        "adapter-best of 4, 8": ((8, 1e-2), 4, 12, 55.0, 55.0),  # 70 1/3 against 64
+        "adapter best of 4, 8": ((8, 1e-2), 4, 12, 55.0, 55.0),  # 70 1/3 against 64
     }
     for choice in result.choices:
         assert (choice.selecting_split, choice.reported_split) == ("held-out", "validation")
@@ -158,7 +174,7 @@ def test_validation_has_no_say_under_held_out(tiny_bert: Path, tmp_path: Path) -
     for cell in made.cells:
         for seed in cell.plan.config.seeds:
             points = TABLE[key(cell.plan)][seed]
-            write_seed(cell.plan, scored(cell.plan, seed, points, rng.uniform(0, 100)))
+            simulation.write_seed(cell.plan, scored(cell.plan, seed, points, rng.uniform(0, 100)))
         cell.plan.folder.result.unlink()
     after = run(made, nothing)
     assert [c.digest for c in after.choices] == [c.digest for c in before.choices]
@@ -170,7 +186,7 @@ def test_validation_has_no_say_under_held_out(tiny_bert: Path, tmp_path: Path) -
         c.scores["validation"] for c in before.choices
     ]
     plan = made.cells[0].plan
-    write_seed(plan, scored(plan, 0, 100))
+    simulation.write_seed(plan, scored(plan, 0, 100))
     assert choices(run(made, nothing))["adapter-4"][0] == (4, 1e-3)
 
 
@@ -192,7 +208,7 @@ def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) ->
     assert choices(result) == {
         "adapter-4": ((4, 1e-3), 2, 4, 61.0, 62.0),
         "adapter-8": ((8, 1e-3), 2, 4, 67.0, 70.0),
-        "adapter-best of 4, 8": ((8, 1e-3), 2, 6, 67.0, 70.0),  # of the two winners
+        "adapter best of 4, 8": ((8, 1e-3), 2, 6, 67.0, 70.0),  # of the two winners
     }
     assert result.num_runs == 8
     before = made.result.read_bytes()
@@ -238,7 +254,7 @@ def test_a_failed_run_is_a_hole_until_it_is_tried_again(tiny_bert: Path, tmp_pat
     result = run(made, Executor(broken=[(4, 1e-3), (4, 1e-2)]))
     assert (result.num_runs, result.num_failed) == (12, 6)
     assert choices(result)["adapter-4"] == ((None, None), 2, 6, None, None)
-    assert choices(result)["adapter-best of 4, 8"] == (
+    assert choices(result)["adapter best of 4, 8"] == (
         (8, 1e-2), 4, 12, pytest.approx(70 + 1 / 3), 72.0,
     )  # fmt: skip
     failed = result.choices[0]
@@ -329,5 +345,5 @@ def test_a_damaged_result_is_an_error_with_its_place(tiny_bert: Path, tmp_path: 
     run(made, Executor())
     path = made.cells[0].plan.folder.seed(1).result
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "fine"}))
-    with pytest.raises(work.StoreError, match=rf"{path}: damaged result \(.*\); delete it and run"):
+    with pytest.raises(StoreError, match=rf"{path}: damaged result \(.*\); delete it and run"):
         run(made, nothing)

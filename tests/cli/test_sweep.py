@@ -1,0 +1,200 @@
+"""``adaptertune sweep``: what is typed wrong, the plan, the result, and a second run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Finished
+
+Cli = Callable[..., Finished]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A good GLUE folder, a good model, and a folder for the rest."""
+
+    glue: Path
+    bert: Path
+    folder: Path
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    def sweep(self, *more: str) -> list[str]:
+        """A good command but for its tasks, and more after it."""
+        return [
+            "sweep", "--data-dir", str(self.glue), "--backbone", str(self.bert), "--max-length", "32",
+            "--output", str(self.output), *more,
+        ]  # fmt: skip
+
+    def rte(self, *more: str) -> list[str]:
+        return self.sweep(
+            "--tasks", "rte", "--sizes", "4,8", "--epochs", "1", "--seeds", "2", *more
+        )
+
+    def config(self, text: str, *more: str) -> list[str]:
+        (self.folder / "mine.yaml").write_text(text)
+        return self.sweep("--config", "mine.yaml", *more)
+
+
+@pytest.fixture
+def place(tiny_glue: Path, tiny_bert: Path, tmp_path: Path) -> Place:
+    return Place(tiny_glue, tiny_bert, tmp_path)
+
+
+YAML = (
+    "name: mine\ntasks: [rte]\ngrids:\n  - method.size: [4, 8]\n    training.epochs: 1\nseeds: 2\n"
+)
+
+CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
+    "no tasks": (lambda p: p.sweep(), r"--tasks: no tasks given; e\.g\. --tasks rte,mrpc"),
+    "an unknown task": (
+        lambda p: p.sweep("--tasks", "rte,mrcp"), r"--tasks: unknown task 'mrcp'; did you mean mrpc",
+    ),
+    "an empty task": (lambda p: p.sweep("--tasks", "rte,"), r"--tasks: unknown task ''"),
+    "a task without training": (lambda p: p.sweep("--tasks", "ax"), r"--tasks: 'ax' has no training"),
+    "rates that are none": (
+        lambda p: p.rte("--lrs", "abc"),
+        r"--lrs: 'training\.learning_rate' should be a valid number, not 'abc'",
+    ),
+    "an empty value": (
+        lambda p: p.rte("--lrs", "1e-3,,1e-2"), r"--lrs: an empty value in '1e-3,,1e-2'; e\.g\. 8,64",
+    ),
+    "no value": (lambda p: p.rte("--lrs", ""), r"--lrs: an empty value in ''"),
+    "a grid without values": (lambda p: p.rte("--grid", "x"), r"--grid: 'x' is not KEY=V1,V2"),
+    "an unknown key": (
+        lambda p: p.rte("--grid", "training.warmap=0,1"),
+        r"--grid training\.warmap: unknown key 'training\.warmap'; did you mean warmup",
+    ),
+    "an unknown key of a method": (
+        lambda p: p.rte("--grid", "method.sise=4"),
+        r"--grid method\.sise: unknown key 'method\.sise' of method adapter",
+    ),
+    "an unknown method": (
+        lambda p: p.rte("--methods", "adapter,ful"),
+        r"--methods: unknown method 'ful'; did you mean full",
+    ),
+    "sizes of no adapters": (
+        lambda p: p.rte("--methods", "bitfit"), r"--sizes: unknown key 'method\.size' of method bitfit",
+    ),
+    "a setting that the grid has": (
+        lambda p: p.rte("--set", "training.epochs=3"),
+        r"--set training\.epochs: 'training\.epochs' is in the sweep's grid; give its values there",
+    ),
+    "a setting that the file's grid has": (
+        lambda p: p.config(YAML, "--set", "method.size=3"), r"--set method\.size: 'method\.size' is in",
+    ),
+    "seeds as a setting": (
+        lambda p: p.rte("--set", "seeds=3"), r"--set seeds: 'seeds' belongs to the sweep.*use --seeds",
+    ),
+    "no seeds": (lambda p: p.rte("--seeds", "0"), r"--seeds: 'seeds' should be greater than or equal"),
+    "an unknown choice of seeds": (
+        lambda p: p.rte("--seeds-on", "best"), r"--seeds-on: 'seeds_on' should be 'all' or 'winner'",
+    ),
+    "an unknown protocol": (
+        lambda p: p.rte("--protocol", "test"), r"--protocol: 'protocol' should be 'paper' or 'held-out'",
+    ),
+    "one pass, and a winner": (
+        lambda p: p.rte("--seeds-on", "winner", "--stack", "on"),
+        r"--stack: seeds that train in one pass",
+    ),
+    "an unknown executor": (
+        lambda p: p.rte("--executor", "loca"), r"--executor: no executor 'loca'; did you mean local\?",
+    ),
+    "workers of one process": (
+        lambda p: p.rte("--workers", "2"), r"--workers: only local processes .*; add --executor local",
+    ),
+    "Ray's options without Ray": (
+        lambda p: p.rte("--ray-address", "auto"), r"--ray-address: is for Ray alone; add --executor ray",
+    ),
+    "an unknown sweep": (
+        lambda p: p.sweep("--config", "papr-64"),
+        r"--config: unknown sweep 'papr-64'; did you mean paper-64",
+    ),
+    "no such file": (
+        lambda p: p.sweep("--config", "none.yaml"), r"none\.yaml: no such file; check the path",
+    ),
+    "an unknown key in a file": (
+        lambda p: p.config(YAML.replace("seeds", "seds")),
+        r"mine\.yaml:6: unknown key 'seds'; did you mean",
+    ),
+    "an unknown key in a file's grid": (
+        lambda p: p.config(YAML.replace("method.size", "method.sise")),
+        r"mine\.yaml:4: unknown key 'method\.sise'; did you mean size",
+    ),
+    "a task in a file's grid": (
+        lambda p: p.config(YAML.replace("method.size: [4, 8]", "task: [rte]")),
+        r"mine\.yaml:4: 'task' can't be part of a grid",
+    ),
+    "a run's file": (lambda p: p.config("task: rte\n"), r"mine\.yaml: key 'name' is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(cli: Cli, place: Place, name: str) -> None:
+    arguments, complaint = CASES[name]
+    done = cli(*arguments(place))
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert re.match(rf"error: {complaint}", line), line
+    assert not place.output.exists()
+
+
+def plan_of(done: Finished) -> Any:
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_a_dry_run_trains_nothing_and_tells_what_is_ahead(cli: Cli, place: Place) -> None:
+    plan = plan_of(cli(*place.rte("--lrs", "1e-3,1e-2", "--dry-run", "--json")))
+    assert [
+        (row["task"], row["method"], row["cells"], row["runs"], row["runs_ahead"], row["steps"])
+        for row in plan["rows"]
+    ] == [("rte", "adapter-4", 2, 4, 4, 4), ("rte", "adapter-8", 2, 4, 4, 4)]
+    assert all(row["seconds"] > 0 for row in plan["rows"])
+    assert not place.output.exists()
+    plan = plan_of(
+        cli(*place.rte("--lrs", "1e-3,1e-2", "--seeds-on", "winner", "--dry-run", "--json"))
+    )
+    assert [(row["runs"], row["runs_ahead"]) for row in plan["rows"]] == [(3, 3), (3, 3)]
+
+
+def test_a_file_and_options_together(cli: Cli, place: Place) -> None:
+    plan = plan_of(cli(*place.config(YAML, "--sizes", "2", "--seeds", "3", "--dry-run", "--json")))
+    assert [(row["method"], row["runs"]) for row in plan["rows"]] == [("adapter-2", 3)]
+
+
+def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
+    first = cli(*place.rte())
+    assert first.code == 0, first.err
+    assert "[4/4] rte adapter-8" in first.out
+    assert "Sweep sweep: accuracy of what was chosen, on validation, in per cent" in first.out
+    (result,) = (place.output / "sweeps").glob("*.json")
+    assert str(result) in first.out
+    written = result.read_bytes()
+    second = cli(*place.rte("--json"))
+    assert json.loads(second.out) == json.loads(written)
+    assert "4 trainings were settled earlier" in second.err
+    assert result.read_bytes() == written
+    plan = plan_of(cli(*place.rte("--dry-run", "--json")))
+    assert [(row["runs"], row["runs_ahead"], row["seconds"]) for row in plan["rows"]] == [
+        (2, 0, 0)
+    ] * 2
+    quiet = cli(*place.rte("--quiet"))
+    assert quiet.code == 0
+    assert "settled" not in quiet.out + quiet.err
+    assert "of what was chosen" in quiet.out
+    listed = json.loads(cli("runs", "--output", place.output, "--json").out)
+    assert len(listed) == 2
+    one = cli("train", "--task", "rte", "--size", "4", "--seeds", "2", *place.rte()[1:7], "--epochs",
+              "1", "--output", str(place.output))  # fmt: skip
+    assert one.code == 0, one.err
+    assert "finished earlier" in one.out, "a sweep's cell is a run of train"

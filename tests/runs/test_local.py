@@ -1,0 +1,211 @@
+"""Local processes: bitwise what one process gives, and nothing is lost when any of them dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptertune.errors import Interrupted, StoreError
+from adaptertune.runs import local, work
+from adaptertune.runs.local import LocalExecutor, Share
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.results import Failure
+from tests.runs import forked
+from tests.runs.test_execute import Quiet, assert_equal_cells, plan
+
+
+def test_shares_of_a_machine() -> None:
+    assert local.shares(None, None, num_cores=16, num_gpus=0) == [Share(2)] * 8
+    assert local.shares(None, None, num_cores=2, num_gpus=0) == [Share(1)] * 2
+    assert local.shares(3, None, num_cores=8, num_gpus=0) == [Share(2)] * 3
+    assert local.shares(4, None, num_cores=2, num_gpus=0) == [Share(1)] * 4
+    assert local.shares(2, 5, num_cores=4, num_gpus=0) == [Share(5)] * 2
+    assert local.shares(None, None, num_cores=16, num_gpus=2) == [Share(8, 0), Share(8, 1)]
+    assert local.shares(3, None, num_cores=6, num_gpus=2) == [Share(2, 0), Share(2, 1), Share(2, 0)]
+
+
+def cells(bert: Path, output: Path) -> list[Plan]:
+    """Two cells of two seeds, in one thread."""
+    small = {"training__epochs": 1, "threads": 1}
+    return [plan(bert, output, method__size=size, **small) for size in (4, 8)]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Plan]:
+    """The cells as they come out of one process."""
+    made = cells(tiny_bert, tmp_path_factory.mktemp("whole"))
+    for cell in made:
+        work.run_cell(cell, Quiet())
+    return made
+
+
+def units(made: list[Plan]) -> list[work.Unit]:
+    return [unit for cell in made for unit in work.units(cell)]
+
+
+def test_two_workers_give_what_one_process_gives(
+    tiny_bert: Path, tmp_path: Path, whole: list[Plan]
+) -> None:
+    made, progress = cells(tiny_bert, tmp_path), Quiet()
+    executor = LocalExecutor([Share(1), Share(1)], retry_failed=False)
+    settled = list(executor(units(made), lambda _: progress))
+    assert len(settled) == len(progress.started) == 4
+    assert not any(one.is_earlier or one.failures for one in settled)
+    for cell, expected in zip(made, whole, strict=True):
+        work.conclude(cell)
+        assert_equal_cells(expected.folder, cell.folder)
+    again = list(executor(units(made), lambda _: progress))
+    assert all(one.is_earlier for one in again)
+    assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def fast_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that are forked from a process which has imported torch, for a test of many."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: forked.context())
+
+
+class Killer(Quiet):
+    """Kills the worker that starts a training, so many times for each seed."""
+
+    def __init__(self, times: dict[int, int]) -> None:
+        super().__init__()
+        self.times = times
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        super().seed_started(seed, epochs_done=epochs_done, resumed=resumed)
+        if self.times.get(seed):
+            self.times[seed] -= 1
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid or 0, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("fast_workers")
+def test_a_killed_worker_is_replaced_and_its_run_goes_on(
+    tiny_bert: Path, tmp_path: Path, whole: list[Plan]
+) -> None:
+    (made, _), progress = cells(tiny_bert, tmp_path), Killer({0: 1, 1: 3})
+    with pytest.raises(Interrupted):  # the first one leaves a snapshot
+        list(work.serial(work.units(made), lambda _: Quiet(stop_at=5), retry_failed=False))
+    executor = LocalExecutor([Share(1)], retry_failed=False)
+    first, second = executor(work.units(made), lambda _: progress)
+    assert [seed for seed, _, _ in progress.started] == [0, 0, 1, 1, 1]
+    assert progress.started[1] == (0, 0, True), "it resumes"
+    assert [note for note in progress.notes if "died" in note] == [
+        f"seed {seed}: its worker process died of SIGKILL; another one goes on with it"
+        for seed in (0, 1, 1)
+    ]
+    ours, theirs = made.folder.seed(0), whole[0].folder.seed(0)
+    assert ours.checkpoint.read_bytes() == theirs.checkpoint.read_bytes()
+    assert ours.logits.read_bytes() == theirs.logits.read_bytes()
+    assert first.done[0].cost.resumed == 1
+    # Three deaths at one training are its failure, on file.
+    assert second.failures == (made.folder.seed(1).read_failure(),)
+    assert second.failures[0].error == "3 worker processes died of SIGKILL; too little memory?"
+    mended = LocalExecutor([Share(1)], retry_failed=True)
+    (found,) = mended(work.units(made, [1]), lambda _: Quiet())
+    assert not found.failures
+    work.conclude(made)
+    assert_equal_cells(whole[0].folder, made.folder)
+
+
+@pytest.mark.usefixtures("fast_workers")
+def test_what_goes_wrong_in_a_worker(tiny_bert: Path, tmp_path: Path) -> None:
+    """A store that can't be used stops all, with the worker's own error."""
+    made, _ = cells(tiny_bert, tmp_path)
+    folder = made.folder.seed(0)
+    folder.path.mkdir(parents=True)
+    folder.result.write_text("{}")
+    with pytest.raises(
+        StoreError, match=rf"{folder.result}: damaged result .*; delete it"
+    ) as error:
+        list(LocalExecutor([Share(1)], retry_failed=False)(work.units(made), lambda _: Quiet()))
+    assert error.value.where == str(folder.result)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("fast_workers")
+def test_a_failure_is_told_and_the_worker_goes_on(
+    tiny_bert: Path, tmp_path: Path, whole: list[Plan]
+) -> None:
+    made, _ = cells(tiny_bert, tmp_path)
+    made.folder.seed(0).path.mkdir(parents=True)
+    made.folder.seed(0).snapshot.mkdir()  # can't be read as a file, which nobody expects
+    first, second = LocalExecutor([Share(1)], retry_failed=False)(
+        work.units(made), lambda _: Quiet()
+    )
+    assert isinstance(first.failures[0], Failure)
+    assert "Traceback" in first.failures[0].traceback
+    assert second.done[0].scores == whole[0].folder.seed(1).read_result().scores  # type: ignore[union-attr]
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [int(text) for text in path.read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def waited(condition: Any, seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers in /proc")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_when_the_parent_is_stopped_its_workers_save_and_end(
+    tiny_bert: Path, tmp_path: Path, ending: signal.Signals
+) -> None:
+    """Real workers, each with a training under way. What they left goes on bitwise."""
+    changes: dict[str, Any] = {"method__size": 4, "training__epochs": 20, "threads": 1}
+    made = plan(tiny_bert, tmp_path / "out", **changes)
+    command = [
+        "sweep", "--tasks", "rte", "--set", "data.source=sample", "--sizes", "4",
+        "--backbone", str(tiny_bert), "--epochs", "20", "--seeds", "2", "--lrs", "1e-2",
+        "--max-length", "24", "--precision", "fp32", "--threads", "1",
+        "--output", str(tmp_path / "out"), "--executor", "local", "--workers", "2",
+    ]  # fmt: skip
+    parent = forked.start(command, tmp_path / "log")
+    assert parent.pid is not None
+    folders = [made.folder.seed(seed) for seed in (0, 1)]
+    assert waited(lambda: all(folder.epochs.exists() for folder in folders))
+    workers = children(parent.pid)
+    assert len(workers) >= 2
+    if ending == signal.SIGTERM:  # as a batch system does
+        for worker in workers:
+            os.kill(worker, ending)
+    os.kill(parent.pid, ending)
+    parent.join(60)
+    said = (tmp_path / "log.out").read_text()
+    assert parent.exitcode == (-9 if ending == signal.SIGKILL else 130), said
+    if ending != signal.SIGKILL:
+        assert "stopped; all states are saved; the same command goes on from here" in said
+        assert "died" not in said
+    assert waited(lambda: not any(map(is_running, workers)))
+    assert not any(folder.result.exists() for folder in folders)
+    assert all(folder.snapshot.exists() for folder in folders)
+    progress = Quiet()
+    work.run_cell(made, progress)
+    assert [resumed for _, _, resumed in progress.started] == [True, True]
+    assert all(epochs_done > 0 for _, epochs_done, _ in progress.started)
+    expected = plan(tiny_bert, tmp_path / "expected", **changes)
+    work.run_cell(expected, Quiet())
+    assert_equal_cells(expected.folder, made.folder)
