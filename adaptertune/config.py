@@ -22,7 +22,7 @@ from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import Document, Location, Plain, Strict, nearest, parse, read_yaml
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh", "swish"]
-MethodName = Literal["adapter", "full", "top_layers", "layernorm", "bitfit"]
+MethodName = Literal["adapter", "full", "top_layers", "layernorm", "bitfit", "lora", "ia3"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -52,7 +52,13 @@ def parse_layers(value: Any) -> Any:
 
 
 class Adapter(Strict):
-    """Houlsby adapters after both sub-layers of each chosen layer; LayerNorms and head train too."""
+    """Bottleneck adapters behind the sub-layers of each chosen layer; LayerNorms and head train too.
+
+    The defaults are Houlsby et al.'s. A sub-layer with input x and output h becomes
+    ``LayerNorm(h + scale * f(r) + x)``, f being the adapter without its skip connection and r what it
+    reads. Others by name: Pfeiffer et al. 2021 have ``places: feedforward, reads: normed``; He et al.
+    2022 (scaled parallel) ``places: feedforward, reads: input, scale: 4, activation: relu``.
+    """
 
     name: Literal["adapter"] = "adapter"
     size: Count
@@ -62,6 +68,16 @@ class Adapter(Strict):
     ] = None
     init_std: Positive
     activation: Activation
+    # Whether only the LayerNorms of the chosen layers train, or all.
+    layernorms: Literal["adapted", "all"] = "adapted"
+    places: Literal["both", "attention", "feedforward"] = "both"
+    # r: h (in series), x (in parallel), or LayerNorm(h + x).
+    reads: Literal["output", "input", "normed"] = "output"
+    # Whether f is added to h or scales it: h * (1 + scale * f(r)).
+    combines: Literal["add", "multiply"] = "add"
+    scale: Positive = 1.0
+    norm: Literal["none", "batch", "layer"] = "none"  # of r
+    depth: Count = 1  # how often the bottleneck is activated; one more projection for each beyond 1
 
 
 class Full(Strict):
@@ -89,8 +105,25 @@ class BitFit(Strict):
     name: Literal["bitfit"] = "bitfit"
 
 
-METHODS = (Adapter, Full, TopLayers, LayerNorm, BitFit)
-Method = Annotated[Adapter | Full | TopLayers | LayerNorm | BitFit, Field(discriminator="name")]
+class LoRA(Strict):
+    """Low-rank updates of the query and value products, and the head, train (Hu et al. 2022)."""
+
+    name: Literal["lora"] = "lora"
+    rank: Count
+    alpha: Positive  # an update is scaled by alpha / rank
+
+
+class IA3(Strict):
+    """Factors on keys, values and the feed-forward's inner states, and the head, train (Liu et al.
+    2022).
+    """
+
+    name: Literal["ia3"] = "ia3"
+
+
+AnyMethod = Adapter | Full | TopLayers | LayerNorm | BitFit | LoRA | IA3
+METHODS = get_args(AnyMethod)
+Method = Annotated[AnyMethod, Field(discriminator="name")]
 
 
 class Data(Strict):
@@ -194,6 +227,7 @@ OPTIONS = {
     "method.k": "--top-k",
     "method.init_std": "--init-std",
     "method.activation": "--activation",
+    "method.rank": "--rank",
     "recipe": "--recipe",
     "backbone": "--backbone",
     "training.learning_rate": "--lr",
@@ -298,7 +332,16 @@ def load_sample_settings() -> SampleSettings:
     return parse(SampleSettings, document.data, document.where)
 
 
-def parse_method(values: Plain) -> Adapter | Full | TopLayers | LayerNorm | BitFit:
+def method_identity(method: AnyMethod) -> Plain:
+    """What of a method decides a run's numbers, for its digest.
+
+    A key that was added later is left out at its default, which is what there was before it.
+    """
+    kept = {"name", "layers"} | method.model_dump(exclude_defaults=True).keys()
+    return {key: value for key, value in method.model_dump(mode="json").items() if key in kept}
+
+
+def parse_method(values: Plain) -> AnyMethod:
     """A method from plain values.
 
     Raises:

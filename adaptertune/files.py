@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from adaptertune.errors import InUse, StoreError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside ``path``, flush it to disk, and rename.
+@contextmanager
+def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
+    """A temporary file beside ``path`` to write to; flushed to disk and renamed when all went well.
 
     Raises:
         StoreError: the disk is full, the folder is read-only, …
@@ -23,18 +24,30 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+            raise  # (a pipe is not this file)
         raise StoreError(
             f"cannot be written ({error.strerror})",
             where=path,
-            remedy="free some space or choose another --output",
+            remedy="free some space or choose another place (--output, --to)",
         ) from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary file beside ``path``, flush it to disk, and rename.
+
+    Raises:
+        StoreError: the disk is full, the folder is read-only, …
+    """
+    with writing_atomically(path) as stream:
+        stream.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,6 +18,8 @@ REGRESSION_METRICS = ("pearson", "spearman")
 METHOD_ROWS = Literal["full", "adapters_8_256", "adapters_64", "top_1_layer"]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# A path or pattern inside a dataset: no part of it is hidden or leads upwards.
+HubPattern = Annotated[str, Field(pattern=r"^([^./\\][^/\\]*/)*[^./\\][^/\\]*$")]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
@@ -58,12 +60,28 @@ class Files(Strict):
 
 
 class Hub(Strict):
-    """The task as a dataset of the Hugging Face Hub at one fixed revision."""
+    """The task as a dataset of the Hugging Face Hub at one fixed revision.
+
+    Its rows are the Parquet files in the folder ``config``, named after the splits; or, with
+    ``splits``, the files that a pattern names for each, in any format.
+    """
 
     dataset: str
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    config: str
+    config: FileName | None = None
     columns: Columns
+    splits: dict[Name, HubPattern] | None = None
+    # How each label is spelt in those files, in the order of the task's labels; Parquet's class
+    # numbers are spelt "0", "1", …
+    label_values: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        if (self.config is None) == (self.splits is None):
+            raise ValueError("'hub' needs either 'config' or 'splits'")
+        if self.label_values is not None and self.splits is None:
+            raise ValueError("'hub.label_values' goes with 'hub.splits'")
+        return self
 
 
 class Submission(Strict):
@@ -127,6 +145,12 @@ class Task(Strict):
         return len(self.labels) if self.labels else 1
 
     @property
+    def is_pair(self) -> bool:
+        """Whether an example has two texts."""
+        columns = self.files.columns if self.files else self.hub.columns if self.hub else None
+        return columns is not None and columns.second is not None
+
+    @property
     def trainable(self) -> bool:
         return self.trained_on is None
 
@@ -138,6 +162,9 @@ class Task(Strict):
             len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)
         ):
             raise ValueError("'labels' must hold at least two different names")
+        for label in self.labels or ():
+            if not label.strip() or not label.isprintable():
+                raise ValueError(f"label {label!r} is empty or has a character that can't be seen")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"'range' runs backwards: {self.range[0]:g} to {self.range[1]:g}")
         allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
@@ -153,12 +180,17 @@ class Task(Strict):
             raise ValueError(f"headline '{self.headline}' is not among the metrics")
         if self.files is None and self.hub is None:
             raise ValueError("needs 'files' or 'hub' to know where its rows are")
+        if self.files and self.hub:
+            pairs = {place.columns.second is not None for place in (self.files, self.hub)}
+            if len(pairs) > 1:
+                raise ValueError("'files' and 'hub' differ in whether there is a second text")
         if self.trainable and not self.evaluation:
             raise ValueError("'evaluation' must name at least one split")
-        if self.files is not None:
-            values = self.files.label_values
+        for where, place in (("files", self.files), ("hub", self.hub)):
+            values = place.label_values if place else None
             if values is not None and not len(values) == len(set(values)) == self.num_outputs:
-                raise ValueError("'files.label_values' must match 'labels' one to one")
+                raise ValueError(f"'{where}.label_values' must match 'labels' one to one")
+        if self.files is not None:
             needed = ("train", *self.evaluation) if self.trainable else self.test
             for split in needed:
                 if split not in self.files.splits:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -171,3 +173,21 @@ def cli(
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     return run
+
+
+def train_tiny(bert: Path, root: Path, task: str, *more: str) -> Path:
+    """The folder of a finished cell: two seeds of a tiny model, one epoch of the sample, in fp32."""
+    size = () if "--method" in more else ("--size", "8")
+    line = ["train", "--task", task, "--offline", "--backbone", str(bert), *size,
+            "--seeds", "2", "--epochs", "1", "--max-length", "24", "--lr", "1e-2",
+            "--precision", "fp32", "--output", str(root), "--quiet", "--json", *more]  # fmt: skip
+    code = "from adaptertune.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(json.loads(done.stdout)["folder"])

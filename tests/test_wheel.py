@@ -33,6 +33,11 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path: Path) -> None:
     assert [task["name"] for task in listed] == checkout
     counts = json.loads(run(command.format(["params", "--backbone", "bert-large", "--json"])))
     assert counts["ledgers"][1]["trained"] == 6_444_032
+    assert run(
+        "from adaptertune.report import page; "
+        "print(all((page.TEMPLATES / name).is_file() for name in "
+        "('report.html.j2', 'report.md.j2', 'report.css', 'report.js')))"
+    ).split() == ["True"]
     rows = run(
         "from adaptertune import tasks; from adaptertune.data.sources import Source, load_splits; "
         "print(len(load_splits(tasks.load('rte'), Source('sample'), ['train'])[0]))"

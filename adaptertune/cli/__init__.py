@@ -7,7 +7,22 @@ import sys
 
 import typer
 
-from adaptertune.cli import bench, inspect, sweep, train
+from adaptertune.cli import (
+    ablate,
+    bench,
+    bundle,
+    compare,
+    doctor,
+    inspect,
+    predict,
+    prune,
+    report,
+    share,
+    submit,
+    sweep,
+    task,
+    train,
+)
 from adaptertune.errors import AdapterTuneError
 
 app = typer.Typer(
@@ -19,12 +34,23 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
+app.command("compare")(compare.compare)
+app.command("predict")(predict.predict)
+app.command("submit")(submit.submit)
+app.command("push")(share.push)
+app.command("pull")(share.pull)
 app.command("bench")(bench.bench)
+app.command("report")(report.report)
 app.command("tasks")(inspect.list_tasks)
+app.add_typer(task.app, name="task")
+app.add_typer(bundle.app, name="bundle")
 app.command("params")(inspect.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)
 app.command("schema")(inspect.schema)
+app.command("prune")(prune.prune)
+app.add_typer(ablate.app, name="ablate")
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)

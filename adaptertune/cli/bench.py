@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from adaptertune.cli import options
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 DEFAULT_STEPS = 18
-SILENCE = 2.0  # seconds between two lines where there is no terminal
 
 
 def bench(
@@ -28,6 +21,7 @@ def bench(
     top_k: options.TopK = None,
     init_std: options.InitStd = None,
     activation: options.Activation = None,
+    rank: options.Rank = None,
     backbone: options.Backbone = None,
     recipe: options.Recipe = None,
     batch_size: options.BatchSize = None,
@@ -56,14 +50,15 @@ def bench(
     """
     given = {
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
-        "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
+        "init_std": init_std, "activation": activation, "rank": rank,
+        "backbone": backbone, "recipe": recipe,
         "batch_size": batch_size, "max_length": max_length, "precision": precision,
         "device": device, "trunk_cache": trunk_cache, "compile": compile,
     }  # fmt: skip
     resolved = options.collect(
         given, data_dir=data_dir, offline=offline, config=config, settings=settings
     )
-    from adaptertune.cli import live
+    from adaptertune.cli import bar, live
     from adaptertune.report import speed, tables
     from adaptertune.runs import bench as measuring
     from adaptertune.runs.plan import plan as make_plan
@@ -71,33 +66,9 @@ def bench(
     talk = tables.console(stderr=True, quiet=quiet)
     with live.looking_up(talk, resolved.config):
         plan = make_plan(resolved)
-    with _progress(talk) as on_progress:
+    with bar.progress(talk) as on_progress:
         result = measuring.bench(plan, steps, on_progress, talk.print)
     if as_json:
         print(result.model_dump_json())
     else:
         tables.console().print(speed.bench(result))
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for what is being measured; a line from time to time where there is no terminal."""
-    if not console.is_terminal or console.quiet:
-        spoke = time.monotonic()
-
-        def line(what: str, done: int, total: int) -> None:
-            nonlocal spoke
-            if time.monotonic() - spoke > SILENCE:
-                spoke = time.monotonic()
-                console.print(f"{what}: {done:,} of {total:,}")
-
-        yield line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        row = bar.add_task("models", total=None)
-        yield lambda what, done, total: bar.update(
-            row, description=what, completed=done, total=total
-        )

@@ -39,6 +39,7 @@ def params(
     ] = None,
     layers: options.Layers = None,
     top_k: options.TopK = None,
+    rank: options.Rank = None,
     backbone: options.Backbone = None,
     shape: Annotated[
         str | None,
@@ -67,7 +68,7 @@ def params(
         raise ConfigError("--shape and --backbone exclude each other", remedy="give one of them")
     name, form = _shape(shape, backbone, offline=offline)
     ledgers = [
-        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k)
+        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k, rank)
     ]
     counts = [one.as_json(num_tasks) for one in ledgers]
     bounds = _bounds(between) if between else None
@@ -127,25 +128,17 @@ def list_runs(output: options.Output = None, as_json: options.Json = False) -> N
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")],
+    run: options.Run,
     output: options.Output = None,
     as_json: options.Json = False,
 ) -> None:
     """Show a run: seeds, all metrics, ledger, and where everything lies."""
     from adaptertune.cli.train import conclude
-    from adaptertune.errors import StoreError
     from adaptertune.report import tables
     from adaptertune.runs import store
 
     cell = store.find_cell(run, output or Path("runs"))
-    result = cell.read_result()
-    if result is None:
-        done = [seed for seed in cell.seeds() if cell.seed(seed).result.exists()]
-        raise StoreError(
-            f"not finished ({len(done)} seeds are)",
-            where=cell.path,
-            remedy="run the command that began it again",
-        )
+    result = cell.finished_result()
     if as_json:
         print(result.model_dump_json())
         return
@@ -157,17 +150,23 @@ def show(
 
 def schema(
     which: Annotated[
-        str, typer.Argument(help="cell (what train and show print), seed, sweep or bench.")
+        str,
+        typer.Argument(
+            help="cell (what train and show print), seed, sweep, bench, spans, prune or report."
+        ),
     ] = "cell",
 ) -> None:
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
-    from adaptertune.runs.results import BenchResult, CellResult, SeedResult, SweepResult
+    from adaptertune.report.comparison import Report
+    from adaptertune.runs import results
     from adaptertune.yamlfile import nearest
 
     models: dict[str, type[BaseModel]] = {
-        "cell": CellResult, "seed": SeedResult, "sweep": SweepResult, "bench": BenchResult,
+        "cell": results.CellResult, "seed": results.SeedResult, "sweep": results.SweepResult,
+        "bench": results.BenchResult, "spans": results.SpansResult, "prune": results.PruneResult,
+        "report": Report,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))
@@ -191,7 +190,7 @@ def _shape(shape: str | None, backbone: str | None, *, offline: bool) -> tuple[s
 
 
 def _methods(
-    method: str | None, size: str | None, layers: str | None, top_k: int | None
+    method: str | None, size: str | None, layers: str | None, top_k: int | None, rank: int | None
 ) -> list[Any]:
     """The methods to count: one for each size, or the one asked for."""
     from adaptertune.config import parse_method
@@ -202,6 +201,10 @@ def _methods(
         common["layers"] = layers
     if top_k is not None:
         common["k"] = top_k
+    if rank is not None:
+        common["rank"] = rank
+    if name == "lora":
+        common["alpha"] = 1.0  # counts do not depend on it
     if name != "adapter":
         return [parse_method(common | ({"size": size} if size is not None else {}))]
     try:

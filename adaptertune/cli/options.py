@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptertune.config import OPTIONS, Resolved, resolve
+from adaptertune.config import OPTIONS, Resolved, parse_layers, resolve
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import read_value
 
@@ -21,6 +21,7 @@ def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> A
     )
 
 
+Run = Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")]
 Task = Annotated[
     str | None,
     _option(
@@ -46,7 +47,7 @@ Method = Annotated[
     _option(
         "--method",
         panel=MODEL,
-        text="adapter (default), full, top_layers, layernorm or bitfit.",
+        text="adapter (default), full, top_layers, layernorm, bitfit, lora or ia3.",
         metavar="NAME",
     ),
 ]
@@ -74,6 +75,7 @@ Activation = Annotated[
         "--activation", panel=MODEL, text="gelu, gelu_tanh, relu, tanh or swish.", metavar="NAME"
     ),
 ]
+Rank = Annotated[int | None, _option("--rank", panel=MODEL, text="Rank of LoRA's updates.")]
 Backbone = Annotated[
     str | None,
     _option(
@@ -156,11 +158,110 @@ Json = Annotated[
 ]
 Quiet = Annotated[bool, _option("--quiet", panel=RUN, text="Only the result.")]
 
+SWEEP = "Sweep"
+
+Tasks = Annotated[
+    str | None, _option("--tasks", panel=SWEEP, text="Tasks, e.g. rte,mrpc.", metavar="NAMES")
+]
+Methods = Annotated[
+    str | None,
+    _option("--methods", panel=SWEEP, text="Methods, e.g. adapter,full.", metavar="NAMES"),
+]
+Sizes = Annotated[
+    str | None,
+    _option("--sizes", panel=SWEEP, text="Bottleneck sizes, e.g. 8,64,256.", metavar="NUMBERS"),
+]
+EpochsList = Annotated[
+    str | None, _option("--epochs", panel=SWEEP, text="Epochs, e.g. 3,20.", metavar="NUMBERS")
+]
+SeedsOn = Annotated[
+    str | None,
+    _option(
+        "--seeds-on",
+        panel=SWEEP,
+        text="Whether all cells run with all seeds, or only each task and method's winner does, "
+        "chosen by the first seed: all or winner.",
+        metavar="NAME",
+    ),
+]
+Executor = Annotated[
+    str,
+    _option(
+        "--executor",
+        panel=SWEEP,
+        text="serial (default), local (several processes) or ray.",
+        metavar="NAME",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes of --executor local (default: one a GPU, or up to eight).",
+        rich_help_panel=SWEEP,
+        show_default=False,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    _option(
+        "--ray-address",
+        panel=SWEEP,
+        text="Of a Ray cluster (default: one on this machine).",
+        metavar="ADDRESS",
+    ),
+]
+GpuShare = Annotated[
+    float,
+    typer.Option(
+        "--gpu-share",
+        min=0.01,
+        max=1.0,
+        help="Part of a GPU for each run of --executor ray.",
+        rich_help_panel=SWEEP,
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed", help="Try failed and diverged runs again.", rich_help_panel=SWEEP
+    ),
+]
+DryRunSweep = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show the plan and the forecast; train nothing.", rich_help_panel=SWEEP
+    ),
+]
+
+
+def values(text: str, where: str) -> list[Any]:
+    """``8,64`` as numbers, ``rte,mrpc`` as text; each value as ``--set`` reads it."""
+    parts = [part.strip() for part in text.split(",")]
+    if "" in parts:
+        raise ConfigError(f"an empty value in '{text}'", where=where, remedy="e.g. 8,64")
+    return [read_value(part, where) for part in parts]
+
+
 # A command's parameter -> the configuration key, by whose last part it is named but for two.
 PARAMETERS = {key.rpartition(".")[2]: key for key in OPTIONS} | {
     "method": "method.name",
     "top_k": "method.k",
 }
+
+
+def layer_list(text: str | None) -> tuple[int, ...] | None:
+    """The layers of ``--layers``; None if it was not given.
+
+    Raises:
+        ConfigError: it does not look like 3-5 or 0,2,4.
+    """
+    try:
+        found: tuple[int, ...] | None = parse_layers(text)
+    except ValueError as error:
+        raise ConfigError(f"'{text}' {error}", where="--layers") from None
+    return found
 
 
 def collect(

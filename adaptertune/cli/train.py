@@ -26,6 +26,7 @@ def train(
     top_k: options.TopK = None,
     init_std: options.InitStd = None,
     activation: options.Activation = None,
+    rank: options.Rank = None,
     backbone: options.Backbone = None,
     recipe: options.Recipe = None,
     seeds: options.Seeds = None,
@@ -61,7 +62,8 @@ def train(
     """
     given = {
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
-        "init_std": init_std, "activation": activation, "backbone": backbone, "recipe": recipe,
+        "init_std": init_std, "activation": activation, "rank": rank,
+        "backbone": backbone, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
         "max_length": max_length, "precision": precision, "protocol": protocol, "device": device,
         "threads": threads, "output": output,

@@ -48,15 +48,15 @@ def divide(train: Encoded) -> tuple[Encoded, Encoded]:
     into as many classes as rows are set aside, so that each tenth of the range gives its part.
     """
     assert train.labels is not None
-    held = _stratified(np.asarray(train.labels), num_held_out(len(train)))
+    rng = seeds.generator(SEED, NAME)
+    held = stratified(np.asarray(train.labels), num_held_out(len(train)), rng)
     stays = np.ones(len(train), dtype=bool)
     stays[held] = False
     return train.subset(np.flatnonzero(stays)), train.subset(held, NAME)
 
 
-def _stratified(labels: npt.NDArray[Any], count: int) -> Indices:
+def stratified(labels: npt.NDArray[Any], count: int, rng: np.random.Generator) -> Indices:
     """``count`` rows, in order: shuffled, sorted by label, and one taken from each even stretch."""
-    rng = seeds.generator(SEED, NAME)
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     # The middle of each stretch; inside a class the order is random, so the choice is too.

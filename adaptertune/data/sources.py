@@ -8,16 +8,17 @@ error that names its line.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from adaptertune import hub
+from adaptertune.data import tables
+from adaptertune.data.tables import Bad
 from adaptertune.errors import DataError, HubError
 from adaptertune.tasks import Columns, Hub, Task, TsvFile
 from adaptertune.yamlfile import nearest
@@ -52,7 +53,8 @@ class Source:
     def describe(self, task: Task) -> str:
         """One phrase for tables: ``nyu-mll/glue at bcdcba7``, ``folder ../glue/RTE``, ``sample``."""
         if self.kind == "hub" and task.hub:
-            return f"{task.hub.dataset} ({task.hub.config}) at {task.hub.revision[:7]}"
+            part = f" ({task.hub.config})" if task.hub.config else ""
+            return f"{task.hub.dataset}{part} at {task.hub.revision[:7]}"
         if self.kind == "sample":
             return "sample (generated text, not GLUE)"
         return f"folder {_task_folder(task, self)}"
@@ -66,9 +68,8 @@ def load_splits(task: Task, source: Source, names: Sequence[str]) -> list[Split]
     """
     if source.kind == "hub":
         return _from_hub(task, source, names)
-    return [
-        _from_tsv(task, path, columns, name) for name, path, columns in _files(task, source, names)
-    ]
+    spelt = task.files.label_values if task.files else None
+    return [_split(task, name, files(task, source, name), spelt) for name in names]
 
 
 def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
@@ -82,6 +83,9 @@ def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     if source.kind == "hub":
         wanted = _on_the_hub(task)
         read = wanted.columns.model_dump_json()
+        if wanted.splits is not None:
+            layout = {name: wanted.splits.get(name) for name in names}
+            read += repr((layout, wanted.label_values))
         return f"hub:{wanted.dataset}@{wanted.revision}/{wanted.config}:{read}"
     # How the labels are spelt decides what they mean, as the columns do below.
     digest = hashlib.sha256(repr(task.files.label_values if task.files else None).encode())
@@ -145,115 +149,112 @@ def _digest(path: Path) -> bytes:
         raise DataError(f"cannot be read ({error.strerror})", where=path) from None
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """A file's rows with the numbers of their lines, one at a time: MNLI's file has 12 columns.
+class Example(NamedTuple):
+    """A row with its label's number, or its score; None in a test split."""
 
-    Quotation marks are plain characters; a byte-order mark is skipped; LF or CRLF end a row.
+    line: int
+    first: str
+    second: str | None
+    label: float | None
+
+
+def files(task: Task, source: Source, name: str) -> list[tuple[Path, Columns]]:
+    """The files of a split, and where the columns are in them.
+
+    Raises:
+        DataError: the task names no files for it, or they are not there.
     """
-    number = 0
-    try:
-        # Iterating over bytes splits at LF alone: not at CR, U+2028 and their kin inside sentences.
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield number, text.removesuffix("\n").removesuffix("\r").split("\t")
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=path) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            "not UTF-8 text", where=f"{path}:{number}", remedy="save it as UTF-8"
-        ) from None
+    if source.kind == "hub":
+        hosted = _on_the_hub(task)
+        assert hosted.splits is not None
+        return [(path, hosted.columns) for path in _hub_files(task, source, name)]
+    return [(path, columns) for _, path, columns in _files(task, source, [name])]
 
 
-def _from_tsv(task: Task, path: Path, columns: Columns, name: str) -> Split:
-    rows = _rows(path)
-    _, head = next(rows, (0, []))
-    width = len(head)
-    if not width:
-        raise DataError("the file holds no rows", where=path)
-    header = head if columns.has_header else None
-    wanted = [columns.first, columns.second, columns.label if name not in task.test else None]
-    first_at, second_at, label_at = (_position(column, header, width, path) for column in wanted)
-    assert first_at is not None
-    if label_at is None and name not in task.test:
+def examples(
+    task: Task, path: Path, columns: Columns, name: str, spelt: Sequence[str] | None
+) -> Iterator[Example | Bad]:
+    """A file's examples in their order; what is none, or has a label that the task does not know, is
+    a bad row.
+
+    Args:
+        task: says which labels or scores there are.
+        path: TSV unless its ending says otherwise.
+        columns: where texts and label are.
+        name: the split's; the task's test splits come without labels.
+        spelt: how the labels are spelt, if not as they are called.
+
+    Raises:
+        DataError: the file can't be read at all.
+    """
+    if name in task.test:
+        columns = columns.model_copy(update={"label": None})
+    elif columns.label is None:
         raise DataError(f"no label column is named for split '{name}'", where=path)
-    first, second, labels = [], [], []
-    for number, row in rows if header else itertools.chain([(1, head)], rows):
-        if len(row) != width:
-            raise DataError(
-                f"{len(row)} columns where the first line has {width}",
-                where=f"{path}:{number}",
-                remedy="mend or remove the row (a tab inside a text?)",
-            )
-        for at in (first_at, second_at):
-            if at is not None and not row[at].strip():
-                raise DataError(
-                    f"the text in column {at + 1} is empty",
-                    where=f"{path}:{number}",
-                    remedy="mend or remove the row",
-                )
-        first.append(row[first_at])
-        if second_at is not None:
-            second.append(row[second_at])
-        if label_at is not None:
-            labels.append(row[label_at])
-    if not first:
-        raise DataError("the file holds no rows", where=path)
-    start = 2 if header else 1
-    spelt = task.files.label_values if task.files else None
-    return Split(
-        name,
-        first,
-        None if second_at is None else second,
-        None
-        if label_at is None
-        else _labels(task, labels, spelt, lambda index: f"{path}:{index + start}"),
-    )
+    numbers = {text: number for number, text in enumerate(spelt or task.labels or ())}
+    with tables.opened(path, tables.ENDINGS.get(path.suffix.lower(), "tsv")) as table:
+        for row in table.rows(columns):
+            if isinstance(row, Bad):
+                yield row
+            elif columns.label is None:
+                yield Example(row.line, row.first, row.second, None)
+            else:
+                text = tables.spelling(row.label)
+                label = _number(task, text, numbers)
+                if label is None:
+                    what, remedy = _complaint(task, text, numbers)
+                    yield Bad(row.line, what, remedy or tables.REMEDY, text)
+                else:
+                    yield Example(row.line, row.first, row.second, label)
 
 
-def _position(
-    column: str | int | None, header: list[str] | None, width: int, path: Path
-) -> int | None:
-    if column is None:
+def _split(
+    task: Task,
+    name: str,
+    paths: Sequence[tuple[Path, Columns]],
+    spelt: Sequence[str] | None,
+) -> Split:
+    """The examples of some files as one split.
+
+    Raises:
+        DataError: a row is bad.
+    """
+    first: list[str] = []
+    second: list[str] = []
+    labels: list[float | None] = []
+    for path, columns in paths:
+        for row in examples(task, path, columns, name, spelt):
+            if isinstance(row, Bad):
+                raise DataError(row.what, where=f"{path}:{row.line}", remedy=row.remedy)
+            first.append(row.first)
+            if row.second is not None:
+                second.append(row.second)
+            labels.append(row.label)
+    if name in task.test:
+        return Split(name, first, second or None, None)
+    if task.is_regression:
+        return Split(name, first, second or None, np.array(labels, dtype=np.float32))
+    return Split(name, first, second or None, np.array(labels, dtype=np.int64))
+
+
+def _number(task: Task, text: str, numbers: Mapping[str, int]) -> float | None:
+    """A label's number or a score; None if it is none."""
+    if task.range is None:
+        return numbers.get(text)
+    low, high = task.range
+    try:
+        value = float(text)
+    except ValueError:
         return None
-    if isinstance(column, int):
-        if not 0 <= column < width:
-            raise DataError(f"no column {column} (from 0); the first line has {width}", where=path)
-        return column
-    assert header is not None
-    if column not in header:
-        raise DataError(f"no column '{column}'", where=f"{path}:1", remedy=nearest(column, header))
-    return header.index(column)
+    return value if low <= value <= high else None
 
 
-def _labels(task: Task, texts: Sequence[str], spelt: Sequence[str] | None, where: Any) -> Any:
-    """Label texts as numbers, each checked against the task."""
+def _complaint(task: Task, text: str, numbers: Mapping[str, int]) -> tuple[str, str | None]:
+    """What is wrong with a label, and the remedy."""
     if task.range is not None:
         low, high = task.range
-        scores = np.empty(len(texts), dtype=np.float32)
-        for index, text in enumerate(texts):
-            try:
-                value = float(text)
-            except ValueError:
-                value = float("nan")
-            if not low <= value <= high:
-                raise DataError(
-                    f"score '{text}' is not a number from {low:g} to {high:g}", where=where(index)
-                )
-            scores[index] = value
-        return scores
-    assert task.labels is not None
-    numbers = {text: number for number, text in enumerate(spelt or task.labels)}
-    labels = np.empty(len(texts), dtype=np.int64)
-    for index, text in enumerate(texts):
-        if text not in numbers:
-            raise DataError(
-                f"unknown label '{text}'",
-                where=where(index),
-                remedy=f"expected {', '.join(numbers)}",
-            )
-        labels[index] = numbers[text]
-    return labels
+        return f"score '{text}' is not a number from {low:g} to {high:g}", None
+    return f"unknown label '{text}'", f"expected {', '.join(numbers)}"
 
 
 def _on_the_hub(task: Task) -> Hub:
@@ -262,19 +263,19 @@ def _on_the_hub(task: Task) -> Hub:
     return task.hub
 
 
-def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
-    wanted = _on_the_hub(task)
-    place = f"{wanted.dataset} ({wanted.config})"
+def _downloaded(wanted: Hub, source: Source, patterns: Sequence[str]) -> Path:
+    """The dataset's folder with the files of some patterns, whose checksums are verified."""
     try:
         folder = hub.snapshot(
             "dataset",
             wanted.dataset,
-            ["README.md", f"{wanted.config}/*"],
+            patterns,
             revision=wanted.revision,
             offline=source.offline,
         )
-        for path in sorted((folder / wanted.config).glob("*.parquet")):
-            hub.sha256(path)
+        for pattern in patterns:
+            for path in sorted(folder.glob(pattern)):
+                hub.sha256(path)
     except HubError as error:
         raise DataError(
             error.what,
@@ -282,15 +283,46 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
             remedy=error.remedy
             or "check the network, or give --data-dir FOLDER, or --offline for the sample",
         ) from None
+    return folder
+
+
+def _hub_files(task: Task, source: Source, name: str) -> list[Path]:
+    """The files that the task's pattern names for a split."""
+    wanted = _on_the_hub(task)
+    patterns = wanted.splits or {}
+    if name not in patterns:
+        raise DataError(
+            f"task '{task.name}' has no files for split '{name}'",
+            remedy="add it to 'hub.splits'",
+        )
+    found = sorted(_downloaded(wanted, source, [patterns[name]]).glob(patterns[name]))
+    if not found:
+        raise DataError(
+            f"no file of the dataset is called {patterns[name]}",
+            where=wanted.dataset,
+            remedy=f"mend 'hub.splits.{name}'",
+        )
+    return found
+
+
+def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
+    wanted = _on_the_hub(task)
+    if wanted.splits is not None:
+        return [
+            _split(task, name, files(task, source, name), wanted.label_values) for name in names
+        ]
+    assert wanted.config is not None
+    place = f"{wanted.dataset} ({wanted.config})"
+    folder = _downloaded(wanted, source, ["README.md", f"{wanted.config}/*"])
     import datasets
     import pyarrow
 
     datasets.disable_progress_bars()
-    files = folder / wanted.config
-    parts = {name: sorted(map(str, files.glob(f"{name}-*.parquet"))) for name in names}
+    stored_in = folder / wanted.config
+    parts = {name: sorted(map(str, stored_in.glob(f"{name}-*.parquet"))) for name in names}
     for name, found in parts.items():
         if not found:
-            known = {path.name.split("-")[0] for path in files.glob("*.parquet")}
+            known = {path.name.split("-")[0] for path in stored_in.glob("*.parquet")}
             raise DataError(f"no split '{name}'", where=place, remedy=nearest(name, sorted(known)))
     try:  # streaming reads the downloaded Parquet itself and makes no second copy in another cache
         loaded = datasets.load_dataset("parquet", data_files=parts, streaming=True)
@@ -336,8 +368,11 @@ def _hub_labels(task: Task, values: Sequence[Any], stored: Sequence[str] | None,
             where=place,
         )
     if task.range is not None:
-        texts = [str(value) for value in values]
-        return _labels(task, texts, None, lambda index: f"{place}, row {index}")
+        for row, value in enumerate(values):
+            if _number(task, str(value), {}) is None:
+                what, remedy = _complaint(task, str(value), {})
+                raise DataError(what, where=f"{place}, row {row}", remedy=remedy)
+        return np.array(values, dtype=np.float32)
     labels = np.asarray(values, dtype=np.int64)
     outside = np.flatnonzero((labels < 0) | (labels >= task.num_outputs))
     if outside.size:

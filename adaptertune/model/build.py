@@ -31,8 +31,8 @@ def load_model(
 
 
 def share_frozen(model: Classifier, owner: Classifier) -> None:
-    """Let a model hold the very tensors of another one wherever nothing trains. Changes the model."""
+    """Let a model hold the tensors of another one where nothing trains in both. Changes the model."""
     theirs = dict(owner.named_parameters())
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad and not theirs[name].requires_grad:
             parameter.data = theirs[name].data

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adaptertune.model import forward
-from adaptertune.model.adapter import linear_of_each
+from adaptertune.model.adapter import linear, linear_of_each
 from adaptertune.model.dropout import Dropout
 
 if TYPE_CHECKING:
@@ -99,6 +99,34 @@ def logits(
         hidden: what the trunk gives for this batch without dropout, if that is known.
         trunk_dropout: whether dropout is on in a trunk in which nothing trains.
     """
+    pooled = _pooled(
+        models, tokens, segments, mask, dropout, hidden=hidden, trunk_dropout=trunk_dropout
+    )
+    return linear_of_each([model.head for model in models], pooled)
+
+
+def logits_of_each(
+    models: Sequence[Classifier],
+    tokens: torch.Tensor,
+    segments: torch.Tensor,
+    mask: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """As :func:`logits`, without dropout, of models with different numbers of outputs: a tensor each."""
+    pooled = _pooled(models, tokens, segments, mask, None, hidden=None, trunk_dropout=False)
+    return [linear(model.head, rows) for model, rows in zip(models, pooled, strict=True)]
+
+
+def _pooled(
+    models: Sequence[Classifier],
+    tokens: torch.Tensor,
+    segments: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: Dropout | None,
+    *,
+    hidden: torch.Tensor | None,
+    trunk_dropout: bool,
+) -> torch.Tensor:
+    """What the heads get, in fp32: (models, batch, width)."""
     first = models[0]
     berts, depth = [model.backbone for model in models], first.trunk_depth
     if hidden is None:
@@ -110,8 +138,7 @@ def logits(
     pooled = forward.pooled(berts, hidden, mask, dropout, depth, compiled=first.is_compiled).float()
     if dropout is not None:
         pooled = dropout(pooled, first.backbone.config.hidden_dropout_prob)
-    rows = pooled.view(len(models), -1, pooled.shape[-1])
-    return linear_of_each([model.head for model in models], rows)
+    return pooled.view(len(models), -1, pooled.shape[-1])
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -55,22 +55,33 @@ def training_step(
         trains = layer >= lowest  # something in it or below it does
         own = trains and trains_weights
         below = layer > lowest
+        # Inside the attention, LoRA trains at query and value, (IA)³ at key and value.
+        is_lora, is_ia3 = isinstance(method, config.LoRA), isinstance(method, config.IA3)
         rows = batch * length
         queries = batch if layer == shape.layers - 1 else rows
         product(queries, width, width, of_input=below, of_weight=own)  # query
         product(rows, width, 2 * width, of_input=below, of_weight=own)  # key and value
-        attends = below or own  # whether attention has a gradient
-        for _ in ("scores", "mixing"):  # over all heads; both sides have a gradient
-            product(queries, width, length, of_input=attends, of_weight=attends)
-        for reached, products in (
-            (attends, [(width, width)]),
-            (trains, [(width, intermediate), (intermediate, width)]),
+        if isinstance(method, config.LoRA):
+            for reading in (queries, rows):  # of query and of value
+                product(reading, width, method.rank, of_input=below, of_weight=True)
+                product(reading, method.rank, width, of_input=True, of_weight=True)
+        moves = below or own
+        attends = moves or is_lora or is_ia3  # whether attention has a gradient
+        # Scores and mixing, over all heads: query by key, weights by value.
+        product(queries, width, length, of_input=moves or is_lora, of_weight=moves or is_ia3)
+        product(queries, width, length, of_input=attends, of_weight=attends)
+        for place, reached, products in (
+            ("attention", attends, [(width, width)]),
+            ("feedforward", trains, [(width, intermediate), (intermediate, width)]),
         ):
             for inner, outer in products:  # of the sub-layer
                 product(queries, inner, outer, of_input=reached, of_weight=own)
-            if _is_adapted(method, layer):
+            if _is_adapted(method, layer) and method.places in ("both", place):
                 size = method.size
-                product(queries, width, size, of_input=reached, of_weight=True)
+                of_read = reached or method.reads == "normed"  # by a LayerNorm that trains
+                product(queries, width, size, of_input=of_read, of_weight=True)
+                for _ in range(method.depth - 1):
+                    product(queries, size, size, of_input=True, of_weight=True)
                 product(queries, size, width, of_input=True, of_weight=True)
     product(batch, width, width, of_input=True, of_weight=trains_weights)  # pooler
     product(batch, width, num_outputs, of_input=True, of_weight=True)  # head
@@ -85,6 +96,12 @@ def _lowest_trained(shape: Shape, method: config.Method) -> int:
     """The lowest layer in which something trains; -1 for the embeddings."""
     if isinstance(method, config.TopLayers):
         return shape.layers - method.k
-    if isinstance(method, config.Adapter) and method.layers is not None:
+    if isinstance(method, config.LoRA | config.IA3):
+        return 0
+    if (
+        isinstance(method, config.Adapter)
+        and method.layers is not None
+        and method.layernorms == "adapted"
+    ):
         return min(method.layers)
     return -1  # all others train the embeddings' LayerNorm, or its bias

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,13 +37,26 @@ if TYPE_CHECKING:
 COMPILED_KINDS = 64
 
 
-def set_compute_type(model: nn.Module, dtype: torch.dtype) -> None:
-    """Hold the frozen weights of products and tables in ``dtype``, the other parameters in fp32."""
-    for module in model.modules():
+def set_compute_type(bert: BertModel, dtype: torch.dtype) -> None:
+    """Hold the frozen weights of products and tables in ``dtype``, the other parameters in fp32.
+
+    Frozen query, key and value lie one behind the other, so that they are one product as they are.
+    """
+    for module in bert.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             for parameter in module.parameters(recurse=False):
                 held = torch.float32 if parameter.requires_grad else dtype
                 parameter.data = parameter.data.to(held)
+    for layer in bert.encoder.layer:
+        if not fused.covers(layer):
+            continue
+        block = layer.attention.self
+        for kind in ("weight", "bias"):
+            parts = [getattr(part, kind) for part in (block.query, block.key, block.value)]
+            if not any(part.requires_grad for part in parts):
+                joined = torch.cat([part.data for part in parts])
+                for part, piece in zip(parts, joined.chunk(3), strict=True):
+                    part.data = piece
 
 
 def trunk(
@@ -67,9 +81,7 @@ def trunk(
     """
     hidden = embed(berts, tokens, segments, dtype, dropout)
     bias = attention_bias(mask, dtype)
-    for index in range(depth):
-        hidden = _layer(berts, index, hidden, bias, dropout, compiled=compiled)
-    return hidden
+    return apply_layers(berts, range(depth), hidden, bias, dropout, compiled=compiled)
 
 
 def pooled(
@@ -85,18 +97,16 @@ def pooled(
 
     ``hidden``: what :func:`trunk` gives; the others as there.
     """
+    upper = range(depth, len(berts[0].encoder.layer))
     bias = attention_bias(mask, hidden.dtype)
-    last = len(berts[0].encoder.layer) - 1
-    for index in range(depth, last):
-        hidden = _layer(berts, index, hidden, bias, dropout, compiled=compiled)
     # All that is read of the last layer is its first position, so only that one is computed.
-    first = _layer(berts, last, hidden, bias, dropout, compiled=compiled, only_first=True)
+    first = apply_layers(berts, upper, hidden, bias, dropout, compiled=compiled, only_first=True)
     return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
 
 
-def _layer(
+def apply_layers(
     berts: Sequence[BertModel],
-    index: int,
+    indices: range,
     hidden: torch.Tensor,
     bias: torch.Tensor | None,
     dropout: Dropout | None,
@@ -104,13 +114,30 @@ def _layer(
     compiled: bool,
     only_first: bool = False,
 ) -> torch.Tensor:
-    layers = [bert.encoder.layer[index] for bert in berts]
-    if compiled:
-        return compiled_layer()(layers, hidden, bias, dropout, only_first=only_first)
-    is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu"
-    if is_plain and fused.is_supported(hidden):
-        return fused.transformer_layer(layers[0], hidden, bias, dropout, only_first=only_first)
-    return transformer_layer(layers, hidden, bias, dropout, only_first=only_first)
+    """Layers one above the other, each by the fastest way that holds: as :func:`transformer_layer`.
+
+    With ``only_first`` the uppermost gives its first position only.
+    """
+
+    def is_fused(index: int) -> bool:
+        is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu" and not compiled
+        return (
+            is_plain and fused.is_supported(hidden) and fused.covers(berts[0].encoder.layer[index])
+        )
+
+    one = compiled_layer() if compiled else transformer_layer
+    for in_one_node, group in groupby(indices, is_fused):
+        chosen = list(group)
+        ends_first = only_first and chosen[-1] == indices[-1]
+        if in_one_node:
+            layers = [berts[0].encoder.layer[index] for index in chosen]
+            hidden = fused.transformer_layers(layers, hidden, bias, dropout, only_first=ends_first)
+            continue
+        for index in chosen:
+            layers = [bert.encoder.layer[index] for bert in berts]
+            is_last = ends_first and index == chosen[-1]
+            hidden = one(layers, hidden, bias, dropout, only_first=is_last)
+    return hidden
 
 
 @cache
@@ -180,9 +207,12 @@ def _output(
     hidden = linear(shared.dense, hidden)
     if dropout is not None:
         hidden = dropout(hidden, shared.dropout.p)
+    norms = [block.LayerNorm for block in blocks]
     if isinstance(shared, AdaptedOutput) and not shared.removed:
-        hidden = Adapter.of_each([block.adapter for block in blocks], hidden)
-    return _norm([block.LayerNorm for block in blocks], hidden + residual)
+        read = shared.read(hidden, residual, partial(_norm, norms))
+        adapters = [block.adapter for block in blocks]
+        hidden = Adapter.of_each(adapters, hidden, read, training=dropout is not None)
+    return _norm(norms, hidden + residual)
 
 
 def _attention(
@@ -214,10 +244,13 @@ def _attention(
 def _split_heads(
     modules: Sequence[nn.Linear], hidden: torch.Tensor, heads: int
 ) -> tuple[torch.Tensor, ...]:
-    """Several linear layers as one product; of each (batch, heads, length, width / heads)."""
+    """Linear layers, as one product if all are plain; each (batch, heads, length, width / heads)."""
+    batch, length, width = hidden.shape
+    if not all(isinstance(module, nn.Linear) for module in modules):
+        shape = (batch, length, heads, width // heads)
+        return tuple(linear(module, hidden).view(shape).transpose(1, 2) for module in modules)
     weight = torch.cat([module.weight.to(hidden.dtype) for module in modules])
     bias = torch.cat([module.bias.to(hidden.dtype) for module in modules])
-    batch, length, width = hidden.shape
     joined = functional.linear(hidden, weight, bias)
     split = joined.view(batch, length, len(modules), heads, width // heads)
     return split.permute(2, 0, 3, 1, 4).unbind()

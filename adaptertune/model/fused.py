@@ -1,9 +1,9 @@
-"""A BERT layer for a CPU, its backward pass written out.
+"""BERT's layers for a CPU, their backward pass written out.
 
-Equal to ``forward.transformer_layer`` (a test holds them together), for BERT's own GELU, and faster: a
-matrix product takes bias and summand along, what is no longer needed is overwritten, a residual
-gradient is added by the product that follows, frozen weights keep no inputs, and there are two
-autograd nodes a layer where there were two hundred calls.
+Equal to ``forward.transformer_layer`` (a test holds them together), for BERT's own GELU, and faster: all
+layers are one autograd node, a matrix product takes bias and summand along, what is no longer needed
+is overwritten, a residual gradient is added by the product that follows, and frozen weights keep no
+inputs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from adaptertune.model.dropout import Dropout, scaled_product
 from adaptertune.model.inject import AdaptedOutput
 
 Tensor = torch.Tensor
+Gradients = list[Tensor | None]
 _aten = torch.ops.aten
 
 # Activation -> its derivative times the incoming gradient: (gradient, input, output) -> gradient.
@@ -43,273 +44,321 @@ def is_supported(hidden: Tensor) -> bool:
     )
 
 
-def transformer_layer(
-    layer: Any,
+def covers(layer: Any) -> bool:
+    """Whether a layer has nothing in it but BERT's own modules and plain adapters."""
+    attention = layer.attention.self
+    products = (
+        attention.query, attention.key, attention.value, layer.attention.output.dense,
+        layer.intermediate.dense, layer.output.dense,
+    )  # fmt: skip
+    return all(isinstance(module, torch.nn.Linear) for module in products) and all(
+        not isinstance(block, AdaptedOutput) or block.removed or block.adapter.is_plain
+        for block in (layer.attention.output, layer.output)
+    )
+
+
+def transformer_layers(
+    layers: Sequence[Any],
     hidden: Tensor,
     bias: Tensor | None,
     dropout: Dropout | None,
     *,
     only_first: bool = False,
 ) -> Tensor:
-    """One layer: (batch, length, width) -> the same, or (batch, 1, width) with ``only_first``."""
-    batch, length, _ = hidden.shape
-    block = layer.attention.self
-    queries = 1 if only_first else length
-    parts = (block.query, block.key, block.value)
-    keep = None
-    if dropout is not None and block.dropout.p > 0:
-        square = torch.Size((batch * block.num_attention_heads, queries, length))
-        keep = dropout.mask(square, block.dropout.p, hidden.dtype)
-    hidden = _AttentionBlock.apply(  # type: ignore[no-untyped-call]
-        hidden,
-        bias,
-        keep,
-        block.num_attention_heads,
-        only_first,
-        _Output.of(layer.attention.output, batch * queries, hidden, dropout),
-        torch.cat([part.weight.to(hidden.dtype) for part in parts]),
-        torch.cat([part.bias.to(hidden.dtype) for part in parts]),
-        *_parameters(layer.attention.output),
-    )
-    result: Tensor = _FeedForwardBlock.apply(  # type: ignore[no-untyped-call]
-        hidden,
-        _Output.of(layer.output, batch * queries, hidden, dropout),
-        layer.intermediate.dense.weight,
-        layer.intermediate.dense.bias,
-        *_parameters(layer.output),
-    )
-    return result
+    """Layers one above the other: (batch, length, width) -> the same.
+
+    With ``only_first`` the uppermost gives its first position only: (batch, 1, width).
+    """
+    batch, length, width = hidden.shape
+    blocks: list[_Attention | _FeedForward] = []
+    for layer in layers:
+        queries = 1 if only_first and layer is layers[-1] else length
+        blocks.append(_Attention(layer.attention, hidden, bias, queries, dropout))
+        blocks.append(_FeedForward(layer, hidden, queries, dropout))
+    parameters = [parameter for block in blocks for parameter in block.parameters]
+    result: Tensor = _Layers.apply(hidden, blocks, torch.is_grad_enabled(), *parameters)  # type: ignore[no-untyped-call]
+    return result.view(batch, -1, width)
 
 
-def _parameters(block: Any) -> tuple[Tensor | None, ...]:
-    """An output block's: dense, down, up (or None) and LayerNorm; weight and bias of each."""
-    if isinstance(block, AdaptedOutput) and not block.removed:
-        modules = (block.dense, block.adapter.down, block.adapter.up, block.LayerNorm)
-        return tuple(part for module in modules for part in (module.weight, module.bias))
-    norm = block.LayerNorm
-    return (block.dense.weight, block.dense.bias, None, None, None, None, norm.weight, norm.bias)
+class _Layers(torch.autograd.Function):
+    """Blocks one above the other: (batch, length, width) -> (rows, width).
+
+    What a block's backward pass needs is kept up to that pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        blocks: Sequence[_Attention | _FeedForward],
+        has_backward: bool,
+        *parameters: Tensor,
+    ) -> Tensor:
+        needs_hidden, _, _, *needs = ctx.needs_input_grad
+        ctx.shape, ctx.num_parameters, ctx.kept = hidden.shape, len(parameters), []
+        hidden = hidden.view(-1, hidden.shape[-1])
+        for block in blocks:
+            own, needs = needs[: len(block.parameters)], needs[len(block.parameters) :]
+            hidden, saved = block.forward(hidden, own)
+            if has_backward and (needs_hidden or any(own)):
+                ctx.kept.append((block, saved, own, needs_hidden))
+                needs_hidden = True
+        return hidden
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        gradient: Tensor | None = gradients[0]
+        found: Gradients = []
+        while ctx.kept:
+            block, saved, needs, needs_hidden = ctx.kept.pop()
+            gradient, own = block.backward(gradient, saved, needs, needs_hidden)
+            found = own + found
+        if gradient is not None:
+            gradient = gradient.view(ctx.shape)
+        below: Gradients = [None] * (ctx.num_parameters - len(found))
+        return gradient, None, None, *below, *found
 
 
 class _Output:
-    """``LayerNorm(adapter(dropout(dense(inner))) + residual)`` and its backward pass.
+    """``LayerNorm(adapter(dropout(dense(inner))) + residual)`` and its backward pass."""
 
-    What an output block's calculation needs beside tensors that have gradients: the dropout mask
-    and its factor, the adapter's activation, the LayerNorm's epsilon.
-    """
+    def __init__(self, block: Any, hidden: Tensor, queries: int, dropout: Dropout | None) -> None:
+        shape = (len(hidden) * queries, hidden.shape[-1])
+        self.mask = _mask(dropout, block.dropout, shape, hidden.dtype)
+        self.epsilon = block.LayerNorm.eps
+        modules = [block.dense, block.LayerNorm]
+        if isinstance(block, AdaptedOutput) and not block.removed:
+            modules[1:1] = block.adapter.down, block.adapter.up
+            self.activation = block.adapter.activation
+        self.parameters = _parameters(modules)
 
-    def __init__(self, keep: Tensor | None, factor: float, activation: str, epsilon: float) -> None:
-        self.keep, self.factor = keep, factor
-        self.activation, self.epsilon = activation, epsilon
-
-    @classmethod
-    def of(cls, block: Any, rows: int, hidden: Tensor, dropout: Dropout | None) -> _Output:
-        keep, factor = None, 1.0
-        if dropout is not None and block.dropout.p > 0:
-            shape = torch.Size((rows, hidden.shape[-1]))
-            keep, factor = dropout.mask(shape, block.dropout.p, hidden.dtype)
-        activation = block.adapter.activation if isinstance(block, AdaptedOutput) else ""
-        return cls(keep, factor, activation, block.LayerNorm.eps)
-
-    def forward(
-        self, inner: Tensor, residual: Tensor, parameters: Sequence[Any]
-    ) -> tuple[Tensor, list[Tensor | None]]:
+    def forward(self, inner: Tensor, residual: Tensor) -> tuple[Tensor, Sequence[Any]]:
         """(rows, inner width) and (rows, width) -> (rows, width), and what backward needs."""
-        weight, shift, down, down_bias, up, up_bias, scale, offset = parameters
+        *own, scale, offset = self.parameters
+        weight, shift, *adapter = (parameter.to(inner.dtype) for parameter in own)
         hidden = _product(inner, weight, shift)
-        if self.keep is not None:
-            scaled_product(hidden, self.keep, self.factor, out=hidden)
-        before = after = None
-        if down is None:
-            summed = hidden.add_(residual)
-        else:
+        if self.mask is not None:
+            scaled_product(hidden, *self.mask, out=hidden)
+        saved: tuple[Tensor, ...] = ()
+        if adapter:
+            down, down_bias, up, up_bias = adapter
             before = _product(hidden, down, down_bias)
             after = ACTIVATIONS[self.activation](before)
             summed = _product(after, up, up_bias, added=hidden + residual)
+            saved = hidden, before, after, down, up
+        else:
+            summed = hidden.add_(residual)
         normed, mean, deviation = torch.native_layer_norm(
             summed, summed.shape[-1:], scale, offset, self.epsilon
         )
-        kept_hidden = None if down is None else hidden
-        return normed, [inner, kept_hidden, before, after, summed, mean, deviation]
+        return normed, (weight, summed, mean, deviation, scale, offset, *saved)
 
     def backward(
         self,
         gradient: Tensor,
+        inner: Tensor | None,
         saved: Sequence[Any],
-        parameters: Sequence[Any],
         needs: Sequence[bool],
         *,
-        needs_inner: bool = True,
-    ) -> tuple[Tensor | None, Tensor, list[Tensor | None]]:
-        """The gradients of inner (on request), residual and the parameters."""
-        inner, hidden, before, after, summed, mean, deviation = saved
-        weight, shift, down, down_bias, up, up_bias, scale, offset = parameters
-        of_summed, of_scale, of_offset = _aten.native_layer_norm_backward(
-            gradient, summed, summed.shape[-1:], mean, deviation, scale, offset,
-            [True, needs[6], needs[7]],
-        )  # fmt: skip
-        of_hidden = of_summed
-        adapter: list[Tensor | None] = [None] * 4
-        if down is not None:
-            of_after = torch.mm(of_summed, up.to(of_summed.dtype))
+        needs_inner: bool,
+    ) -> tuple[Tensor | None, Tensor, Gradients]:
+        """The gradients of inner (on request), residual and the parameters.
+
+        ``inner`` is there if the dense layer's weight trains.
+        """
+        weight, summed, mean, deviation, scale, offset, *adapter = saved
+        of_summed, *of_norm = _aten.native_layer_norm_backward(
+            gradient, summed, summed.shape[-1:], mean, deviation, scale, offset, [True, *needs[-2:]]
+        )
+        of_hidden, of_inner = of_summed, None
+        of_dense: Gradients = [None, None]
+        of_adapter: Gradients = []
+        if adapter:
+            hidden, before, after, down, up = adapter
+            of_after = torch.mm(of_summed, up)
             of_before = _BACKWARD[self.activation](of_after, before, after)
-            adapter = [
-                *_parameter_gradients(of_before, hidden, down, down_bias, needs[2:4]),
-                *_parameter_gradients(of_summed, after, up, up_bias, needs[4:6]),
-            ]
+            of_adapter += _parameter_gradients(of_before, hidden, needs[2:4])
+            of_adapter += _parameter_gradients(of_summed, after, needs[4:6])
             if needs_inner:
-                of_hidden = torch.addmm(of_summed, of_before, down.to(of_summed.dtype))
-        of_inner: Tensor | None = None
-        dense: list[Tensor | None] = [None, None]
+                of_hidden = torch.addmm(of_summed, of_before, down)
         if needs_inner:
-            if self.keep is not None:
-                of_hidden = scaled_product(of_hidden, self.keep, self.factor)
-            of_inner = torch.mm(of_hidden, weight.to(of_hidden.dtype))
-            dense = _parameter_gradients(of_hidden, inner, weight, shift, needs[0:2])
-        return of_inner, of_summed, [*dense, *adapter, of_scale, of_offset]
+            if self.mask is not None:
+                of_hidden = scaled_product(of_hidden, *self.mask)
+            of_inner = torch.mm(of_hidden, weight)
+            of_dense = _parameter_gradients(of_hidden, inner, needs)
+        return of_inner, of_summed, [*of_dense, *of_adapter, *of_norm]
 
 
-class _AttentionBlock(torch.autograd.Function):
+class _Attention:
     """Multi-head self-attention with its output block."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
+    def __init__(
+        self,
+        module: Any,
         hidden: Tensor,
         bias: Tensor | None,
-        dropped: tuple[Tensor, float] | None,
-        heads: int,
-        only_first: bool,
-        output: _Output,
-        weight: Tensor,
-        shift: Tensor,
-        *parameters: Tensor | None,
-    ) -> Tensor:
-        """(batch, length, width) -> (batch, length or 1, width).
+        queries: int,
+        dropout: Dropout | None,
+    ) -> None:
+        block = module.self
+        self.shape = batch, length, width = hidden.shape
+        self.bias, self.queries, self.heads = bias, queries, block.num_attention_heads
+        self.scale = 1 / math.sqrt(width // self.heads)
+        square = (batch * self.heads, queries, length)
+        self.mask = _mask(dropout, block.dropout, square, hidden.dtype)
+        self.output = _Output(module.output, hidden, queries, dropout)
+        own = _parameters((block.query, block.key, block.value))
+        self.parameters = [*own, *self.output.parameters]
 
-        ``dropped``: the mask (batch * heads, queries, length) of ones and zeros, and its factor.
-        """
-        batch, length, width = hidden.shape
-        size = width // heads
-        flat = hidden.view(-1, width)
-        if only_first:
-            residual = hidden[:, 0]
-            (query,) = _split(_product(residual, weight[:width], shift[:width]), batch, 1, heads)
-            key, value = _split(_product(flat, weight[width:], shift[width:]), batch, 2, heads)
+    def forward(self, flat: Tensor, needs: Sequence[bool]) -> tuple[Tensor, Sequence[Any]]:
+        """(batch * length, width) -> (batch * queries, width), and what backward needs."""
+        batch, length, width = self.shape
+        weight, shift = (joined(self.parameters[at:6:2]).to(flat.dtype) for at in (0, 1))
+        residual = flat
+        if self.queries < length:
+            residual = flat.view(self.shape)[:, 0]
+            (query,) = self._by_head(_product(residual, weight[:width], shift[:width]), 1)
+            key, value = self._by_head(_product(flat, weight[width:], shift[width:]), 2)
         else:
-            residual = flat
-            query, key, value = _split(_product(flat, weight, shift), batch, 3, heads)
-        scores = _bmm(query, key.transpose(1, 2), 1 / math.sqrt(size))
-        if bias is not None:
-            scores.view(batch, heads, -1, length).add_(bias)
+            query, key, value = self._by_head(_product(flat, weight, shift), 3)
+        scores = _bmm(query, key.transpose(1, 2), self.scale)
+        if self.bias is not None:
+            scores.view(batch, self.heads, *scores.shape[1:]).add_(self.bias)
         weights = torch.softmax(scores, dim=-1)
-        keep, factor = dropped or (None, 1.0)
-        thinned = weights if keep is None else weights * keep
-        mixed = _merge(_bmm(thinned, value, factor), batch)
-        normed, saved = output.forward(mixed, residual, parameters)
-        ctx.save_for_backward(flat, query, key, value, weights, thinned, keep, *saved)
-        ctx.facts = batch, heads, only_first, factor
-        ctx.output, ctx.parameters = output, (weight, *parameters)
-        return normed.view(batch, -1, width)
+        keep, factor, thinned = None, 1.0, weights
+        if self.mask is not None:
+            keep, factor = self.mask
+            thinned = weights * keep
+        mixed = self._as_rows(_bmm(thinned, value, factor))
+        normed, saved = self.output.forward(mixed, residual)
+        inputs = flat if any(needs[0:6:2]) else None, mixed if needs[6] else None
+        return normed, (*inputs, weight, query, key, value, weights, thinned, keep, factor, saved)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        flat, query, key, value, weights, thinned, keep, *saved = ctx.saved_tensors
-        batch, heads, only_first, factor = ctx.facts
-        weight, *parameters = ctx.parameters
-        width = flat.shape[1]
-        scale = 1 / math.sqrt(width // heads)
-        # Nothing below the lowest adapter has a gradient.
-        needs_inner = any(ctx.needs_input_grad[at] for at in (0, 6, 7, 8, 9))
-        of_mixed, of_residual, of_parameters = ctx.output.backward(
-            gradients[0].reshape(-1, width),
-            saved,
-            parameters,
-            ctx.needs_input_grad[8:],
-            needs_inner=needs_inner,
+    def backward(
+        self, gradient: Tensor, saved: Sequence[Any], needs: Sequence[bool], needs_hidden: bool
+    ) -> tuple[Tensor | None, Gradients]:
+        """The gradients of the input and the parameters."""
+        flat, mixed, weight, query, key, value, weights, thinned, keep, factor, output = saved
+        width = self.shape[2]
+        of_mixed, of_residual, of_output = self.output.backward(
+            gradient, mixed, output, needs[6:], needs_inner=needs_hidden or any(needs[:8])
         )
-        if not needs_inner:
-            return *[None] * 8, *of_parameters
-        (of_mixed,) = _split(of_mixed, batch, 1, heads)
-        of_query, of_key, of_value = (torch.empty_like(part) for part in (query, key, value))
-        if not only_first:  # side by side, so that one copy lays them out as one product's rows
-            joint = torch.empty((3, *query.shape), dtype=query.dtype)
-            of_query, of_key, of_value = joint
-        _bmm(thinned.transpose(1, 2), of_mixed, factor, out=of_value)
+        if of_mixed is None:
+            return None, [*[None] * 6, *of_output]
+        (of_mixed,) = self._by_head(of_mixed, 1)
+        of_value = _bmm(thinned.transpose(1, 2), of_mixed, factor)
         of_weights = _bmm(of_mixed, value.transpose(1, 2), factor)
         if keep is not None:
             of_weights.mul_(keep)
         of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        _bmm(of_scores, key, scale, out=of_query)
-        _bmm(of_scores.transpose(1, 2), query, scale, out=of_key)
-        of_hidden = of_weight = of_shift = None
-        needs_hidden, needs_weight, needs_shift = (ctx.needs_input_grad[at] for at in (0, 6, 7))
-        if only_first:
-            first = _merge(of_query, batch)
-            rest = _rows(torch.stack((of_key, of_value)), batch)
+        of_query = _bmm(of_scores, key, self.scale)
+        of_key = _bmm(of_scores.transpose(1, 2), query, self.scale)
+        needs_weight, needs_shift = any(needs[0:6:2]), any(needs[1:6:2])
+        of_hidden: Tensor | None = None
+        own: Gradients = [None] * 6
+        if self.queries < self.shape[1]:
+            first, rest = self._as_rows(of_query), self._as_rows(of_key, of_value)
             if needs_hidden:
-                of_hidden = torch.mm(rest, weight[width:]).view(batch, -1, width)
-                of_hidden[:, 0] += of_residual.addmm_(first, weight[:width])
+                of_hidden = torch.mm(rest, weight[width:])
+                of_hidden.view(self.shape)[:, 0] += of_residual.addmm_(first, weight[:width])
             if needs_weight:
-                at_first = flat.view(batch, -1, width)[:, 0]
-                of_weight = torch.cat([torch.mm(first.t(), at_first), torch.mm(rest.t(), flat)])
+                at_first = flat.view(self.shape)[:, 0]
+                of_others = torch.mm(rest.t(), flat).chunk(2)
+                own[0::2] = [torch.mm(first.t(), at_first), *of_others]
             if needs_shift:
-                of_shift = torch.cat([first.sum(0), rest.sum(0)])
+                own[1::2] = [first.sum(0), *rest.sum(0).chunk(2)]
         else:
-            rows = _rows(joint, batch)
+            rows = self._as_rows(of_query, of_key, of_value)
             if needs_hidden:
-                of_hidden = of_residual.addmm_(rows, weight).view(batch, -1, width)
+                of_hidden = of_residual.addmm_(rows, weight)
             if needs_weight:
-                of_weight = torch.mm(rows.t(), flat)
+                own[0::2] = torch.mm(rows.t(), flat).chunk(3)
             if needs_shift:
-                of_shift = rows.sum(0)
-        return of_hidden, *[None] * 5, of_weight, of_shift, *of_parameters
+                own[1::2] = rows.sum(0).chunk(3)
+        return of_hidden, [*own, *of_output]
+
+    def _by_head(self, rows: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(batch * positions, parts * width) -> parts times (batch * heads, positions, size)."""
+        batch, _, width = self.shape
+        split = rows.view(batch, -1, parts, self.heads, width // self.heads)
+        joint = split.permute(2, 0, 3, 1, 4).reshape(parts, batch * self.heads, -1, split.shape[-1])
+        return joint.unbind()
+
+    def _as_rows(self, *parts: Tensor) -> Tensor:
+        """(batch * heads, positions, size) each -> (batch * positions, parts * width)."""
+        _, positions, size = parts[0].shape
+        rows = parts[0].new_empty((self.shape[0], positions, len(parts), self.heads, size))
+        for place, part in enumerate(parts):
+            split = part.view(-1, self.heads, positions, size)
+            rows[:, :, place] = split.transpose(1, 2)
+        return rows.view(-1, len(parts) * self.shape[2])
 
 
-class _FeedForwardBlock(torch.autograd.Function):
+class _FeedForward:
     """The feed-forward sub-layer with its output block."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        output: _Output,
-        weight: Tensor,
-        shift: Tensor,
-        *parameters: Tensor | None,
-    ) -> Tensor:
-        """(batch, length, width) -> the same."""
-        flat = hidden.view(-1, hidden.shape[-1])
-        before = _product(flat, weight, shift)
-        normed, saved = output.forward(functional.gelu(before), flat, parameters)
-        if not ctx.needs_input_grad[4]:  # the second product's weight: else its input is needed
-            saved[0] = None
-        ctx.save_for_backward(flat, before, *saved)
-        ctx.output, ctx.parameters = output, (weight, shift, *parameters)
-        return normed.view(hidden.shape)
+    def __init__(self, layer: Any, hidden: Tensor, queries: int, dropout: Dropout | None) -> None:
+        self.output = _Output(layer.output, hidden, queries, dropout)
+        self.parameters = [*_parameters([layer.intermediate.dense]), *self.output.parameters]
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        flat, before, *saved = ctx.saved_tensors
-        weight, shift, *parameters = ctx.parameters
-        needs = ctx.needs_input_grad
-        (gradient,) = gradients
-        of_inner, of_hidden, of_parameters = ctx.output.backward(
-            gradient.reshape(flat.shape), saved, parameters, needs[4:]
+    def forward(self, flat: Tensor, needs: Sequence[bool]) -> tuple[Tensor, Sequence[Any]]:
+        """(rows, width) -> the same, and what backward needs."""
+        weight, shift = (parameter.to(flat.dtype) for parameter in self.parameters[:2])
+        before = _product(flat, weight, shift)
+        inner = functional.gelu(before)
+        normed, saved = self.output.forward(inner, flat)
+        inputs = flat if needs[0] else None, inner if needs[2] else None
+        return normed, (*inputs, weight, before, saved)
+
+    def backward(
+        self, gradient: Tensor, saved: Sequence[Any], needs: Sequence[bool], needs_hidden: bool
+    ) -> tuple[Tensor | None, Gradients]:
+        """The gradients of the input and the parameters."""
+        flat, inner, weight, before, output = saved
+        of_inner, of_hidden, of_output = self.output.backward(
+            gradient, inner, output, needs[2:], needs_inner=needs_hidden or any(needs[:4])
         )
+        if of_inner is None:
+            return None, [None, None, *of_output]
         of_before = _aten.gelu_backward(of_inner, before)
-        own = _parameter_gradients(of_before, flat, weight, shift, needs[2:4])
-        found = None
-        if needs[0]:
-            found = of_hidden.addmm_(of_before, weight.to(of_before.dtype)).view(gradient.shape)
-        return found, None, *own, *of_parameters
+        own = _parameter_gradients(of_before, flat, needs)
+        if needs_hidden:
+            of_hidden.addmm_(of_before, weight)
+        return of_hidden, [*own, *of_output]
+
+
+def _parameters(modules: Sequence[Any]) -> list[Tensor]:
+    """Weight and bias of each."""
+    return [parameter for module in modules for parameter in (module.weight, module.bias)]
+
+
+def _mask(
+    dropout: Dropout | None, module: Any, shape: Sequence[int], dtype: torch.dtype
+) -> tuple[Tensor, float] | None:
+    """A mask of ones and zeros and its factor, or None where nothing is dropped."""
+    if dropout is None or module.p == 0:
+        return None
+    return dropout.mask(torch.Size(shape), module.p, dtype)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The parts one behind the other; a view where they lie so in memory."""
+    first = parts[0].detach()
+    storage = first.untyped_storage().data_ptr()
+    if all(
+        part.data_ptr() == first.data_ptr() + place * first.nbytes
+        and part.untyped_storage().data_ptr() == storage
+        for place, part in enumerate(parts)
+    ):
+        return first.as_strided((len(parts) * len(first), *first.shape[1:]), first.stride())
+    return torch.cat([part.detach() for part in parts])
 
 
 def _product(rows: Tensor, weight: Tensor, shift: Tensor, added: Tensor | None = None) -> Tensor:
-    """``rows @ weight.T + shift (+ added)`` in the type of ``rows``.
+    """``rows @ weight.T + shift (+ added)``.
 
     By oneDNN's own call: torch's writes the bias out for every row before it begins.
     """
-    weight, shift = weight.to(rows.dtype), shift.to(rows.dtype)
     operation = torch.ops.mkldnn._linear_pointwise
     if added is None:
         result: Tensor = operation(rows, weight, shift, "none", [], "")
@@ -318,35 +367,16 @@ def _product(rows: Tensor, weight: Tensor, shift: Tensor, added: Tensor | None =
     return result
 
 
-def _parameter_gradients(
-    gradient: Tensor, rows: Tensor, weight: Tensor, shift: Tensor, needs: Sequence[bool]
-) -> list[Tensor | None]:
-    """Of a product's weight and bias, in their own types; None for those that are frozen."""
-    of_weight = torch.mm(gradient.t(), rows).to(weight.dtype) if needs[0] else None
-    return [of_weight, gradient.sum(0).to(shift.dtype) if needs[1] else None]
+def _parameter_gradients(gradient: Tensor, rows: Any, needs: Sequence[bool]) -> Gradients:
+    """Of a product's weight and bias, which autograd casts to their types; None for frozen ones.
+
+    ``rows``: what was multiplied; not read if the weight is frozen.
+    """
+    of_weight = torch.mm(gradient.t(), rows) if needs[0] else None
+    return [of_weight, gradient.sum(0) if needs[1] else None]
 
 
-def _bmm(left: Tensor, right: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+def _bmm(left: Tensor, right: Tensor, scale: float) -> Tensor:
     """``scale * left @ right`` in one pass: (n, i, j), (n, j, k) -> (n, i, k)."""
-    if out is None:
-        out = left.new_empty((len(left), left.shape[1], right.shape[2]))
+    out = left.new_empty((len(left), left.shape[1], right.shape[2]))
     return torch.baddbmm(out, left, right, beta=0, alpha=scale, out=out)
-
-
-def _split(rows: Tensor, batch: int, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """(batch * length, parts * width) -> parts times (batch * heads, length, width / heads)."""
-    size = rows.shape[1] // parts // heads
-    split = rows.view(batch, -1, parts, heads, size).permute(2, 0, 3, 1, 4)
-    return split.reshape(parts, batch * heads, -1, size).unbind()
-
-
-def _merge(mixed: Tensor, batch: int) -> Tensor:
-    """(batch * heads, length, size) -> (batch * length, heads * size)."""
-    return _rows(mixed[None], batch)
-
-
-def _rows(parts: Tensor, batch: int) -> Tensor:
-    """(parts, batch * heads, length, size) -> (batch * length, parts * heads * size)."""
-    count, _, length, size = parts.shape
-    split = parts.view(count, batch, -1, length, size).permute(1, 3, 0, 2, 4)
-    return split.reshape(batch * length, -1)

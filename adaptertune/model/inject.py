@@ -6,22 +6,26 @@ behind their dense layer and its dropout and before the residual sum and its Lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from adaptertune import config
 from adaptertune.model.adapter import Adapter
 
 if TYPE_CHECKING:
     from transformers import BertModel
     from transformers.models.bert.modeling_bert import BertOutput, BertSelfOutput
 
+PLACES = ("attention", "feedforward")  # the sub-layers of a layer
+
 
 class AdaptedOutput(nn.Module):
-    """A sub-layer's output block with an adapter: ``LayerNorm(adapter(dropout(dense(h))) + x)``.
+    """A sub-layer's output block with an adapter: ``LayerNorm(adapter(dropout(dense(h))) + x)``, where
+    x is the sub-layer's input.
 
     Stands in for transformers' ``BertSelfOutput`` and ``BertOutput`` and keeps their modules under
     their own names, so every name of the plain model stays valid.
@@ -39,15 +43,29 @@ class AdaptedOutput(nn.Module):
         """(batch, length, intermediate or width) and (batch, length, width) -> the latter."""
         hidden = self.dropout(self.dense(hidden_states))
         if not self.removed:
-            hidden = self.adapter(hidden)
+            hidden = self.adapter(hidden, self.read(hidden, input_tensor, self.LayerNorm))
         normed: torch.Tensor = self.LayerNorm(hidden + input_tensor)
         return normed
 
+    def read(
+        self,
+        hidden: torch.Tensor,
+        residual: torch.Tensor,
+        norm: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor | None:
+        """What the adapter reads, of the block's states; None for ``hidden``, which it changes."""
+        if self.adapter.reads == "input":
+            return residual
+        return norm(hidden + residual) if self.adapter.reads == "normed" else None
+
 
 def insert_adapters(
-    bert: BertModel, layers: Iterable[int], make: Callable[[int, str], Adapter]
+    bert: BertModel,
+    layers: Iterable[int],
+    make: Callable[[int, str], Adapter],
+    places: Container[str] = PLACES,
 ) -> None:
-    """Put two adapters into each of the given layers of a ``BertModel``. Changes the model in place.
+    """Put adapters into each of the given layers of a ``BertModel``. Changes the model in place.
 
     Insert after loading: transformers re-initialises every module that was not in a checkpoint, and
     the near-identity start would be lost.
@@ -55,14 +73,42 @@ def insert_adapters(
     Args:
         bert: a transformers ``BertModel``.
         layers: layer numbers from 0.
-        make: (layer, place) -> adapter; the place is "attention" or "feedforward".
+        make: (layer, place) -> adapter.
+        places: "attention", "feedforward" or both: behind which sub-layers.
     """
     for index in layers:
         layer = bert.encoder.layer[index]
-        if isinstance(layer.output, AdaptedOutput):
+        if any(isinstance(owner.output, AdaptedOutput) for owner in (layer.attention, layer)):
             raise ValueError(f"layer {index} has adapters already")
-        layer.attention.output = AdaptedOutput(layer.attention.output, make(index, "attention"))
-        layer.output = AdaptedOutput(layer.output, make(index, "feedforward"))
+        for place, owner in (("attention", layer.attention), ("feedforward", layer)):
+            if place in places:
+                owner.output = AdaptedOutput(owner.output, make(index, place))
+
+
+def insert_peft(bert: BertModel, method: config.LoRA | config.IA3, seed: int) -> None:
+    """Let peft put LoRA or (IA)³ into a ``BertModel``. Changes the model in place.
+
+    The places are those of the papers: LoRA's at query and value, without dropout; (IA)³'s at key,
+    value and the feed-forward's second product.
+
+    Args:
+        seed: decides the initial values.
+    """
+    import peft
+
+    if isinstance(method, config.LoRA):
+        settings = peft.LoraConfig(
+            r=method.rank, lora_alpha=method.alpha, target_modules=["query", "value"]
+        )
+    else:
+        # A pattern, for the attention's output block has the same name.
+        feedforward = r".*layer\.\d+\.output\.dense"
+        settings = peft.IA3Config(
+            target_modules=rf".*\.(key|value)|{feedforward}", feedforward_modules=feedforward
+        )
+    with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(settings, bert)
 
 
 def adapted_outputs(bert: BertModel) -> Iterator[tuple[int, AdaptedOutput]]:

@@ -128,8 +128,13 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
                 where="--layers",
                 remedy=f"choose from 0-{num_layers - 1}",
             )
-        adapters = 2 * chosen * (2 * method.size * d + d + method.size)
-        trained_norms = num_norms if method.layers is None else 2 * chosen
+        size = method.size
+        adapter = 2 * size * d + d + size + (method.depth - 1) * (size * size + size)
+        if method.norm != "none":
+            adapter += 2 * d
+        adapters = chosen * (2 if method.places == "both" else 1) * adapter
+        all_norms = method.layers is None or method.layernorms == "all"
+        trained_norms = num_norms if all_norms else 2 * chosen
         trained |= {"adapters": adapters, "LayerNorms": trained_norms * norm}
     elif isinstance(method, config.Full):
         trained |= {
@@ -152,6 +157,12 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         }
     elif isinstance(method, config.LayerNorm):
         trained |= {"LayerNorms": num_norms * norm}
+    elif isinstance(method, config.LoRA):
+        adapters = num_layers * 2 * 2 * method.rank * d  # a pair at query and at value
+        trained |= {"adapters": adapters}
+    elif isinstance(method, config.IA3):
+        adapters = num_layers * (2 * d + wide)  # key, value, inner states
+        trained |= {"adapters": adapters}
     else:
         trained |= {"encoder": num_layers * layer_biases, "LayerNorms": num_norms * d, "pooler": d}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 import torch
@@ -11,7 +12,7 @@ from adaptertune import config, seeds
 from adaptertune.errors import ConfigError
 from adaptertune.model.adapter import Adapter
 from adaptertune.model.classifier import Classifier
-from adaptertune.model.inject import insert_adapters
+from adaptertune.model.inject import PLACES, insert_adapters, insert_peft
 
 
 def adapter_layers(method: config.Adapter, num_layers: int) -> tuple[int, ...]:
@@ -44,9 +45,18 @@ def prepare(model: Classifier, method: config.Method, seed: int) -> None:
                 init_std=method.init_std,
                 activation=method.activation,
                 generator=stream,
+                depth=method.depth,
+                norm=method.norm,
+                reads=method.reads,
+                multiplies=method.combines == "multiply",
+                scale=method.scale,
             )
 
-        insert_adapters(model.backbone, adapter_layers(method, len(layers)), make)
+        chosen = adapter_layers(method, len(layers))
+        places = PLACES if method.places == "both" else (method.places,)
+        insert_adapters(model.backbone, chosen, make, places)
+    elif isinstance(method, config.LoRA | config.IA3):
+        insert_peft(model.backbone, method, seeds.derive(seed, method.name))
     names = trained_names(model, method, len(layers))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
@@ -55,7 +65,23 @@ def prepare(model: Classifier, method: config.Method, seed: int) -> None:
 
 def is_stackable(method: config.Method) -> bool:
     """Whether several seeds can train in one pass: whether all that is a product stays frozen."""
-    return isinstance(method, config.Adapter | config.LayerNorm)
+    if isinstance(method, config.Adapter):
+        return method.norm != "batch"  # whose statistics must be those of one seed's batch
+    return isinstance(method, config.LayerNorm)
+
+
+def check_available(method: config.Method) -> None:
+    """Whether what a method needs is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if isinstance(method, config.LoRA | config.IA3) and importlib.util.find_spec("peft") is None:
+        raise ConfigError(
+            f"method '{method.name}' needs the package peft",
+            where="--method",
+            remedy="pip install 'adaptertune[peft]'",
+        )
 
 
 def trunk_depth(model: Classifier) -> int:
@@ -81,7 +107,7 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
         # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen. With
         # chosen layers, those of these layers: below the lowest nothing trains then.
         place = r""
-        if method.layers is not None:
+        if method.layers is not None and method.layernorms == "adapted":
             place = rf"\.encoder\.layer\.({'|'.join(map(str, method.layers))})\..*"
         pattern = rf"{place}\.(adapter|LayerNorm)\."
     elif isinstance(method, config.Full):
@@ -97,6 +123,10 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
         pattern = rf"\.encoder\.layer\.({top})\.|\.pooler\."
     elif isinstance(method, config.LayerNorm):
         pattern = r"\.LayerNorm\."
+    elif isinstance(method, config.LoRA):
+        pattern = r"\.lora_[AB]\."
+    elif isinstance(method, config.IA3):
+        pattern = r"\.ia3_l\."
     else:
         pattern = r"\.bias$"
     return {

@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from adaptertune import stats
 from adaptertune.runs.results import CellResult, Choice, DataFacts, SweepResult
 from adaptertune.tasks import Task
 
@@ -49,6 +50,14 @@ def titled(title: str, body: RenderableType) -> RenderableType:
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction in per cent; a dash for a missing one."""
     return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """The mean of the known values in per cent, and their deviation if there are several."""
+    known = [value for value in values if value is not None]
+    deviation = stats.deviation(known)
+    mean = percent(stats.mean(known))
+    return mean if deviation is None else f"{mean} ± {percent(deviation)}"
 
 
 def count(value: int) -> str:

@@ -165,14 +165,15 @@ def _inference(
         results.InferenceLatency(
             batch_size=size,
             length=inputs[size].tokens.shape[1],
-            own=_passes(latency.own),
-            without_adapters=None if latency.without is None else _passes(latency.without),
+            own=passes(latency.own),
+            without_adapters=None if latency.without is None else passes(latency.without),
         )
         for size, latency in found.items()
     ]
 
 
-def _passes(seconds: Sequence[float]) -> results.PassSeconds:
+def passes(seconds: Sequence[float]) -> results.PassSeconds:
+    """Several forward passes in two figures."""
     tenths = statistics.quantiles(seconds, n=10, method="inclusive")
     return results.PassSeconds(median=statistics.median(seconds), percentile_90=tenths[-1])
 

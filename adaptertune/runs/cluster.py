@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from adaptertune.runs.work import Settled, Unit
 if TYPE_CHECKING:
     from adaptertune.train.loop import EpochRecord
 
+CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.5  # between two looks at the mailbox, and of a worker at whether to stop
 MOST_RETRIES = 3  # of a run whose machine or process was lost
 AHEAD = 2  # runs handed to Ray for each that the cluster can do at a time
@@ -113,8 +115,11 @@ class RayExecutor:
         if ray.is_initialized():
             return
         try:
+            if self.address and self.address != "auto":  # Ray itself would try for minutes
+                host, _, port = self.address.removeprefix("ray://").rpartition(":")
+                socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"no Ray cluster can be reached ({str(error).splitlines()[0]})",
                 where="--ray-address",

@@ -24,9 +24,11 @@ from adaptertune.runs.progress import Progress
 from adaptertune.runs.watch import Watcher, micro_batch_of, read_snapshots
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
-    from adaptertune.train.evaluate import Scores
     from adaptertune.train.loop import Outcome
 
 LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "numpy")
@@ -43,10 +45,17 @@ class _Prepared:
 
     def parts(self, plan: Plan) -> tuple[Encoded, list[Encoded]]:
         """What trains, and the splits to score, the selecting one first."""
-        if not plan.is_held_out:
-            return self.train, list(self.evaluation)
-        train, selecting = held_out.divide(self.train)
-        return train, [selecting, *self.evaluation]
+        return parts(plan, self.train, self.evaluation)
+
+
+def parts(
+    plan: Plan, train: Encoded, evaluation: Sequence[Encoded]
+) -> tuple[Encoded, list[Encoded]]:
+    """What trains of a task's examples, and the splits to score, the selecting one first."""
+    if not plan.is_held_out:
+        return train, list(evaluation)
+    train, selecting = held_out.divide(train)
+    return train, [selecting, *evaluation]
 
 
 class Runner:
@@ -94,6 +103,7 @@ class Runner:
     ) -> list[results.SeedResult]:
         import torch
 
+        from adaptertune.model import fused
         from adaptertune.train import checkpoint, evaluate, loop
         from adaptertune.train import device as devices
 
@@ -109,6 +119,9 @@ class Runner:
         is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
         if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest
+            layers = models[seeds[0]].backbone.encoder.layer
+            if device.type == "cpu" and not all(map(fused.covers, layers)):
+                progress.note("this method's layers take the generic pass, the slower on a CPU")
             forecast.announce(
                 plan,
                 models,
@@ -157,7 +170,7 @@ class Runner:
                 )
             else:
                 at_a_time = evaluate.batch_size(num_parts)
-                scores = _evaluate_kept(plan, splits, lane.model, outcome, at_a_time, folder)
+                scores = keep(plan, splits, lane.model, outcome.logits, at_a_time, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
                 trained = checkpoint.trained_tensors(lane.model)
@@ -249,18 +262,21 @@ def _with_hidden(
     return with_results, seconds
 
 
-def _evaluate_kept(
+def keep(
     plan: Plan,
     splits: Sequence[Encoded],
     model: Classifier,
-    outcome: Outcome,
+    logits_before: npt.NDArray[np.float32],
     batch_size: int,
     folder: store.SeedFolder,
-) -> dict[str, Scores]:
+) -> dict[str, results.SplitScores]:
     """Write the checkpoint, read it back, and score it: the figures are those of the file on disk.
 
+    Args:
+        logits_before: the model's own on the selecting split.
+
     Raises:
-        CheckpointError: the file's logits are not those of the kept epoch.
+        CheckpointError: the file's logits are not those.
     """
     import numpy as np
     import torch
@@ -292,7 +308,7 @@ def _evaluate_kept(
     scores, stored = {}, {}
     for encoded in splits:
         if encoded.name == plan.selecting_split:
-            logits = outcome.logits
+            logits = logits_before
             first = evaluation_batches(encoded.lengths, batch_size)[0]
             again = evaluate.logits(model, encoded.subset(first), device, batch_size)
             if not np.array_equal(again, logits[first]):
@@ -303,7 +319,10 @@ def _evaluate_kept(
                 )
         else:
             logits = evaluate.logits(model, encoded, device, batch_size)
-        scores[encoded.name] = evaluate.score(plan.task, metric, encoded, logits)
+        found = evaluate.score(plan.task, metric, encoded, logits)
+        scores[encoded.name] = results.SplitScores(
+            num_examples=found.num_examples, values=found.values, collapsed=found.collapsed
+        )
         stored[f"logits.{encoded.name}"] = torch.from_numpy(logits)
         stored[f"labels.{encoded.name}"] = torch.from_numpy(encoded.labels)
     checkpoint.write_tensors(folder.logits, stored, {"task": plan.task.name})
@@ -318,7 +337,7 @@ def _seed_result(
     trunk_seconds: float,
     outcome: Outcome | None = None,
     diverged_epoch: int | None = None,
-    scores: dict[str, Scores] | None = None,
+    scores: dict[str, results.SplitScores] | None = None,
     checkpoint: results.CheckpointFacts | None = None,
 ) -> results.SeedResult:
     import torch
@@ -342,14 +361,9 @@ def _seed_result(
         num_epochs=len(records),
         kept_epoch=outcome.kept.epoch if outcome else None,
         diverged_epoch=diverged_epoch,
-        scores={
-            name: results.SplitScores(
-                num_examples=score.num_examples, values=score.values, collapsed=score.collapsed
-            )
-            for name, score in (scores or {}).items()
-        },
+        scores=scores or {},
         checkpoint=checkpoint,
-        versions=_versions(),
+        versions=versions(),
         cost=results.Cost(
             train_seconds=sum(record.train_seconds for record in records),
             evaluate_seconds=sum(record.evaluate_seconds for record in records),
@@ -365,6 +379,7 @@ def _seed_result(
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what computes the numbers."""
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ class Plan:
     num_steps: int  # of one seed
     is_stacked: bool  # whether all seeds train in one pass
     place: Path | None = None  # the cell's folder if it is not the store's
+    pruned_from: str | None = None  # digest of the cell whose adapters were taken away
 
     @property
     def config(self) -> RunConfig:
@@ -66,7 +68,7 @@ class Plan:
         identity = {
             "semantics": SEMANTICS,
             "task": tasks.canonical(self.task),
-            "method": self.config.method.model_dump(mode="json"),
+            "method": configuration.method_identity(self.config.method),
             "training": training,
             "precision": self.precision,
             # In one pass a seed's dropout masks depend on the seeds beside it.
@@ -78,6 +80,8 @@ class Plan:
             identity["held_out"] = held_out.facts()
         if self.config.compile:  # other roundings and dropout masks
             identity["compiled"] = True
+        if self.pruned_from:
+            identity["pruned_from"] = self.pruned_from
         return identity
 
     @cached_property
@@ -117,14 +121,16 @@ class Plan:
 
 
 def method_label(method: configuration.Method) -> str:
-    """A method in a word or two: ``adapter-64``, ``top_layers-2``, ``full``."""
+    """A method in a few words: ``adapter-64``, ``adapter-64-places-attention``, ``full``."""
     if isinstance(method, configuration.Adapter):
-        if method.layers is None:
-            return f"adapter-{method.size}"
-        spans = ",".join(map(str, method.layers))
-        return f"adapter-{method.size}-layers-{spans}"
+        given = method.model_dump(exclude_defaults=True, exclude={"size", "init_std", "activation"})
+        if method.layers is not None:
+            given["layers"] = ",".join(map(str, method.layers))
+        return "-".join(map(str, ("adapter", method.size, *itertools.chain(*given.items()))))
     if isinstance(method, configuration.TopLayers):
         return f"top_layers-{method.k}"
+    if isinstance(method, configuration.LoRA):
+        return f"lora-{method.rank}"
     return method.name
 
 
@@ -149,10 +155,11 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
         AdapterTuneError: anything that would stop the run before its first step.
     """
     from adaptertune.data.batches import num_steps
-    from adaptertune.model.methods import is_stackable
+    from adaptertune.model.methods import check_available, is_stackable
     from adaptertune.train import device as devices
 
     config, task = resolved.config, resolved.task
+    check_available(config.method)
     once = (lookups or Lookups()).once
     device = once(("device", config.device), lambda: devices.choose_device(config.device))
     native = once(("bf16", device), lambda: devices.has_native_bf16(device))

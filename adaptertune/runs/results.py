@@ -1,7 +1,9 @@
 """The result files' schema. A missing number is null, never 0; scores are fractions, not per cent.
 
 ``seed-N/result.json`` is a :class:`SeedResult`; the cell's ``result.json`` is a :class:`CellResult`.
-Both are written last: their presence means finished. ``bench`` prints a :class:`BenchResult`.
+Both are written last: their presence means finished. ``bench`` prints a :class:`BenchResult`, and
+``ablate spans`` writes a :class:`SpansResult` beside the cell's result, ``prune`` a
+:class:`PruneResult` beside the smaller one's.
 """
 
 from __future__ import annotations
@@ -347,3 +349,110 @@ class BenchResult(Record):
     """Largest memory of this process, which holds all that is compared; on CUDA of the device."""
     torch: str
     """Its version."""
+
+
+class Change(Record):
+    """A metric's relative change, ``value / intact - 1``, over the seeds; null where not defined."""
+
+    mean: float | None
+    deviation: float | None
+    """Sample standard deviation; null for fewer than two seeds."""
+
+
+class SpanCell(Record):
+    """A trained model whose adapters in one span of layers were taken away, without retraining."""
+
+    first: int
+    last: int
+    """Layers, counted from 0; both belong to the span."""
+    values: dict[str, list[float | None]]
+    """Metric to its value for each of ``seeds``."""
+    change: dict[str, Change]
+
+
+class SpansResult(Record):
+    """Trained adapters removed from every span of layers; LayerNorms and head stay as trained."""
+
+    format: int = FORMAT
+    task: str
+    digest: str
+    """The cell's."""
+    folder: str
+    data: DataFacts
+    backbone: BackboneFacts
+    precision: Literal["fp32", "bf16"]
+    device: str
+    split: str
+    num_examples: int
+    headline: str
+    seeds: list[int]
+    num_layers: int
+    """Of the backbone."""
+    layers: list[int]
+    """Those whose spans these are; all have adapters."""
+    intact: dict[str, list[float | None]]
+    """Metric to its value with all adapters in place, for each of ``seeds``."""
+    majority_share: float | None
+    """Share of the most frequent label: the accuracy of always guessing it; null for scores."""
+    cells: list[SpanCell]
+    """By first and then last layer."""
+    layer_evaluations: int
+    """Layers computed for each example and seed, what spans share once."""
+    layer_evaluations_apart: int
+    """The same if each span went through the whole model."""
+    seconds: float
+    """Of all seeds."""
+
+
+class Half(Record):
+    """Scores on one half of the evaluated split, before and after pruning."""
+
+    num_examples: int
+    before: dict[str, list[float | None]]
+    """Metric to its value for each of ``seeds``; ``after`` likewise."""
+    after: dict[str, list[float | None]]
+
+
+class PrunedLatency(Record):
+    """A forward pass with all adapters and with those that stay, in turn."""
+
+    batch_size: int
+    length: int
+    """Tokens of each example, padding included: the task's median."""
+    before: PassSeconds
+    after: PassSeconds
+
+
+class PruneResult(Record):
+    """Adapters taken away from a trained run while its score stays within a limit."""
+
+    format: int = FORMAT
+    task: str
+    digest: str
+    """That of the cell that was pruned."""
+    folder: str
+    pruned: str | None
+    """The smaller run's folder, of this result too; null if no adapters may go."""
+    data: DataFacts
+    backbone: BackboneFacts
+    precision: Literal["fp32", "bf16"]
+    device: str
+    split: str
+    headline: str
+    max_drop: float
+    """The most that the headline metric's mean over the seeds may lose, as a fraction of 1."""
+    seeds: list[int]
+    removed: list[int]
+    """Layers without adapters now."""
+    remaining: list[int]
+    num_candidates: int
+    """Choices of layers that were evaluated."""
+    choosing: Half
+    """On which the choice was made: optimistic."""
+    reporting: Half
+    """Not used for the choice."""
+    trained_before: int
+    trained_after: int
+    """Parameters in the checkpoint, head included."""
+    inference: list[PrunedLatency]
+    seconds: float

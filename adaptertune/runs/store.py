@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
 from adaptertune.files import write_json
-from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
+from adaptertune.runs.results import CellResult, Failure, Record, SeedResult, SpansResult
 
 Result = TypeVar("Result", bound=Record)
 
@@ -104,6 +104,40 @@ class CellFolder:
             StoreError: the file is there but damaged.
         """
         return _read(self.result, CellResult)
+
+    def finished_result(self) -> CellResult:
+        """The summary.
+
+        Raises:
+            StoreError: there is none yet, or it is damaged.
+        """
+        result = self.read_result()
+        if result is None:
+            done = [seed for seed in self.seeds() if self.seed(seed).result.exists()]
+            raise StoreError(
+                f"not finished ({len(done)} seeds are)",
+                where=self.path,
+                remedy="run the command that began it again",
+            )
+        return result
+
+    @property
+    def spans(self) -> Path:
+        """What removing the adapters of every span of layers does."""
+        return self.path / "spans.json"
+
+    @property
+    def prune(self) -> Path:
+        """How a pruned run came about."""
+        return self.path / "prune.json"
+
+    def read_spans(self) -> SpansResult | None:
+        """The spans' result, or None if there is none yet.
+
+        Raises:
+            StoreError: the file is there but damaged.
+        """
+        return _read(self.spans, SpansResult)
 
 
 def cell_folder(output: Path, task: str, label: str, digest: str) -> CellFolder:

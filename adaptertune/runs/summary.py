@@ -145,7 +145,12 @@ def _spread(values: Sequence[float], best: float | None) -> results.Spread:
 def _paper_rows(plan: Plan) -> tuple[str, ...]:
     """Which rows of the paper's tables are this method's."""
     method = plan.config.method
-    if isinstance(method, configuration.Adapter) and method.layers is None:
+    if isinstance(method, configuration.Adapter):
+        plain = configuration.Adapter(
+            size=method.size, init_std=method.init_std, activation=method.activation
+        )
+        if method != plain:
+            return ()
         return ("adapters_64", "adapters_8_256") if method.size == 64 else ("adapters_8_256",)
     if isinstance(method, configuration.Full):
         return ("full",)

@@ -252,4 +252,5 @@ def config_file(plan: Plan) -> dict[str, Any]:
         "origins": dict(plan.resolved.origins),
         "identity": plan.identity,
         "digest": plan.digest,
+        "task": plan.task.model_dump(mode="json"),  # so that the run can be used without its file
     }

@@ -40,10 +40,12 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as stream:
             facts = json.loads((stream.metadata() or {})[KEY])
+            if not isinstance(facts, dict):
+                raise ValueError("its facts are none")
             return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError("no such file", where=path) from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
         raise CheckpointError(
             f"damaged, or not a checkpoint of adaptertune ({error})",
             where=path,
@@ -52,8 +54,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters that train, by name."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    """All that training changes, by name: parameters, and what batch norms in adapters have counted."""
+    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return found | {name: b for name, b in model.named_buffers() if ".adapter." in name}
 
 
 def load_trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,10 @@ from torch import nn
 
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded
-from adaptertune.metrics import TaskMetric, is_collapsed, missing_as_none, predictions_from
 from adaptertune.tasks import Task
+
+if TYPE_CHECKING:
+    from adaptertune.metrics import TaskMetric
 
 BATCH_SIZE = 64
 
@@ -61,6 +64,9 @@ def score(
     task: Task, metric: TaskMetric, encoded: Encoded, values: npt.NDArray[np.float32]
 ) -> Scores:
     """All of a task's metrics for a split's logits."""
+    # Imported where it is needed: with its libraries it takes a second that answers need not wait.
+    from adaptertune.metrics import is_collapsed, missing_as_none, predictions_from
+
     assert encoded.labels is not None, "a split without labels can't be scored"
     predictions = predictions_from(task, values)
     if not np.isfinite(values).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -27,8 +28,10 @@ def linear_schedule(step: int, num_steps: int, warmup: float) -> float:
 
 
 def is_decayed(name: str) -> bool:
-    """Weight decay applies to all but biases and LayerNorms (official code)."""
-    return not (name.endswith("bias") or "LayerNorm" in name)
+    """Weight decay applies to all but biases and LayerNorms (official code), and not to what begins at 1
+    (norms inside adapters, (IA)³).
+    """
+    return not (name.endswith("bias") or re.search(r"LayerNorm|\.norm\.|\.ia3_l\.", name))
 
 
 class AdamW:

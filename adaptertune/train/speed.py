@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -241,12 +241,14 @@ def latencies(
     device: torch.device,
     rounds: int,
     on_round: Callable[[int], None],
+    layers: Iterable[int] | None = None,
 ) -> dict[int, Latency]:
     """``rounds`` forward passes by batch size, in turn with and without the adapters.
 
-    ``on_round`` is called with the number of rounds done, the warm ones included.
+    ``on_round`` is called with the number of rounds done, the warm ones included. ``layers``: only
+    these layers' adapters are taken away.
     """
-    layers = {layer for layer, _ in adapted_outputs(model.backbone)}
+    layers = set(layers or (layer for layer, _ in adapted_outputs(model.backbone)))
     own: dict[int, list[float]] = {size: [] for size in batches}
     without: dict[int, list[float]] = {size: [] for size in batches}
 
@@ -289,7 +291,7 @@ def allocated_on_cpu(
 ) -> tuple[int, int]:
     """The same on a CPU, where torch tells it to its profiler, and numpy (dropout) to Python's.
 
-    What is freed inside an operation counts up to its end, so the most is rather too high than low.
+    What numpy has when ``forward`` ends counts throughout, so the most is rather too high than low.
     """
     from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -306,13 +308,17 @@ def allocated_on_cpu(
             del value
     finally:
         tracemalloc.stop()
-    events = sorted(profiler.events(), key=lambda event: event.time_range.end)
-    ended = next(event.time_range.end for event in events if event.name == MARK)
+    assert profiler.profiler is not None
+    # torch's summary counts what an operation frees at its end, and the layers are one operation:
+    # each allocation and each freeing is in the record behind it.
+    record = profiler.profiler.kineto_results.events()
+    marked = next(event.start_ns() for event in record if event.name() == MARK)
+    changes = [(event.start_ns(), event.nbytes()) for event in record if event.name() == "[memory]"]
     by_numpy = sum(trace.size for trace in traces.traces)
     now = kept = peak = 0
-    for event in events:
-        now += event.self_cpu_memory_usage
+    for moment, change in sorted(changes):
+        now += change
         peak = max(peak, now)
-        if event.time_range.end <= ended:
+        if moment <= marked:
             kept = now
     return kept + by_numpy, peak + by_numpy

@@ -17,7 +17,10 @@ Cli = Callable[..., Finished]
 
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 # What only reports may be asked for JSON; see the design's "Interface".
-WITH_JSON = {"train", "bench", "tasks", "params", "runs", "show"}
+WITH_JSON = {
+    "train", "sweep", "compare", "bench", "tasks", "params", "runs", "show", "prune", "predict",
+    "submit", "doctor", "report",
+}  # fmt: skip
 
 
 def plain(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from adaptertune import paths, tasks
 from adaptertune.config import resolve
 from adaptertune.data.sources import Source, Split, fingerprint, load_splits
-from adaptertune.errors import DataError
+from adaptertune.errors import ConfigError, DataError
 from adaptertune.runs.plan import plan
 from adaptertune.runs.results import DataFacts
 from tests.conftest import CHECKOUT
@@ -663,3 +664,63 @@ def test_what_is_no_parquet_is_refused(hub: Hub) -> None:
     assert hub.online["garbage"].startswith("DataError: ")
     assert "cannot be read" in hub.online["garbage"]
     assert "\n" not in hub.online["garbage"]
+
+
+FILES_TASK = f"""
+name: own
+title: Files of one's own on the hub
+labels: [low, high]
+metrics: [accuracy]
+headline: accuracy
+evaluation: [validation]
+hub:
+  dataset: own/tickets
+  revision: {OTHER_SHA}
+  columns: {{first: text, label: urgency}}
+  label_values: ["0", "1"]
+  splits: {{train: data/part-*.jsonl, validation: dev.csv}}
+"""
+
+
+def test_files_of_any_format_anywhere_in_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(FILES_TASK)
+    (tmp_path / "none.yaml").write_text(FILES_TASK.replace("dev.csv", "test.csv"))
+    (tmp_path / "bad.yaml").write_text(FILES_TASK.replace("dev.csv", "bad.csv"))
+    files = {
+        "data/part-1.jsonl": b'{"text": "three", "urgency": 1}\n',
+        "data/part-0.jsonl": b'{"text": "one", "urgency": 0}\n{"text": "two", "urgency": 1}\n',
+        "dev.csv": b'text,urgency\n"four, five",0\n',
+        "bad.csv": b"text,urgency\nsix,2\n",
+        "data/other.jsonl": b"not to be read",
+    }
+    names = ["train", "validation"]
+    questions: dict[str, Question] = {
+        name: (str(tmp_path / f"{name}.yaml"), names, False) for name in ("own", "none", "bad")
+    }
+    with HubServer() as server:
+        server.add_repo("dataset", "own/tickets", files, sha=OTHER_SHA)
+        found = ask(server, tmp_path / "hf", questions)
+        assert not any(
+            "other.jsonl" in request for request in server.requests if "resolve" in request
+        )
+    assert found["own"] == [
+        ["train", ["one", "two", "three"], None, [0, 1, 1], "int64"],
+        ["validation", ["four, five"], None, [0], "int64"],
+    ]
+    assert "own/tickets: no file of the dataset is called test.csv" in found["none"]
+    assert re.search(r"bad\.csv:2: unknown label '2'; expected 0, 1", found["bad"])
+    task = tasks.load(tmp_path / "own.yaml")
+    assert task.hub is not None
+    turned = task.hub.model_copy(update={"label_values": ("1", "0")})
+    prints = {
+        fingerprint(one, Source("hub"), names)
+        for one in (task, task.model_copy(update={"hub": turned}))
+    }
+    assert len(prints) == 2, "what the labels mean decides the fingerprint"
+
+
+@pytest.mark.parametrize("pattern", ["/etc/passwd", "../x.csv", "a/../../x.csv", ".hidden", "a\\b"])
+def test_no_pattern_leaves_the_dataset(pattern: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(FILES_TASK.replace("dev.csv", json.dumps(pattern)))
+    with pytest.raises(ConfigError, match=r"'hub\.splits\.validation' "):
+        tasks.load(tmp_path / "own.yaml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaptertune import catalogue, config
-from adaptertune.model import backbone, forward, fused
+from adaptertune.model import backbone, fused
 from adaptertune.model.build import load_model
 from adaptertune.model.classifier import loss
 from adaptertune.model.flops import training_step
@@ -25,6 +24,11 @@ METHODS: list[config.Method] = [
     config.TopLayers(k=2),
     config.LayerNorm(),
     config.BitFit(),
+    config.LoRA(rank=3, alpha=3.0),
+    config.IA3(),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", depth=2, places="attention"),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", layers=(1,), reads="normed"),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", places="feedforward", reads="input"),
 ]
 
 
@@ -35,10 +39,7 @@ def test_as_torch_counts(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method, known_layers: int
 ) -> None:
     # torch does not look into the fused layers' oneDNN calls; the generic ones do the same products.
-    def generic(layer: Any, *given: Any, **named: Any) -> torch.Tensor:
-        return forward.transformer_layer([layer], *given, **named)
-
-    monkeypatch.setattr(fused, "transformer_layer", generic)
+    monkeypatch.setattr(fused, "is_supported", lambda _: False)
     located = backbone.locate(str(tiny_bert), offline=True)
     model = load_model(located, method, 3, seed=0, device="cpu", precision="fp32")
     tokens = torch.from_numpy(np.random.default_rng(0).integers(5, 50, (BATCH, LENGTH)))

@@ -87,11 +87,8 @@ def test_fused_layer_is_the_layer(
     hidden = torch.randn(3, 11, 32, generator=generator, requires_grad=True)
     bias = forward.attention_bias(batch(padded=padded)[2], torch.float32)
     found = []
-    for apply in (
-        fused.transformer_layer,
-        lambda one, *given, **named: forward.transformer_layer([one], *given, **named),
-    ):
-        result = apply(layer, hidden, bias, Dropout(7, CPU), only_first=only_first)
+    for apply in (fused.transformer_layers, forward.transformer_layer):
+        result = apply([layer], hidden, bias, Dropout(7, CPU), only_first=only_first)
         assert result.shape == (3, 1 if only_first else 11, 32)
         direction = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
         wanted = [p for p in layer.parameters() if p.requires_grad]
@@ -112,7 +109,7 @@ def test_without_onednn_the_generic_layer_serves(
         raise AssertionError("there is no oneDNN")
 
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    monkeypatch.setattr(fused, "transformer_layer", absent)
+    monkeypatch.setattr(fused, "transformer_layers", absent)
     tolerance = 1e-5 if precision == "fp32" else 2e-2
     torch.testing.assert_close(model(*batch(padded=True)), expected, atol=tolerance, rtol=tolerance)
 
@@ -120,13 +117,20 @@ def test_without_onednn_the_generic_layer_serves(
 def test_last_layer_computes_the_first_position_only(tiny_bert: Path) -> None:
     layer = build(tiny_bert, ADAPTER).backbone.encoder.layer[1]
     hidden = torch.randn(3, 11, 32, generator=torch.Generator().manual_seed(0))
-    for apply in (
-        fused.transformer_layer,
-        lambda one, *given, **named: forward.transformer_layer([one], *given, **named),
-    ):
-        whole = apply(layer, hidden, None, None)
-        first = apply(layer, hidden, None, None, only_first=True)
+    for apply in (fused.transformer_layers, forward.transformer_layer):
+        whole = apply([layer], hidden, None, None)
+        first = apply([layer], hidden, None, None, only_first=True)
         torch.testing.assert_close(first, whole[:, :1])
+
+
+def test_frozen_query_key_and_value_are_joined_without_a_copy(tiny_bert: Path) -> None:
+    for method, is_copied in ((ADAPTER, False), (config.Full(), True)):
+        block = build(tiny_bert, method).backbone.encoder.layer[1].attention.self
+        for kind in ("weight", "bias"):
+            parts = [getattr(part, kind) for part in (block.query, block.key, block.value)]
+            joined = fused.joined(parts)
+            assert torch.equal(joined, torch.cat(parts))
+            assert (joined.data_ptr() != parts[0].data_ptr()) == is_copied
 
 
 def test_padding_changes_nothing(tiny_bert: Path) -> None:

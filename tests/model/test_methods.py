@@ -62,7 +62,30 @@ EVERYTHING = LAYER_0 | LAYER_1 | POOLER | EMBEDDINGS | HEAD
 
 ADAPTER = config.Adapter(size=8, init_std=1e-2, activation="gelu")
 UPPER = config.Adapter(size=8, layers=(1,), init_std=1e-2, activation="gelu")
+ATTENTION = ADAPTER.model_copy(update={"places": "attention", "depth": 2, "norm": "batch"})
+ALL_NORMS = UPPER.model_copy(update={"layernorms": "all"})
+DEEP = {
+    f"backbone.encoder.layer.{layer}.attention.output.adapter.{part}.{kind}"
+    for layer in (0, 1)
+    for part in ("norm", "down", "inner.0", "up")
+    for kind in ("weight", "bias")
+}
+LORA = {
+    f"backbone.encoder.layer.{layer}.attention.self.{part}.lora_{factor}.default.weight"
+    for layer in (0, 1)
+    for part in ("query", "value")
+    for factor in "AB"
+}
+IA3 = {
+    f"backbone.encoder.layer.{layer}.{part}.ia3_l.default"
+    for layer in (0, 1)
+    for part in ("attention.self.key", "attention.self.value", "output.dense")
+}
 CASES = [
+    (ATTENTION, DEEP | NORMS | HEAD),
+    (ALL_NORMS, adapter_names(1) | NORMS | HEAD),
+    (config.LoRA(rank=4, alpha=8.0), LORA | HEAD),
+    (config.IA3(), IA3 | HEAD),
     (ADAPTER, adapter_names(0) | adapter_names(1) | NORMS | HEAD),
     (UPPER, adapter_names(1) | {name for name in LAYER_1 if "LayerNorm" in name} | HEAD),
     (config.Full(), EVERYTHING),

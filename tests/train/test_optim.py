@@ -69,11 +69,14 @@ def test_schedule() -> None:
     assert linear_schedule(0, 10, 0.0) == 1.0, "no warm-up begins at the top"
 
 
-def test_biases_and_layernorms_are_not_decayed() -> None:
+def test_biases_norms_and_factors_are_not_decayed() -> None:
     decayed = {
         "backbone.encoder.layer.0.output.adapter.down.weight": True,
         "backbone.encoder.layer.0.output.adapter.down.bias": False,
         "backbone.encoder.layer.0.output.LayerNorm.weight": False,
+        "backbone.encoder.layer.0.output.adapter.norm.weight": False,
+        "backbone.encoder.layer.0.output.dense.ia3_l.default": False,
+        "backbone.encoder.layer.0.attention.self.query.lora_A.default.weight": True,
         "head.weight": True,
         "head.bias": False,
     }

@@ -1,0 +1,220 @@
+"""The library: ``import adaptertune as at``. What is here is what the command line does, as functions.
+
+Everything is loaded when it is first asked for, so importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from adaptertune import seeds
+from adaptertune.model import inject
+from adaptertune.model.adapter import ACTIVATIONS, Adapter
+
+if TYPE_CHECKING:
+    from transformers import BertModel, PreTrainedModel, TextClassificationPipeline
+
+    from adaptertune.runs.results import CellResult
+
+
+def insert_adapters(
+    model: PreTrainedModel,
+    size: int = 64,
+    *,
+    layers: Iterable[int] | None = None,
+    init_std: float = 1e-2,
+    activation: str = "gelu",
+    seed: int = 0,
+    freeze: bool = True,
+) -> None:
+    """Put Houlsby adapters into your own BERT, in place: two a layer, near the identity at first.
+
+    With ``freeze`` only the adapters, the LayerNorms and what lies outside the ``BertModel`` (the
+    head) train from then on, as in the paper; with chosen layers only these layers' LayerNorms do.
+    Insert into a loaded model: transformers would initialise the adapters anew in loading.
+
+    Args:
+        model: a transformers ``BertModel``, or a model of any task with one in it.
+        size: the bottleneck's width m; an adapter has 2md + d + m parameters.
+        layers: layer numbers from 0; all unless given.
+        init_std: standard deviation of the first weights.
+        activation: gelu, gelu_tanh, relu, tanh or swish.
+        seed: decides the first weights, apart from any global generator.
+        freeze: whether to freeze everything else in the BERT.
+
+    Raises:
+        TypeError: there is no ``BertModel`` in the model.
+        ValueError: a layer is not there or has adapters already, or the activation is unknown.
+
+    >>> import adaptertune as at
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> shape = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+    ...                    intermediate_size=64, vocab_size=50)
+    >>> model = BertForSequenceClassification(shape)
+    >>> at.insert_adapters(model, size=8)
+    >>> at.count(model).adapters  # 4 adapters of 2 * 8 * 32 + 32 + 8
+    2208
+    """
+    bert = _bert(model)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"no activation '{activation}'; choose from {', '.join(ACTIVATIONS)}")
+    num_layers, width = len(bert.encoder.layer), bert.config.hidden_size
+    chosen = list(range(num_layers)) if layers is None else sorted(set(layers))
+    for layer in chosen:
+        if not 0 <= layer < num_layers:
+            raise ValueError(f"no layer {layer}; there are {num_layers}, from 0")
+    device = next(bert.parameters()).device
+
+    def make(layer: int, place: str) -> Adapter:
+        stream = torch.Generator().manual_seed(seeds.derive(seed, "adapters", layer, place))
+        made = Adapter(width, size, init_std=init_std, activation=activation, generator=stream)
+        return made.to(device)
+
+    inject.insert_adapters(bert, chosen, make)
+    if not freeze:
+        return
+    trained = [bert.encoder.layer[layer] for layer in chosen] if layers is not None else [bert]
+    bert.requires_grad_(False)
+    for part in trained:
+        for module in part.modules():
+            if isinstance(module, Adapter | nn.LayerNorm):
+                module.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of parameters. ``base``: the ``BertModel`` without adapters; ``head``: what is outside."""
+
+    trained: int
+    adapters: int
+    layer_norms: int
+    head: int
+    base: int
+
+    @property
+    def share_of_base(self) -> float:
+        """What trains inside the BERT over all of it, as a fraction."""
+        return (self.trained - self.head) / self.base
+
+
+def count(model: PreTrainedModel) -> Counts:
+    """Count a model's parameters, and those that train.
+
+    ``adapters`` and ``layer_norms`` are those that there are; ``trained`` those with gradients. For the
+    paper's denominators of a method and a shape: ``adaptertune params``.
+
+    Raises:
+        TypeError: there is no ``BertModel`` in the model.
+    """
+    bert = _bert(model)
+
+    def total(parameters: Iterable[nn.Parameter]) -> int:
+        return sum(parameter.numel() for parameter in parameters)
+
+    adapters = sum(total(block.adapter.parameters()) for _, block in inject.adapted_outputs(bert))
+    norms = (module for module in bert.modules() if isinstance(module, nn.LayerNorm))
+    own = total(bert.parameters())
+    return Counts(
+        trained=total(p for p in model.parameters() if p.requires_grad),
+        adapters=adapters,
+        layer_norms=sum(total(norm.parameters()) for norm in norms),
+        head=total(model.parameters()) - own,
+        base=own - adapters,
+    )
+
+
+def fine_tune(settings: Mapping[str, Any]) -> CellResult:
+    """Train as ``adaptertune train`` does, silently; what is finished is not trained again.
+
+    Args:
+        settings: the configuration's keys with dots, e.g. ``{"task": "rte", "training.epochs": 3}``.
+
+    Raises:
+        AdapterTuneError: as the command would complain.
+
+    >>> import adaptertune as at
+    >>> at.fine_tune({"task": "rte", "training.epochs": 0})
+    Traceback (most recent call last):
+    adaptertune.errors.ConfigError: training.epochs: 'training.epochs' should be greater than ...
+    """
+    from adaptertune.cli.live import Lines
+    from adaptertune.config import resolve
+    from adaptertune.report.tables import console
+    from adaptertune.runs.plan import plan
+    from adaptertune.runs.work import run_cell
+
+    made = plan(resolve({key: (value, key) for key, value in settings.items()}))
+    return run_cell(made, Lines(made, console(stderr=True, quiet=True), lambda: False))
+
+
+def pipeline(
+    run: str | Path,
+    *,
+    seed: int | None = None,
+    output: str | Path = "runs",
+    device: str = "cpu",
+    offline: bool = False,
+) -> TextClassificationPipeline:
+    """A run as a transformers pipeline, with the run's labels, tokenizer and maximal length.
+
+    Its model is a ``BertForSequenceClassification`` in fp32 with the adapters in it. A pair is given as
+    ``{"text": …, "text_pair": …}``.
+
+    Args:
+        run: a run's folder, a seed's, its name or its digest.
+        seed: which seed answers; the best on validation unless given.
+        output: the run store, for names and digests.
+        device: cpu, cuda or cuda:N.
+        offline: whether to keep to the local cache.
+
+    Raises:
+        StoreError: there is no such run.
+        BackboneError: its base model is not to be found.
+        CheckpointError: its checkpoint is damaged.
+    """
+    from transformers import (
+        AutoTokenizer,
+        BertForSequenceClassification,
+        TextClassificationPipeline,
+    )
+
+    from adaptertune.runs import load
+
+    found = load.find(str(run), Path(output), seed)
+    located = found.locate(offline=offline)
+    ours = load.load(found, device="cpu", precision="fp32", offline=offline).model
+    shape = ours.backbone.config
+    task = found.task
+    shape.num_labels = task.num_outputs
+    if task.labels is None:
+        shape.problem_type = "regression"
+        shape.id2label, shape.label2id = {0: "score"}, {"score": 0}
+    else:
+        shape.problem_type = "single_label_classification"
+        shape.id2label = dict(enumerate(task.labels))
+        shape.label2id = {label: number for number, label in enumerate(task.labels)}
+    with torch.device("meta"):  # every module of it is replaced
+        model = BertForSequenceClassification(shape)
+    model.bert, model.classifier = ours.backbone, ours.head
+    model.dropout = nn.Dropout(shape.hidden_dropout_prob)
+    model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(str(located.folder), local_files_only=True)
+    tokenizer.model_max_length = found.max_length
+    return TextClassificationPipeline(
+        model=model, tokenizer=tokenizer, device=device, truncation=True
+    )
+
+
+def _bert(model: nn.Module) -> BertModel:
+    from transformers import BertModel
+
+    for module in model.modules():
+        if isinstance(module, BertModel):
+            return module
+    raise TypeError(f"there is no BertModel in a {type(model).__name__}")

@@ -1,0 +1,139 @@
+"""``adaptertune compare``: what adapters lose and save against full fine-tuning and other methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptertune.cli import options, sweeping
+from adaptertune.errors import ConfigError
+
+
+def compare(
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Beside adapters, full fine-tuning.", rich_help_panel=options.SWEEP
+        ),
+    ] = False,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Further methods, e.g. top_layers,layernorm,bitfit.",
+            metavar="NAMES",
+            rich_help_panel=options.SWEEP,
+            show_default=False,
+        ),
+    ] = None,
+    tasks: options.Tasks = None,
+    sizes: options.Sizes = None,
+    epochs: options.EpochsList = None,
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config",
+            help="A sweep with a grid for each method, by name or as a YAML file.",
+            metavar="NAME",
+            rich_help_panel=options.SWEEP,
+        ),
+    ] = "compare",
+    seeds: options.Seeds = None,
+    seeds_on: options.SeedsOn = None,
+    protocol: options.Protocol = None,
+    data_dir: options.DataDir = None,
+    offline: options.Offline = False,
+    backbone: options.Backbone = None,
+    recipe: options.Recipe = None,
+    precision: options.Precision = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    output: options.Output = None,
+    settings: options.Set = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the page and the pictures.")] = Path(
+        "report"
+    ),
+    executor: options.Executor = "serial",
+    workers: options.Workers = None,
+    ray_address: options.RayAddress = None,
+    gpu_share: options.GpuShare = 1.0,
+    retry_failed: options.RetryFailed = False,
+    dry_run: options.DryRunSweep = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run adapters beside full fine-tuning (or reuse their runs), and print the paper's Table 1.
+
+    Each method searches its own learning rates by one seed; the best cells get all seeds. Ends with
+    the page and the charts that `report` makes, of the chosen runs.
+    """
+    wanted = ["adapter", *(["full"] if full else [])]
+    wanted += [name for name in (methods or "").split(",") if name and name not in wanted]
+    if len(wanted) == 1:
+        raise ConfigError(
+            "adapters need something beside them",
+            remedy="add --full for full fine-tuning, or --methods",
+        )
+    how = sweeping.How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how.check()
+    grid = {"method.name": (list[object](wanted), "--methods")}
+    if sizes is not None:
+        grid["method.size"] = (options.values(sizes, "--sizes"), "--sizes")
+    if epochs is not None:
+        grid["training.epochs"] = (options.values(epochs, "--epochs"), "--epochs")
+    base = options.as_settings(
+        {
+            "backbone": backbone, "recipe": recipe, "precision": precision, "device": device,
+            "threads": threads, "output": output,
+        },
+        data_dir=data_dir,
+        offline=offline,
+        settings=settings,
+    )  # fmt: skip
+    from adaptertune import __version__
+    from adaptertune.report import comparison, evidence, page, tables, terminal
+    from adaptertune.runs import grid as grids
+
+    talk = tables.console(stderr=as_json, quiet=quiet)
+    source = grids.with_options(
+        grids.read(config),
+        tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
+        grid=grid,
+        seeds=seeds,
+        seeds_on=seeds_on,
+        protocol=protocol,
+    )
+    carried_out = sweeping.carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+    if carried_out is None:
+        return
+    made, result = carried_out
+    chosen = {choice.digest for choice in result.choices}
+    cells = [cell for cell in evidence.read(made.output)[0] if cell.digest in chosen]
+    groups = comparison.compare(cells)
+    with talk.status("Drawing …"):
+        written = page.write(groups, [], made.output, to, __version__)
+    if as_json:
+        print(
+            comparison.Report(
+                store=str(made.output),
+                comparisons=[group.comparison for group in groups],
+                missing=[],
+                files=[str(path) for path in written],
+            ).model_dump_json()
+        )
+        return
+    console = tables.console()
+    for group in groups:
+        console.print(terminal.table_1(group.comparison, console))
+        differences = terminal.differences(group.comparison, console)
+        if differences is not None:
+            console.print(differences)
+    if result.num_failed or result.num_diverged:
+        console.print(
+            f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "
+            "zeros.[/] --retry-failed tries them again."
+        )
+    console.print(f"What was chosen among what: {made.result}", style="dim", soft_wrap=True)
+    console.print(f"[bold]{written[-1].resolve().as_uri()}[/]", soft_wrap=True)

@@ -1,0 +1,52 @@
+"""``adaptertune prune``: a smaller run from a trained one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptertune.cli import options
+
+
+def prune(
+    run: options.Run,
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            max=100,
+            help="Most points of the headline metric (its mean over the seeds) that may be lost.",
+        ),
+    ] = 0.5,
+    data_dir: options.DataDir = None,
+    output: options.Output = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Take away the adapters that matter least, and write a smaller run. Nothing is trained.
+
+    Chosen on one half of validation; the score on the other half is reported.
+    """
+    from adaptertune.cli import bar
+    from adaptertune.report import pruning, tables
+    from adaptertune.runs import reopen, store
+
+    folder = store.find_cell(run, output or Path("runs"))
+    finished = folder.finished_result()
+    talk = tables.console(stderr=True, quiet=quiet)
+    with bar.progress(talk) as on_progress:
+        from adaptertune.study import prune as study
+
+        reopened = reopen.reopen(folder, finished, device=device, data_dir=data_dir)
+        result = study.prune(reopened, max_drop / 100, on_progress, talk.print)
+    if as_json:
+        print(result.model_dump_json())
+        return
+    console = tables.console()
+    console.print(pruning.pruning(result))
+    if result.pruned:
+        console.print(f"Next        adaptertune show {result.pruned}", soft_wrap=True)

@@ -1,0 +1,194 @@
+"""Carrying a sweep out, for the commands that have one: plan, forecast, live view, executor."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from adaptertune.errors import ConfigError
+from adaptertune.yamlfile import nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptertune.runs.grid import SweepSource
+    from adaptertune.runs.results import SweepResult
+    from adaptertune.runs.sweep import Book, Executor, Row, Survey, Sweep
+    from adaptertune.runs.work import Unit
+
+ExecutorName = Literal["serial", "local", "ray"]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a sweep's runs are carried out."""
+
+    executor: str
+    workers: int | None
+    threads: int | None
+    ray_address: str | None
+    gpu_share: float
+    retry_failed: bool
+
+    def check(self) -> None:
+        """Raises: ConfigError: there is no such executor, or an option is another one's."""
+        if self.executor not in get_args(ExecutorName):
+            remedy = nearest(self.executor, get_args(ExecutorName))
+            raise ConfigError(f"no executor '{self.executor}'", where="--executor", remedy=remedy)
+        if self.workers is not None and self.executor != "local":
+            raise ConfigError(
+                "only local processes can be counted",
+                where="--workers",
+                remedy="add --executor local",
+            )
+        if self.executor != "ray" and (self.ray_address is not None or self.gpu_share != 1.0):
+            where = "--gpu-share" if self.ray_address is None else "--ray-address"
+            raise ConfigError("is for Ray alone", where=where, remedy="add --executor ray")
+
+
+def carry_out(
+    source: SweepSource,
+    base: Mapping[str, tuple[Any, str]],
+    how: How,
+    talk: Console,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> tuple[Sweep, SweepResult] | None:
+    """Plan a sweep, show the plan and the forecast, and run it; None after a dry run.
+
+    Args:
+        base: settings of all cells: dotted key -> (value, option).
+    """
+    from adaptertune.cli import live_sweep
+    from adaptertune.cli.stop import StopRequest
+    from adaptertune.report import tables
+    from adaptertune.runs import grid as grids
+    from adaptertune.runs import sweep as sweeps
+    from adaptertune.runs.cluster import RayExecutor
+
+    retry_failed, lookups = how.retry_failed, None
+    if how.executor == "ray":
+        cluster = RayExecutor(how.ray_address, how.gpu_share, retry_failed)
+        cluster.connect()
+        lookups = cluster.lookups(str(base.get("device", ("auto", ""))[0]))
+    with _bar(talk, "Planning cells", grids.num_cells(source)) as advance:
+        made = sweeps.make(source, base, advance, lookups)
+    first, book = sweeps.first_units(made), sweeps.Book()
+    with _bar(talk, "Reading the store", len(first)) as advance:
+        found = sweeps.survey(first, book, retry_failed=retry_failed, on_unit=advance)
+    # This machine's pace says nothing about a cluster's.
+    seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
+    plan = _plan_json(made, found, book, seconds)
+    if not as_json or not dry_run:
+        talk.print(tables.sweep_plan(plan))
+    if dry_run:
+        if as_json:
+            print(json.dumps(plan))
+        return None
+    stop = StopRequest(talk)
+    share = seconds or (lambda unit: float(unit.plan.num_steps))
+    with live_sweep.view(made, share, talk, stop.is_set) as view:
+        run = cluster if how.executor == "ray" else _executor(how)
+        return made, sweeps.run(made, found, book, run, view, retry_failed=retry_failed)
+
+
+def _executor(how: How) -> Executor:
+    from adaptertune.runs import local, work
+
+    if how.executor == "serial":
+        return lambda todo, hear: work.serial(todo, hear, retry_failed=how.retry_failed)
+    import torch
+
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    shares = local.shares(
+        how.workers, how.threads, num_cores=num_cores or 1, num_gpus=torch.cuda.device_count()
+    )
+    return local.LocalExecutor(shares, how.retry_failed)
+
+
+@contextmanager
+def _bar(talk: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, gone when it is over; it is told how many are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=talk, transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done: shown.update(task, completed=done)
+
+
+def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
+    """Seconds of each unit, measured for those that are ahead, and for others when asked."""
+    from adaptertune.runs.forecast import Forecaster
+
+    known: dict[tuple[str, int], float] = {}
+    with talk.status("Measuring …") as status:
+        forecaster = Forecaster(lambda what: status.update(f"Forecast: {what} …"))
+
+        def seconds(unit: Unit) -> float:
+            key = unit.plan.digest, len(unit.seeds)
+            if key not in known:
+                known[key] = forecaster.seconds(unit.plan, unit.seeds)
+            return known[key]
+
+        for unit in ahead:
+            seconds(unit)
+    return seconds
+
+
+def _later(made: Sweep, row: Row, book: Book, *, is_known: bool) -> Sequence[Unit]:
+    """What is ahead of a winner's other seeds; while it is not known, those of the longest cell."""
+    from adaptertune.runs import sweep as sweeps
+
+    if not is_known:
+        return sweeps.others(max(row.cells, key=lambda cell: cell.plan.num_steps))
+    best = sweeps.chosen(row, book, made)
+    if best is None:
+        return ()
+    return sweeps.survey(sweeps.others(best), sweeps.Book(), retry_failed=False).ahead
+
+
+def _plan_json(
+    made: Sweep, found: Survey, book: Book, seconds: Callable[[Unit], float] | None
+) -> dict[str, Any]:
+    """What ``--dry-run --json`` prints."""
+    from adaptertune.runs import sweep as sweeps
+
+    of_cell: dict[str, list[Unit]] = {}
+    for unit in found.ahead:
+        of_cell.setdefault(unit.plan.digest, []).append(unit)
+    rows = []
+    for row in made.methods:
+        ahead = [unit for cell in row.cells for unit in of_cell.get(cell.plan.digest, ())]
+        num_runs = len(row.cells) * (row.num_seeds or made.config.seeds)
+        if row.num_seeds:
+            num_runs += made.config.seeds - row.num_seeds
+            ahead += _later(made, row, book, is_known=not ahead)
+        rows.append(
+            {
+                "task": row.task,
+                "method": row.label,
+                "cells": len(row.cells),
+                "runs": num_runs,
+                "runs_ahead": sum(len(unit.seeds) for unit in ahead),
+                "steps": sum(unit.plan.num_steps * len(unit.seeds) for unit in ahead),
+                "seconds": sum(map(seconds, ahead)) if seconds else None,
+                "partial": row.cells[0].plan.data.partial,
+                "sample": row.cells[0].plan.data.sample,
+            }
+        )
+    return {
+        "name": made.config.name,
+        "digest": made.digest,
+        "in_words": sweeps.in_words(made.config),
+        "seeds_on": made.config.seeds_on,
+        "device": made.cells[0].plan.device,
+        "precision": made.cells[0].plan.precision,
+        "rows": rows,
+        "result": str(made.result),
+    }

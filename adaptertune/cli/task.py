@@ -1,0 +1,93 @@
+"""``adaptertune task``: tasks of one's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptertune.cli import options
+from adaptertune.errors import ConfigError
+from adaptertune.yamlfile import nearest
+
+app = typer.Typer(help="Write and check the YAML file of a task of your own.", no_args_is_help=True)
+KINDS = ("labels", "scores")
+
+
+@app.command("new")
+def new(
+    file: Annotated[Path, typer.Argument(help="Labelled rows: TSV, CSV, JSON Lines or Parquet.")],
+    validation: Annotated[
+        Path | None,
+        typer.Option("--validation", help="Rows that select; else a tenth is held out."),
+    ] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="Rows without labels.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The task's name (default: after the file).")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column with the labels.", metavar="COLUMN")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--first", help="Column with the texts.", metavar="COLUMN")
+    ] = None,
+    second: Annotated[
+        str | None, typer.Option("--second", help="Column with a pair's second.", metavar="COLUMN")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="labels or scores (default: by the values).")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a task's YAML file beside a file of rows, telling what each guess rests on.
+
+    Columns may be positions (from 0) where there is no header line.
+    """
+    from adaptertune.data.draft import draft
+    from adaptertune.report import tables
+
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"no kind '{kind}'", where="--kind", remedy=nearest(kind, KINDS))
+    made = draft(
+        file, validation=validation, test=test, name=name, label=label, first=first, second=second,
+        kind="labels" if kind == "labels" else "scores" if kind == "scores" else None,
+    )  # fmt: skip
+    if as_json:
+        written = [str(path) for path in made.written]
+        print(json.dumps({"file": str(made.path), "written": written, "notes": made.notes}))
+        return
+    console = tables.console()
+    for note in made.notes:
+        console.print(f"· {note}", soft_wrap=True, markup=False)
+    console.print(f"\n{made.path.read_text()}", markup=False, soft_wrap=True)
+    console.print(f"Task        {made.path}", soft_wrap=True, markup=False)
+    console.print(f"Next        adaptertune task check {made.path}", soft_wrap=True, markup=False)
+
+
+@app.command("check")
+def check(
+    task: Annotated[str, typer.Argument(help="A task's YAML file, or the name of a GLUE task.")],
+    data_dir: options.DataDir = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
+) -> None:
+    """Read a task's file and all its rows, and tell everything that is wrong. Exit code 2 if it is."""
+    from adaptertune import tasks
+    from adaptertune.cli.bar import progress
+    from adaptertune.data import check as checking
+    from adaptertune.report import data as shown
+    from adaptertune.report import tables
+
+    loaded, path = tasks.load_with_path(task, None)
+    source = checking.source_of(path, loaded, data_dir, offline=offline)
+    with progress(tables.console(stderr=True)) as on_progress:
+        report = checking.check(loaded, source, lambda name, rows: on_progress(name, rows, None))
+    if as_json:
+        print(json.dumps({"task": loaded.name, "errors": report.num_errors, **asdict(report)}))
+    else:
+        tables.console().print(shown.check(loaded, source.describe(loaded), report))
+    if report.num_errors:
+        raise typer.Exit(2)

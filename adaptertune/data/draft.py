@@ -1,0 +1,323 @@
+"""A task's YAML file drafted from a file of rows: what each guess rests on is told, and all are written
+down, to be mended by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from adaptertune import tasks
+from adaptertune.data import tables
+from adaptertune.data.tables import Bad, Row, Table
+from adaptertune.errors import ConfigError, DataError
+from adaptertune.files import write_atomically, writing_atomically
+from adaptertune.tasks import Columns
+from adaptertune.yamlfile import nearest
+
+Kind = Literal["labels", "scores"]
+
+# Column names that say "label", the usual ones first.
+LABEL_NAMES = (
+    "label", "gold_label", "labels", "class", "category", "target", "score", "rating", "sentiment",
+    "intent", "y",
+)  # fmt: skip
+SAMPLE = 500  # rows that the guess of the text columns rests on
+MOST_LABELS = 1000
+MOST_NUMBERS = 20  # different whole numbers that may be labels without being told so
+HELD_OUT = 0.1  # share of the examples that select, where no validation file is given
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A task's file that was written, and in words what was decided and why."""
+
+    path: Path
+    written: list[Path]  # training and validation files, if the rows had to be divided
+    notes: list[str]
+
+
+def draft(
+    train: Path,
+    *,
+    validation: Path | None = None,
+    test: Path | None = None,
+    name: str | None = None,
+    label: str | None = None,
+    first: str | None = None,
+    second: str | None = None,
+    kind: Kind | None = None,
+) -> Draft:
+    """Write ``NAME.yaml`` beside a file of labelled rows.
+
+    Without a validation file a tenth of the examples is held out: all rows go into two new files, an
+    example into one or the other by the hash of its texts, so that equal texts stay together.
+
+    Args:
+        train: TSV, CSV, JSON Lines or Parquet; the other files in the same folder.
+        validation: rows that select.
+        test: rows without labels.
+        name: of the task; the file's own name unless given.
+        label: the column with the labels.
+        first: the column with the texts; ``second`` with a pair's second ones.
+        second: see ``first``.
+        kind: whether the labels are classes or scores.
+
+    Raises:
+        DataError: a file can't be read, a row is bad, or a guess can't be made.
+        ConfigError: a file is in another folder, or the task's file is there already.
+    """
+    for other in (validation, test):
+        if other is not None and other.absolute().parent != train.absolute().parent:
+            raise ConfigError(
+                "lies in another folder", where=other, remedy=f"move it beside {train.name}"
+            )
+    name = name or _name(train)
+    path = train.with_name(f"{name}.yaml")
+    if path.exists():
+        raise ConfigError("is there already", where=path, remedy="remove it, or give --name")
+    notes: list[str] = []
+    columns = _columns(train, label, first, second, notes)
+    labelled = [train] if validation is None else [train, validation]
+    counts = _count(labelled, columns)
+    form = _labels(counts, kind, str(columns.label), train, notes)
+    for column, what in ((columns.first, "first"), (columns.second, "second")):
+        if isinstance(column, int):
+            notes.append(f"the {what} text is column {column} (from 0)")
+    written: list[Path] = []
+    files = {"train": train, "validation": validation}
+    if validation is None:
+        written = _divide(train, columns, name, notes)
+        files = dict(zip(files, written, strict=True))
+        columns = Columns(first="first", second=columns.second and "second", label="label")
+    splits: dict[str, Any] = {split: {"file": file.name} for split, file in files.items() if file}
+    if test is not None:
+        splits["test"] = {"file": test.name}
+        with tables.opened(test, tables.format_of(test, None)) as table:
+            own = columns.model_copy(update={"label": None})
+            if written:
+                own = _columns(train, label, first, second, []).model_copy(update={"label": None})
+                splits["test"]["columns"] = own.model_dump(exclude_none=True)
+            next(table.rows(own))
+    task = {
+        "name": name,
+        "title": name.replace("_", " ").replace("-", " ").capitalize(),
+        **form,
+        "evaluation": ["validation"],
+        **({"test": ["test"]} if test is not None else {}),
+        "files": {"columns": columns.model_dump(exclude_none=True), "splits": splits},
+    }
+    text = _yaml(task, train)
+    write_atomically(path, text.encode())
+    tasks.load(path)
+    return Draft(path, written, notes)
+
+
+def _name(path: Path) -> str:
+    """A task's name made of a file's; ``train.csv`` is called after its folder."""
+    stem = re.sub(r"[-_.]?(train(ing)?|data)$", "", path.stem, flags=re.IGNORECASE)
+    for text in (stem, path.absolute().parent.name):
+        clean = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-._")
+        if clean:
+            return clean
+    return "task"
+
+
+def _columns(
+    path: Path, label: str | None, first: str | None, second: str | None, notes: list[str]
+) -> Columns:
+    """Where label and texts are: as told, or by the names and the content of the columns."""
+    given = [column for column in (label, first, second) if column is not None]
+    if given and all(column.isdecimal() for column in given):
+        if label is None or first is None:
+            raise ConfigError("a file without header line needs --label and --first")
+        place = None if second is None else int(second)
+        return Columns(first=int(first), second=place, label=int(label))
+    with tables.opened(path, tables.format_of(path, None)) as table:
+        names = table.names
+        if table.format == "text":
+            raise DataError("a text file has no labels", where=path, remedy="use .tsv, .csv, …")
+        for column in given:
+            if column not in names:
+                raise DataError(
+                    f"no column '{column}'", where=f"{path}:1", remedy=nearest(column, names)
+                )
+        rows = list(itertools.islice(_cells(table), SAMPLE))
+    if label is None:
+        known = [name for name in names if name.lower() in LABEL_NAMES]
+        if len(known) != 1:
+            what = f"several columns may be the label: {', '.join(known)}" if known else (
+                f"no column is called {', '.join(LABEL_NAMES[:4])} or the like"
+            )  # fmt: skip
+            raise DataError(what, where=path, remedy=f"give --label, of {', '.join(names)}")
+        label = known[0]
+        notes.append(f"the label is column '{label}', by its name")
+    if first is None:
+        if second is not None:
+            raise ConfigError("--second goes with --first")
+        texts = [name for name in names if name != label and _is_text(name, rows)]
+        if not 1 <= len(texts) <= 2:
+            found = ", ".join(texts) if texts else "none"
+            raise DataError(
+                f"which columns hold the text can't be told (with several words: {found})",
+                where=path,
+                remedy=f"give --first and, for pairs, --second, of {', '.join(names)}",
+            )
+        first, second = texts[0], texts[1] if len(texts) == 2 else None
+        named = " and ".join(f"'{text}'" for text in texts)
+        notes.append(f"the text is column {named}: what else has several words in a cell")
+    return Columns(first=first, second=second, label=label)
+
+
+def _cells(table: Table) -> Iterator[Mapping[str, Any]]:
+    """The first rows' cells by column name."""
+    for record in table.records():
+        if isinstance(record, Bad):
+            continue
+        cells = record[1]
+        yield cells if isinstance(cells, dict) else dict(zip(table.names, cells, strict=False))
+
+
+def _is_text(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether most cells of a column have several words."""
+    cells = [row.get(name) for row in rows]
+    wordy = [cell for cell in cells if isinstance(cell, str) and len(cell.split()) > 1]
+    return bool(cells) and len(wordy) > len(cells) / 2
+
+
+def _examples(path: Path, columns: Columns) -> Iterator[Row]:
+    with tables.opened(path, tables.format_of(path, None)) as table:
+        for row in table.rows(columns):
+            if isinstance(row, Bad):
+                raise DataError(row.what, where=f"{path}:{row.line}", remedy=row.remedy)
+            yield row
+
+
+def _count(paths: Sequence[Path], columns: Columns) -> Counter[str]:
+    """How often each label occurs, as it is spelt."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        for row in _examples(path, columns):
+            text = tables.spelling(row.label)
+            if row.label is None or not text.strip() or not text.isprintable():
+                raise DataError(
+                    f"{text!r} can't be a label",
+                    where=f"{path}:{row.line}",
+                    remedy="mend or remove the row, or give another --label",
+                )
+            counts[text] += 1
+    return counts
+
+
+def _labels(
+    counts: Counter[str], kind: Kind | None, column: str, path: Path, notes: list[str]
+) -> dict[str, Any]:
+    """The task's labels or range, its metrics and headline."""
+    numbers = [_as_number(text) for text in counts]
+    known = [number for number in numbers if number is not None]
+    are_numbers = len(known) == len(numbers)
+    are_whole = are_numbers and all(number == int(number) for number in known)
+    if kind is None and are_whole and len(known) > MOST_NUMBERS:
+        raise DataError(
+            f"column '{column}' has {len(known)} different whole numbers: classes or scores?",
+            where=path,
+            remedy="give --kind labels or --kind scores",
+        )
+    if kind == "scores" and not are_numbers:
+        odd = next(text for text, number in zip(counts, numbers, strict=True) if number is None)
+        raise DataError(f"'{odd}' in column '{column}' is no number", where=path)
+    if kind == "scores" or (kind is None and are_numbers and not are_whole):
+        low, high = min(known), max(known)
+        if low == high:
+            raise DataError(f"all scores in column '{column}' are {low:g}", where=path)
+        notes.append(f"scores from {low:g} to {high:g}, the smallest and the largest there are")
+        metrics = ["pearson", "spearman"]
+        return {"range": [low, high], "metrics": metrics, "headline": "pearson"}
+    if len(counts) < 2:
+        raise DataError(f"column '{column}' has one label only: {next(iter(counts))!r}", where=path)
+    total = sum(counts.values())
+    if len(counts) > MOST_LABELS or (len(counts) > MOST_NUMBERS and len(counts) > total / 2):
+        raise DataError(
+            f"column '{column}' has {len(counts):,} different values in {total:,} rows: no labels",
+            where=path,
+            remedy="give another --label",
+        )
+    labels = sorted(counts, key=float if are_numbers else str)
+    notes.append(f"{len(labels)} labels: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}")
+    two = ["accuracy", "f1", "matthews"]
+    metrics = two if len(labels) == 2 else ["accuracy", "matthews"]
+    if len(labels) == 2:
+        notes.append(f"f1 is that of the second label, '{labels[1]}'")
+    return {"labels": labels, "metrics": metrics, "headline": "accuracy"}
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < 1e9 else None  # (which is no NaN either)
+
+
+def _divide(path: Path, columns: Columns, name: str, notes: list[str]) -> list[Path]:
+    """The rows in two new files, for training and for validation."""
+    written = [path.with_name(f"{name}.{part}.jsonl") for part in ("train", "validation")]
+    for target in written:
+        if target.exists():
+            raise ConfigError("is there already", where=target, remedy="remove it, or give --name")
+    numbers = [0, 0]
+    with writing_atomically(written[0]) as train, writing_atomically(written[1]) as validation:
+        for row in _examples(path, columns):
+            texts = {"first": row.first} | ({"second": row.second} if row.second else {})
+            digest = hashlib.sha256(json.dumps(texts).encode()).digest()
+            part = int.from_bytes(digest[:8], "big") < HELD_OUT * 2**64
+            value = texts | {"label": tables.spelling(row.label)}
+            line = json.dumps(value, ensure_ascii=False) + "\n"
+            (validation if part else train).write(line.encode())
+            numbers[part] += 1
+        if not all(numbers):
+            raise DataError(
+                f"{sum(numbers)} rows are too few to hold a tenth out",
+                where=path,
+                remedy="give a file with --validation",
+            )
+    notes.append(
+        f"no --validation: of {sum(numbers):,} rows, {numbers[1]:,} were held out to select, by the "
+        f"hash of their texts ({written[0].name}, {written[1].name})"
+    )
+    return written
+
+
+def _yaml(task: Mapping[str, Any], source: Path) -> str:
+    """The task as YAML, small lists and mappings in a line each."""
+
+    def laid_out(value: Any) -> Any:
+        if isinstance(value, list):
+            made = CommentedSeq(value)
+            made.fa.set_flow_style()
+            return made
+        if not isinstance(value, dict):
+            return value
+        mapping = CommentedMap({key: laid_out(inner) for key, inner in value.items()})
+        if not any(isinstance(inner, dict) for inner in value.values()):
+            mapping.fa.set_flow_style()
+        return mapping
+
+    document = laid_out(dict(task))
+    document.yaml_set_start_comment(f"Drafted from {source.name}; see README.md, 'Your own task'.")
+    writer = YAML()
+    writer.width = 10_000
+    stream = io.StringIO()
+    writer.dump(document, stream)
+    return stream.getvalue()

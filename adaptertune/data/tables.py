@@ -1,0 +1,428 @@
+"""Rows of TSV, CSV, JSON Lines, Parquet and plain text files, one at a time and in their order.
+
+Nothing is guessed, cleaned or dropped: what is not a row comes as :class:`Bad`, with its line, and the
+reader goes on behind it. A file is never held whole, and no line of it beyond ``LONGEST``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, get_args
+
+from adaptertune.errors import DataError
+from adaptertune.tasks import Columns
+from adaptertune.yamlfile import nearest
+
+Format = Literal["tsv", "csv", "jsonl", "parquet", "text"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+ENDINGS: dict[str, Format] = {
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+DELIMITERS = ",;\t|"
+# Bytes of a line, and characters of a text: 2,000 times what BERT reads. It bounds the memory.
+LONGEST = 1_000_000
+PARQUET_BATCH = 1024  # rows that are decoded at a time
+REMEDY = "mend or remove the row"
+
+
+class Row(NamedTuple):
+    """A row whose texts are texts. ``line`` counts from 1, in Parquet rows instead of lines.
+
+    ``label`` is as it stands in the file, or None where no label column was asked for.
+    """
+
+    line: int
+    first: str
+    second: str | None
+    label: Any
+
+
+class Bad(NamedTuple):
+    """What stands where a row should be: why it is none, what to do, and its content if it is short."""
+
+    line: int
+    what: str
+    remedy: str
+    content: str
+
+
+Record = tuple[int, Any]  # a line's number and its content: text, cells, or cells by name
+
+
+def format_of(path: Path, option: str | None) -> Format:
+    """The format that a file's ending tells.
+
+    Raises:
+        DataError: none does. ``option`` is that which would tell, if there is one.
+    """
+    found = ENDINGS.get(path.suffix.lower())
+    if found is None:
+        raise DataError(
+            f"no format is known for '{path.suffix or path.name}'",
+            where=path,
+            remedy=f"name it {', '.join(ENDINGS)}{f', or give {option}' if option else ''}",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Table:
+    """An open file of rows, to be read once."""
+
+    name: str  # for messages
+    format: Format
+    head: Any  # the first line's content; None if there is none or it is broken
+    _records: Iterator[Record | Bad]
+    may_lack_second: bool = False  # whether a second text may be empty or missing, and then is None
+
+    @property
+    def names(self) -> list[str]:
+        """The column names: the first line's cells (whether or not they are a header), or its keys."""
+        return [] if self.format == "text" else [str(name) for name in self.head or ()]
+
+    def records(self) -> Iterator[Record | Bad]:
+        """Everything, a header line included, as it stands."""
+        return self._records
+
+    def rows(self, columns: Columns) -> Iterator[Row | Bad]:
+        """All rows, by the columns named. A text file has none: a line is a text or, where there is a
+        second one, two with a tab between.
+
+        Raises:
+            DataError: a column is not there, there are no rows, or the first line is broken.
+        """
+        if self.format == "text":
+            found = self._by_line(is_pair=columns.second is not None)
+        elif self.format in ("tsv", "csv"):
+            found = self._by_position(columns)
+        else:
+            found = self._by_name(columns)
+        row = None
+        for row in found:
+            yield row
+        if row is None:
+            raise DataError("the file holds no rows", where=self.name)
+
+    def _by_line(self, *, is_pair: bool) -> Iterator[Row | Bad]:
+        for record in self._records:
+            if isinstance(record, Bad):
+                yield record
+                continue
+            line, text = record
+            texts = text.split("\t") if is_pair else [text]
+            if len(texts) == 1 + is_pair:
+                yield self._row(
+                    line, text, dict(enumerate(texts)), (0, 1 if is_pair else None, None)
+                )
+            else:
+                yield Bad(line, "not two texts with a tab between", REMEDY, text)
+
+    def _by_position(self, columns: Columns) -> Iterator[Row | Bad]:
+        head = next(self._records, None)
+        if head is None:
+            return
+        if isinstance(head, Bad):
+            raise DataError(head.what, where=f"{self.name}:{head.line}", remedy=head.remedy)
+        width = len(head[1])
+        wanted = (columns.first, columns.second, columns.label)
+        places = tuple(None if c is None else self._position(c, width) for c in wanted)
+        for record in self._records if columns.has_header else chain([head], self._records):
+            if isinstance(record, Bad):
+                yield record
+                continue
+            line, cells = record
+            if len(cells) == width:
+                yield self._row(line, cells, dict(enumerate(cells)), places)
+            else:
+                what = f"{len(cells)} columns where the first line has {width}"
+                yield Bad(line, what, f"{REMEDY} (a tab inside a text?)", _shown(cells))
+
+    def _by_name(self, columns: Columns) -> Iterator[Row | Bad]:
+        wanted = (columns.first, columns.second, columns.label)
+        for column in wanted:
+            if isinstance(column, int):
+                what = f"columns of {self.format} have names, not positions ({column})"
+                raise DataError(what, where=self.name)
+            if column is not None and self.head is not None:
+                self._position(column, 0)
+        for record in self._records:
+            if isinstance(record, Bad):
+                yield record
+                continue
+            line, cells = record
+            if self.may_lack_second and columns.second is not None:
+                cells = {columns.second: None} | cells
+            lacking = next((c for c in wanted if c is not None and c not in cells), None)
+            if lacking is None:
+                yield self._row(line, cells, cells, wanted)
+            else:
+                yield Bad(line, f"no key '{lacking}'", REMEDY, _shown(cells))
+
+    def _row(
+        self, line: int, content: Any, cells: Mapping[Any, Any], columns: Sequence[Any]
+    ) -> Row | Bad:
+        first, second, label = columns
+        if self.may_lack_second and second is not None and cells[second] in (None, ""):
+            second = None
+        return _row(line, content, cells, (first, second, label))
+
+    def _position(self, column: str | int, width: int) -> int:
+        if isinstance(column, int):
+            if not 0 <= column < width:
+                raise DataError(
+                    f"no column {column} (from 0); the first line has {width}", where=self.name
+                )
+            return column
+        if column not in self.names:
+            raise DataError(
+                f"no column '{column}'", where=f"{self.name}:1", remedy=nearest(column, self.names)
+            )
+        return self.names.index(column)
+
+
+@contextmanager
+def opened(
+    path: Path | None, format: Format, *, may_lack_second: bool = False
+) -> Generator[Table, None, None]:
+    """A file's table, or that of standard input (None).
+
+    ``may_lack_second``: whether a row's second text may be empty or missing, and then is None.
+
+    Raises:
+        DataError: there is no such file, it can't be read, or it is not of the format at all.
+    """
+    name = "standard input" if path is None else str(path)
+    if path is None and format == "parquet":
+        raise DataError("Parquet can't be read from standard input", remedy="give the file")
+    try:
+        if path is None:
+            yield replace(_table(name, format, sys.stdin.buffer), may_lack_second=may_lack_second)
+        else:
+            with path.open("rb") as stream:
+                yield replace(_table(name, format, stream), may_lack_second=may_lack_second)
+    except FileNotFoundError:
+        raise DataError("no such file", where=path, remedy="check the path") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", where=name) from None
+
+
+def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
+    """Texts from a command line as rows, of a pair each two of them.
+
+    Raises:
+        DataError: one of a pair is missing.
+    """
+    if is_pair and len(texts) % 2:
+        raise DataError(
+            f"{len(texts)} texts where each example has two", remedy="give both texts of each pair"
+        )
+    step = 2 if is_pair else 1
+    for line, at in enumerate(range(0, len(texts), step), 1):
+        cells = dict(enumerate(texts[at : at + step]))
+        yield _row(line, texts[at], cells, (0, 1 if is_pair else None, None))
+
+
+def spelling(cell: Any) -> str:
+    """A cell of JSON or Parquet as it would be spelt in a text file."""
+    return cell if isinstance(cell, str) else json.dumps(cell, default=str)
+
+
+def _table(name: str, format: Format, stream: BinaryIO) -> Table:
+    if format == "parquet":
+        columns, records = _parquet(stream, name)
+        return Table(name, format, columns, records)
+    if format == "jsonl":
+        records = _json_lines(_Lines(stream))
+    elif format == "csv":
+        records = _separated(_Lines(stream))
+    elif format == "tsv":
+        records = _tabs(_Lines(stream))
+    else:
+        records = _each(_Lines(stream))
+    head = next(records, None)
+    if head is None:
+        return Table(name, format, None, iter(()))
+    known = None if isinstance(head, Bad) else head[1]
+    return Table(name, format, known, chain([head], records))
+
+
+class _Broken(Exception):
+    """A line that is none."""
+
+    def __init__(self, bad: Bad) -> None:
+        super().__init__(bad.what)
+        self.bad = bad
+
+
+class _Lines:
+    """The lines of a stream as text, their ends included. One that is no text raises; the next goes on.
+
+    Only LF ends a line: not CR, U+2028 and their kin inside sentences.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.number = stream, 0
+        self.again: str | None = None  # a line put back
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self.again is not None:
+            again, self.again = self.again, None
+            return again
+        line = self.stream.readline(LONGEST + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) > LONGEST:
+            start = line[:80].decode(errors="replace")
+            while line and not line.endswith(b"\n"):
+                line = self.stream.readline(LONGEST)
+            what = f"the line is longer than {LONGEST:,} bytes"
+            raise _Broken(Bad(self.number, what, "shorten or remove it", f"{start}…"))
+        try:
+            return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            content = line[:80].decode(errors="backslashreplace")
+            raise _Broken(Bad(self.number, "not UTF-8 text", "save it as UTF-8", content)) from None
+
+
+def _each(lines: _Lines) -> Iterator[Record | Bad]:
+    """Numbered lines without their ends."""
+    while True:
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except _Broken as broken:
+            yield broken.bad
+        else:
+            yield lines.number, line.removesuffix("\n").removesuffix("\r")
+
+
+def _tabs(lines: _Lines) -> Iterator[Record | Bad]:
+    """Tab-separated cells; quotation marks are plain characters, as GLUE has them."""
+    for line in _each(lines):
+        yield line if isinstance(line, Bad) else (line[0], line[1].split("\t"))
+
+
+def _separated(lines: _Lines) -> Iterator[Record | Bad]:
+    """CSV with quotation marks (RFC 4180). Its delimiter is that of ``DELIMITERS`` of which the first
+    line has most.
+    """
+    csv.field_size_limit(LONGEST)  # the module's own, for all readers
+    try:
+        lines.again = next(lines)
+    except StopIteration:
+        return
+    except _Broken as broken:
+        yield broken.bad
+        return
+    reader = csv.reader(lines, delimiter=max(DELIMITERS, key=lines.again.count), strict=True)
+    while True:
+        start = lines.number + (lines.again is None)
+        try:
+            cells = next(reader)  # which goes on behind an exception
+        except StopIteration:
+            return
+        except _Broken as broken:
+            yield broken.bad
+        except csv.Error as error:
+            yield Bad(start, f"not valid CSV up to line {lines.number} ({error})", REMEDY, "")
+        else:
+            yield start, cells
+
+
+def _json_lines(lines: _Lines) -> Iterator[Record | Bad]:
+    """One JSON object a line."""
+    for line in _each(lines):
+        if isinstance(line, Bad):
+            yield line
+            continue
+        number, text = line
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            yield Bad(number, "not valid JSON", REMEDY, _shown(text))
+            continue
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            yield Bad(number, "not a JSON object", 'write {"column": "text"}', _shown(text))
+
+
+def _parquet(stream: BinaryIO, name: str) -> tuple[list[str], Iterator[Record | Bad]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(stream)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"cannot be read as Parquet ({_line(error)})", where=name) from None
+    columns = list(file.schema_arrow.names)
+
+    def records() -> Iterator[Record | Bad]:
+        number = 0
+        try:
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield number, cells
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            where = f"{name}:{number + 1}"
+            raise DataError(f"cannot be read as Parquet ({_line(error)})", where=where) from None
+
+    return columns, records()
+
+
+def _row(line: int, content: Any, cells: Mapping[Any, Any], columns: Sequence[Any]) -> Row | Bad:
+    """The row, if its texts are texts. ``columns``: of the two texts and the label, in ``cells``."""
+    for column in columns[:2]:
+        what = None if column is None else _fault(cells[column])
+        if what:
+            place = f"column {column + 1}" if isinstance(column, int) else f"column '{column}'"
+            return Bad(line, f"the text in {place} {what}", REMEDY, _shown(content))
+    first, second, label = (None if column is None else cells[column] for column in columns)
+    assert isinstance(first, str)
+    return Row(line, first, second, label)
+
+
+def _fault(text: Any) -> str | None:
+    """Why something is no text to classify, if it is none."""
+    if not isinstance(text, str):
+        return f"is no text ({type(text).__name__})"
+    if not text.strip():
+        return "is empty"
+    if len(text) > LONGEST:
+        return f"is longer than {LONGEST:,} characters"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is broken Unicode (half a surrogate pair)"
+    return None
+
+
+def _shown(content: Any) -> str:
+    """A row's content, if it is short: the start of it."""
+    if isinstance(content, list):
+        text = "\t".join(map(str, content))
+    else:
+        text = content if isinstance(content, str) else json.dumps(content, default=str)
+    return text if len(text) <= LONGEST else f"{text[:80]}…"
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

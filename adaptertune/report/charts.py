@@ -1,0 +1,286 @@
+"""Chart specifications: one Altair chart serves the page, the PNG and the SVG.
+
+Functions take plain points and know nothing of runs. Colours are six of Okabe and Ito's and a brown,
+which all kinds of colour vision tell apart; shapes say the same again. A chart has no theme: the page
+gives it the reader's, and its column's width; a file has those below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import altair as alt
+
+Spec = dict[str, Any]
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#A65628")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+FILE_WIDTH = 460
+HEIGHT = 280
+ROW_HEIGHT = 34
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+
+
+def theme(ink: str, grid: str, background: str | None) -> Spec:
+    """Vega's configuration for one colour scheme; ``background`` None lets the page shine through."""
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12}
+    return {
+        "background": background,
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": text | {
+            "gridColor": grid, "domainColor": ink, "tickColor": ink, "titleFontWeight": "normal",
+            "labelLimit": 220, "titlePadding": 8,
+        },
+        "legend": text | {
+            "orient": "bottom", "columns": 2, "labelLimit": 260, "symbolSize": 80, "title": None,
+            "symbolOpacity": 1,
+        },
+        "rule": {"color": ink},
+        "text": {"color": ink, "fontSize": 12},
+    }  # fmt: skip
+
+
+LIGHT = theme("#1b1f24", "#e3e6ea", "#ffffff")
+PAGE_LIGHT = theme("#1b1f24", "#e3e6ea", None)
+PAGE_DARK = theme("#e8eaed", "#3a3f46", None)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis shows."""
+
+    title: str
+    log: bool = False
+    integer: bool = False
+    at_values: bool = False  # ticks where the points are, and nowhere else
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a series; ``low`` and ``high`` are its error bar, None for none."""
+
+    series: str
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    note: str  # for the tooltip
+    line: str = ""  # points of one series and line are joined
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A seed's score in a row of its own kind."""
+
+    series: str
+    x: float
+    seed: str
+    remark: str  # "finished", "collapsed": gets a shape of its own
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row's mean and its interval, None where there is none."""
+
+    series: str
+    mean: float
+    low: float | None
+    high: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row's amount; low and high as in :class:`Point`."""
+
+    series: str
+    amount: float
+    note: str
+
+
+def curves(
+    points: Sequence[Point],
+    x: Axis,
+    y: Axis,
+    order: Mapping[str, int],
+    *,
+    faint: Sequence[Point] = (),
+) -> Spec:
+    """Points with error bars, joined within a series; ``faint`` ones are thin lines behind them.
+
+    ``order``: the number of each series' colour, the same in every chart of a report.
+    """
+    scale = (
+        alt.Scale(type="log", nice=False, padding=16)
+        if x.log
+        else alt.Scale(zero=False, padding=16)
+    )
+    base = alt.Chart(_data(points)).encode(
+        x=alt.X(
+            "x:Q",
+            title=x.title,
+            scale=scale,
+            axis=_axis(points, x),
+        ),
+        color=_colour(order, points),
+        detail="line:N",
+    )
+    shape = alt.Shape("series:N", scale=_scale(order, points, SHAPES))
+    score = alt.Y("y:Q", title=y.title, scale=alt.Scale(zero=False, padding=8))
+    tooltip = [
+        alt.Tooltip("series:N", title="method"),
+        alt.Tooltip("note:N", title="value"),
+    ]
+    layers = [base.mark_line(strokeWidth=2).encode(y=score)]
+    if any(point.low is not None for point in points):
+        bar = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", title=y.title), y2="high:Q")
+        layers.append(bar.transform_filter("datum.low != null"))
+    layers.append(
+        base.mark_point(size=70, filled=True, opacity=1).encode(
+            y=score, shape=shape, tooltip=tooltip
+        )
+    )
+    if faint:
+        behind = (
+            alt.Chart(_data(faint))
+            .mark_line(strokeWidth=1, opacity=0.35)
+            .encode(x="x:Q", y=score, detail="line:N", color=_colour(order, points))
+        )
+        layers.insert(0, behind)
+    return _spec(alt.layer(*layers).properties(height=HEIGHT))
+
+
+def dots(
+    seeds: Sequence[Dot], summaries: Sequence[Summary], x: Axis, order: Mapping[str, int]
+) -> Spec:
+    """Each seed as a dot, a row for each series, with the mean as a bar and its interval as a line."""
+    rows = [name for name in order if any(one.series == name for one in summaries)]
+    y = alt.Y("series:N", title=None, sort=rows, axis=_names())
+    across = alt.X(
+        "x:Q",
+        title=x.title,
+        scale=alt.Scale(zero=False, padding=12),
+        axis=alt.Axis(tickCount=5, labelFlush=False),
+    )
+    colour = _colour(order, summaries, legend=False)
+    about = alt.Chart(_data(summaries)).encode(y=y, color=colour)
+    tooltip = [alt.Tooltip("series:N", title="method"), alt.Tooltip("note:N", title="value")]
+    layers = [
+        about.mark_tick(thickness=3, size=20).encode(
+            x=alt.X("mean:Q", title=x.title), tooltip=tooltip
+        ),
+        alt.Chart(_data(seeds))
+        .mark_point(size=55, filled=False, strokeWidth=1.8, opacity=0.9)
+        .encode(
+            y=y,
+            x=across,
+            color=colour,
+            shape=alt.Shape(
+                "remark:N",
+                scale=alt.Scale(domain=["finished", "collapsed"], range=["circle", "cross"]),
+                legend=None,
+            ),
+            tooltip=[
+                alt.Tooltip("series:N", title="method"),
+                alt.Tooltip("seed:N", title="seed"),
+                alt.Tooltip("x:Q", title="score", format=".2f"),
+                alt.Tooltip("remark:N", title="state"),
+            ],
+        ),
+    ]
+    if any(one.low is not None for one in summaries):
+        between = about.mark_rule(strokeWidth=3, opacity=0.5).encode(
+            x=alt.X("low:Q", title=x.title), x2="high:Q"
+        )
+        layers.insert(0, between.transform_filter("datum.low != null"))
+    return _spec(alt.layer(*layers).properties(height=ROW_HEIGHT * len(rows)))
+
+
+def bars(amounts: Sequence[Bar], x: Axis, order: Mapping[str, int]) -> Spec:
+    """A bar for each series, from 0."""
+    rows = [name for name in order if any(bar.series == name for bar in amounts)]
+    base = alt.Chart(_data(amounts)).encode(
+        y=alt.Y("series:N", title=None, sort=rows, axis=_names()),
+        x=alt.X("amount:Q", title=x.title, axis=alt.Axis(tickCount=5)),
+        tooltip=[alt.Tooltip("series:N", title="method"), alt.Tooltip("note:N", title="amount")],
+    )
+    drawn = base.mark_bar(height={"band": 0.6}).encode(color=_colour(order, amounts, legend=False))
+    return _spec(drawn.properties(height=ROW_HEIGHT * len(rows)))
+
+
+def _data(rows: Sequence[Point | Dot | Summary | Bar]) -> alt.InlineData:
+    return alt.InlineData(values=[asdict(row) for row in rows])
+
+
+def _present(order: Mapping[str, int], rows: Sequence[Point | Summary | Bar]) -> list[str]:
+    names = {row.series for row in rows}
+    return [name for name in order if name in names]
+
+
+def _scale(
+    order: Mapping[str, int], rows: Sequence[Point | Summary | Bar], values: Sequence[str]
+) -> alt.Scale:
+    """A series keeps its colour and shape in every chart; the legend names those that are there."""
+    here = _present(order, rows)
+    return alt.Scale(domain=here, range=[values[order[name] % len(values)] for name in here])
+
+
+def _colour(
+    order: Mapping[str, int], rows: Sequence[Point | Summary | Bar], *, legend: bool = True
+) -> alt.Color:
+    scale = _scale(order, rows, COLOURS)
+    if legend:
+        return alt.Color("series:N", scale=scale)
+    return alt.Color("series:N", scale=scale, legend=None)
+
+
+def _axis(points: Sequence[Point], x: Axis) -> alt.Axis:
+    if x.integer:
+        return alt.Axis(tickMinStep=1, format="d", grid=False)
+    if x.at_values:
+        values = sorted({point.x for point in points})
+        as_written = "format(datum.value, '.6~g')"
+        return alt.Axis(values=values, labelExpr=as_written, grid=False, labelOverlap="greedy")
+    if x.log:
+        return alt.Axis(tickCount=5, format="~s", grid=False, labelOverlap="greedy")
+    return alt.Axis(grid=False)
+
+
+def _names() -> alt.Axis:
+    """Rows' names, a little shorter than in a table: a phone is narrow."""
+    return alt.Axis(domain=False, ticks=False, labelExpr="replace(datum.label, ', best of', '')")
+
+
+def _spec(chart: alt.LayerChart | alt.FacetChart | alt.Chart) -> Spec:
+    made: Spec = chart.properties(width=FILE_WIDTH).to_dict()
+    made.pop("config", None)  # Altair's default size; the theme is given when it is drawn
+    return made
+
+
+def png(spec: Mapping[str, Any], title: str) -> bytes:
+    """The chart as a picture, on white, at twice the size."""
+    import vl_convert
+
+    return bytes(vl_convert.vegalite_to_png(_titled(spec, title), config=LIGHT, scale=2))
+
+
+def svg(spec: Mapping[str, Any], title: str) -> str:
+    """The chart as a drawing, on white."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(_titled(spec, title), config=LIGHT))
+
+
+def script() -> str:
+    """Vega, Vega-Lite and vega-embed as one script for a page that works without a network."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"))
+
+
+def _titled(spec: Mapping[str, Any], title: str) -> Spec:
+    return {**spec, "title": {"text": title, "anchor": "start", "fontSize": 13, "offset": 12}}

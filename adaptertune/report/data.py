@@ -1,0 +1,40 @@
+"""What a task's data holds and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from adaptertune.report import tables
+from adaptertune.tasks import Task
+
+if TYPE_CHECKING:
+    from adaptertune.data.check import Report
+
+MOST_LABELS = 8  # that are shown of a split, the most frequent ones
+
+
+def check(task: Task, place: str, report: Report) -> RenderableType:
+    """A line a split, then the findings, and the verdict."""
+    made = tables.table("split", "rows", "bad", "labels", right=("rows", "bad"))
+    for split in report.splits:
+        told = ""
+        if split.labels:
+            most = sorted(split.labels.items(), key=lambda item: -item[1])
+            told = ", ".join(f"{label} {number:,}" for label, number in most[:MOST_LABELS])
+            told += f", … ({len(most)} labels)" if len(most) > MOST_LABELS else ""
+        elif split.scores:
+            low, mean, high = split.scores
+            told = f"{low:g} to {high:g}, mean {mean:.3g}"
+        made.add_row(split.name, f"{split.num_rows:,}", f"{split.num_bad:,}", Text(told))
+    lines = []
+    for finding in report.findings:
+        style = "red" if finding.level == "error" else "yellow"
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        lines.append(Text(f"{finding.level}: {finding.where}: {finding.what}{remedy}", style=style))
+    errors = report.num_errors
+    verdict = Text("ready to train", "green") if not errors else Text(f"{errors} errors", "red")
+    title = Text(f"{task.title} · {place}", style="bold")
+    return Group(title, made, *lines, verdict)

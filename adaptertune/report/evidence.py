@@ -1,0 +1,259 @@
+"""What a store holds, read for reporting: cells and their seeds, from result files alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from adaptertune import catalogue
+from adaptertune.config import DEFAULTS, OPTIONS
+from adaptertune.errors import StoreError
+from adaptertune.runs import store
+from adaptertune.runs.results import Record, SeedResult
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+# Settings with a place of their own in a command and in a result …
+ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
+# … and those that decide no number, or are told as a result ("auto" became fp32 or bf16).
+INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "training.precision"}
+
+
+class EpochLine(Record):
+    """A line of ``epochs.jsonl``."""
+
+    epoch: int
+    train_loss: float
+    values: dict[str, float | None]
+    """Metrics on the selecting split, as fractions."""
+    collapsed: bool
+    train_seconds: float
+    evaluate_seconds: float
+    examples_per_second: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task, a method and settings, with the seeds that are done; at least one is."""
+
+    folder: Path
+    digest: str
+    config: Mapping[str, Any]
+    origins: Mapping[str, str]
+    is_regression: bool
+    metrics: tuple[str, ...]
+    headline: str
+    reported: tuple[str, ...]
+    """The splits that are shown. ``selecting`` is one of them, or was set apart from training data."""
+    seeds: tuple[SeedResult, ...]
+    epochs: Mapping[int, tuple[EpochLine, ...]]
+    failed: Mapping[int, str]
+    """Seeds that ended with an error, and which; they are missing too."""
+
+    @property
+    def facts(self) -> SeedResult:
+        """A seed's result, for what all seeds share: task, data, backbone, ledger."""
+        return self.seeds[0]
+
+    @property
+    def selecting(self) -> str:
+        """The split that chose epochs and choose between candidates."""
+        return self.facts.selecting_split
+
+    @property
+    def diverged(self) -> list[int]:
+        """Seeds whose loss was no longer finite."""
+        return [result.seed for result in self.seeds if result.status == "diverged"]
+
+    @property
+    def missing(self) -> list[int]:
+        """Seeds that were asked for and are not done."""
+        done = {result.seed for result in self.seeds}
+        return [seed for seed in self.config["seeds"] if seed not in done]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the numbers and is neither data nor base model, by dotted key."""
+        left_out = ELSEWHERE | INDIFFERENT
+        found = {key: value for key, value in flatten(self.config) if key not in left_out}
+        return found | {"precision": self.facts.precision}
+
+    def values(self, split: str, metric: str) -> dict[int, float]:
+        """A metric by seed; seeds that diverged, or for which it is not defined, are not there."""
+        found = {
+            result.seed: result.scores[split].values[metric]
+            for result in self.seeds
+            if split in result.scores
+        }
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def collapsed(self, split: str) -> list[int]:
+        """Seeds that give every example the same label or score."""
+        return [
+            result.seed
+            for result in self.seeds
+            if split in result.scores and result.scores[split].collapsed
+        ]
+
+    @property
+    def best_seed(self) -> int | None:
+        """The seed with the highest headline metric on the selecting split."""
+        scores = self.values(self.selecting, self.headline)
+        return max(scores, key=lambda seed: scores[seed], default=None)
+
+    def labels(self, seed: int, split: str) -> Labels | None:
+        """What a seed's logits say of each example, and what is true; None for a regression, and
+        where the file was not kept.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        path = store.CellFolder(self.folder).seed(seed).logits
+        if self.is_regression or not path.exists():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            tensors = load_file(path)
+            return Labels(tensors[f"logits.{split}"].argmax(axis=1), tensors[f"labels.{split}"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise _damaged(path, error) from None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label numbers, (examples,) each."""
+
+    predicted: npt.NDArray[Any]
+    true: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A cell without a finished seed, and the command that goes on with it."""
+
+    folder: Path
+    command: str
+    failed: Mapping[int, str]
+
+
+def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
+    """All cells of a store, by task and name: those with results, and those without.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    cells, unfinished = [], []
+    for folder in store.cells(output):
+        described = _read_json(folder.config)
+        numbers = folder.seeds()
+        found = {number: folder.seed(number).read_result() for number in numbers}
+        seeds = tuple(result for result in found.values() if result is not None)
+        failures = {number: folder.seed(number).read_failure() for number in numbers}
+        failed = {
+            number: failure.error
+            for number, failure in failures.items()
+            if failure is not None and found[number] is None
+        }
+        if not seeds:
+            command = train_command(described["config"], described["origins"])
+            unfinished.append(Unfinished(folder.path, command, failed))
+            continue
+        task = described["identity"]["task"]
+        cells.append(
+            Cell(
+                folder=folder.path,
+                digest=described["digest"],
+                config=described["config"],
+                origins=described["origins"],
+                is_regression=task["range"] is not None,
+                metrics=tuple(task["metrics"]),
+                headline=task["headline"],
+                reported=tuple(task["evaluation"]),
+                seeds=seeds,
+                epochs={result.seed: _read_epochs(folder.seed(result.seed)) for result in seeds},
+                failed=failed,
+            )
+        )
+    return cells, unfinished
+
+
+def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """The command line that trains a configuration.
+
+    Of settings only those are named that a user had chosen; the rest comes from where it came from.
+    """
+    words = ["adaptertune", "train", "--task", str(config["task"])]
+    if config["offline"]:
+        words.append("--offline")
+    if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):
+        words += ["--backbone", str(config["backbone"])]
+    if config["data"]["folder"] is not None and _is_chosen(origins.get("data.folder")):
+        words += ["--data-dir", str(config["data"]["folder"])]
+    for key, value in flatten(config):
+        is_default = key == "recipe" and value == DEFAULTS["recipe"]
+        is_size = key in ("method.size", "method.k")
+        if key in ELSEWHERE or is_default or not (is_size or _is_chosen(origins.get(key))):
+            continue
+        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        words += [OPTIONS[key], written] if key in OPTIONS else ["--set", f"{key}={written}"]
+    seeds = list(config["seeds"])
+    if seeds == list(range(len(seeds))):
+        words += ["--seeds", str(len(seeds))]
+    elif len(seeds) == 1:
+        words += ["--seed", str(seeds[0])]
+    else:
+        words += ["--set", f"seeds={seeds}"]
+    if config["output"] != "runs":
+        words += ["--output", str(config["output"])]
+    return shlex.join(words)
+
+
+def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a nested mapping with its dotted key."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from flatten(inner, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", inner
+
+
+def _is_chosen(origin: str | None) -> bool:
+    """Whether a value came from an option or from a file of the user's."""
+    if origin is None or origin == "--offline":
+        return False
+    return origin.startswith("--") or ".yaml" in origin or ".yml" in origin
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_epochs(folder: store.SeedFolder) -> tuple[EpochLine, ...]:
+    try:
+        lines: Sequence[str] = folder.epochs.read_text(encoding="utf-8").splitlines()
+        return tuple(EpochLine.model_validate_json(line) for line in lines)
+    except FileNotFoundError:  # diverged in the first epoch
+        return ()
+    except (OSError, ValueError, ValidationError) as error:
+        raise _damaged(folder.epochs, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"damaged ({str(error).splitlines()[0]})",
+        where=path,
+        remedy=f"delete {path.parent} and run the same command again",
+    )

@@ -1,0 +1,404 @@
+"""Which figures a store has material for: points from cells, put into charts with words about them.
+
+To add one, write a function from a group and a column (or from a file of its own) to figures, and name
+it in :func:`figures`.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from adaptertune import stats
+from adaptertune.report import charts, comparison, tables
+from adaptertune.report.charts import Axis, Bar, Dot, Point, Summary
+from adaptertune.report.comparison import Column, Entry, Group
+from adaptertune.report.evidence import Cell
+
+SETTINGS = {
+    "training.learning_rate": Axis("learning rate", log=True, at_values=True),
+    "method.size": Axis("bottleneck size", log=True, at_values=True),
+    "method.init_std": Axis("std of the first weights", log=True, at_values=True),
+}
+TRAINED = Axis("trained parameters, without the head", log=True)
+MOST_LINES = 5  # in a figure over a setting; of a large grid more would hide one another
+ERROR_BARS = "Bars: ± 1 standard error of the mean over seeds; none where there is one seed."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with all that must be said about it. ``name`` is its file's and its anchor."""
+
+    name: str
+    chapter: str
+    title: str
+    alt: str
+    caption: str
+    spec: charts.Spec
+
+
+def figures(group: Group) -> list[Figure]:
+    """All figures of a comparison, chapter by chapter."""
+    columns = group.comparison.columns
+    first_of_task = [
+        column
+        for number, column in enumerate(columns)
+        if not number
+        or columns[number - 1].data != column.data
+        or columns[number - 1].task != column.task
+    ]
+    found = _overview(group)
+    for make in (_trade_off, _seed_dots):
+        found += [figure for column in columns for figure in make(group, column)]
+    for make in (_learning_curves, _setting_curves, _costs):
+        found += [figure for column in first_of_task for figure in make(group, column)]
+    return found
+
+
+def _overview(group: Group) -> list[Figure]:
+    """The paper's figure 1: the difference to full fine-tuning over tasks, against what trains."""
+    columns = group.comparison.columns
+    reference = _methods(group).get(("full", ""), [])
+    base = [column for column in columns if comparison.on_column(column, reference)]
+    if len(base) < stats.FEWEST:
+        return []
+    points = []
+    for (family, variant), cells in _methods(group).items():
+        series = comparison.method_label(family, [], variant)
+        for one, members in _by_size(cells):
+            differences, trained = [], []
+            for column in base:
+                own = comparison.on_column(column, members)
+                if own:
+                    chosen = comparison.choose(own)
+                    pair = [_mean(chosen, column)]
+                    pair.append(
+                        _mean(comparison.choose(comparison.on_column(column, reference)), column)
+                    )
+                    if pair[0] is not None and pair[1] is not None:
+                        differences.append(100 * (pair[0] - pair[1]))
+                        trained.append(chosen.facts.ledger["trained"])
+            if len(differences) < len(base):
+                continue
+            low, *_, high = statistics.quantiles(differences, n=5, method="inclusive")
+            middle = statistics.median(differences)
+            name = comparison.method_label(family, [] if one is None else [one], variant)
+            note = f"{name}: {middle:+.1f} ({low:+.1f} to {high:+.1f})"
+            points.append(Point(series, statistics.fmean(trained), middle, low, high, note, series))
+    if len({point.series for point in points}) < 2:
+        return []
+    names = ", ".join(column.label for column in base)
+    return [
+        _figure(
+            group,
+            "overview",
+            "Score against trained parameters",
+            "All tasks",
+            f"Difference to full fine-tuning in points over {names}: the median task, bars from the "
+            "20th to the 80th percentile of tasks, as in figure 1 of the paper.",
+            [point.note for point in points],
+            charts.curves(points, TRAINED, Axis("points above full fine-tuning"), _order(group)),
+        )
+    ]
+
+
+def _trade_off(group: Group, column: Column) -> list[Figure]:
+    """The paper's figures 3 and 4: score against what trains, each size at its best candidate."""
+    points = []
+    for (family, variant), cells in _methods(group).items():
+        series = comparison.method_label(family, [], variant)
+        for one, members in _by_size(comparison.on_column(column, cells)):
+            name = comparison.method_label(family, [] if one is None else [one], variant)
+            chosen = comparison.choose(members)
+            points += _point(series, chosen, column, chosen.facts.ledger["trained"], name, series)
+    if len(points) < 2:
+        return []
+    return [
+        _figure(
+            group,
+            f"{column.label}-parameters",
+            "Score against trained parameters",
+            f"{column.label}{_note(column)}",
+            f"{_metric(column)}; each size at its best candidate. {ERROR_BARS}",
+            [point.note for point in points],
+            charts.curves(points, TRAINED, Axis(_metric(column)), _order(group)),
+        )
+    ]
+
+
+def _seed_dots(group: Group, column: Column) -> list[Figure]:
+    position = group.comparison.columns.index(column)
+    seeds, summaries, hidden = [], [], []
+    for row in group.comparison.rows:
+        entry = row.entries[position]
+        if not isinstance(entry, Entry):
+            continue
+        if entry.diverged:
+            hidden.append(
+                f"{row.label}: {_count(entry.diverged, 'seed')} diverged, without a score."
+            )
+        if entry.mean is None:
+            continue
+        for seed, score in entry.scores.items():
+            state = "collapsed" if seed in entry.collapsed else "finished"
+            seeds.append(Dot(row.label, 100 * score, str(seed), state))
+        between = entry.interval
+        low, high = (100 * between.low, 100 * between.high) if between else (None, None)
+        told = f", 95 % interval {low:.1f} to {high:.1f}" if between else ""
+        note = (
+            f"{row.label}: mean {tables.percent(entry.mean)}{told}, {_count(entry.scores, 'seed')}"
+        )
+        summaries.append(Summary(row.label, 100 * entry.mean, low, high, note))
+    if not summaries:
+        return []
+    caption = (
+        "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, "
+        "the bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few. "
+    )
+    return [
+        _figure(
+            group,
+            f"{column.label}-seeds",
+            "Seeds",
+            f"{column.label}{_note(column)}",
+            caption + " ".join(hidden),
+            [one.note for one in summaries],
+            charts.dots(seeds, summaries, Axis(_metric(column)), _order(group)),
+        )
+    ]
+
+
+def _learning_curves(group: Group, column: Column) -> list[Figure]:
+    """The selecting split by epoch: each method's best candidate, its mean and its seeds."""
+    means: list[Point] = []
+    faint: list[Point] = []
+    for (family, variant), cells in _methods(group).items():
+        here = comparison.on_column(column, cells)
+        if not here:
+            continue
+        cell = comparison.choose(here)
+        series = comparison.method_label(family, [], variant)
+        by_epoch: dict[int, list[float]] = {}
+        for seed, lines in cell.epochs.items():
+            for line in lines:
+                value = line.values[cell.headline]
+                if value is not None:
+                    note = f"seed {seed}, epoch {line.epoch}: {tables.percent(value)}"
+                    faint.append(
+                        Point(series, line.epoch, 100 * value, None, None, note, f"{series} {seed}")
+                    )
+                    by_epoch.setdefault(line.epoch, []).append(value)
+        for epoch, values in by_epoch.items():
+            mean = statistics.fmean(values)
+            note = f"{series}, epoch {epoch}: {tables.percent(mean)}, {_count(values, 'seed')}"
+            means.append(Point(series, epoch, 100 * mean, None, None, note, series))
+    if len({point.x for point in means}) < 2:
+        return []
+    split = comparison.on_column(column, group.cells)[0].selecting
+    last = {point.series: point.note for point in means}
+    return [
+        _figure(
+            group,
+            f"{column.label}-learning",
+            "Learning curves",
+            f"{column.label}{_note(column)}",
+            f"{_metric(column, split)} after each epoch, each method at its best candidate: the mean "
+            "over seeds, and the seeds as thin lines.",
+            list(last.values()),
+            charts.curves(
+                means,
+                Axis("epoch", integer=True),
+                Axis(_metric(column, split)),
+                _order(group),
+                faint=faint,
+            ),
+        )
+    ]
+
+
+def _setting_curves(group: Group, column: Column) -> list[Figure]:
+    """For each setting: cells that differ in nothing else, if there are any."""
+    return [
+        figure
+        for key, axis in SETTINGS.items()
+        for figure in _setting_curve(group, column, key, axis)
+    ]
+
+
+def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[Figure]:
+    alike: dict[str, list[Cell]] = {}
+    for cell in comparison.on_column(column, group.cells):
+        if key in cell.settings:
+            others = {name: value for name, value in cell.settings.items() if name != key}
+            alike.setdefault(repr(sorted(others.items())), []).append(cell)
+    lines = [cells for cells in alike.values() if len({cell.settings[key] for cell in cells}) > 1]
+    if not lines:
+        return []
+
+    def highest(cells: Sequence[Cell]) -> float:
+        found = [mean for cell in cells if (mean := _mean(cell, column)) is not None]
+        return max(found, default=float("-inf"))
+
+    num_lines = len(lines)
+    lines = sorted(lines, key=highest, reverse=True)[:MOST_LINES]
+    telling = [
+        name
+        for name in lines[0][0].settings
+        if name != key
+        and len({repr(cells[0].settings.get(name)) for cells in lines}) > 1
+        and not name.startswith(("method.name", "method.size", "method.k"))
+    ]
+    points, order = [], {}
+    for number, cells in enumerate(lines):
+        one = comparison.size(cells[0])
+        sizes = [] if one is None or key == "method.size" else [one]
+        variant = comparison.describe({name: cells[0].settings.get(name) for name in telling})
+        series = comparison.method_label(cells[0].config["method"]["name"], sizes, variant)
+        order[series] = number
+        for cell in sorted(cells, key=lambda cell: float(cell.settings[key])):
+            value = cell.settings[key]
+            name = f"{series}, {axis.title} {comparison.written(value)}"
+            points += _point(series, cell, column, float(value), name, series)
+    left_out = (
+        f" Of {num_lines} lines the {MOST_LINES} with the highest points."
+        if num_lines > MOST_LINES
+        else ""
+    )
+    return [
+        _figure(
+            group,
+            f"{column.label}-{key.rpartition('.')[2].replace('_', '-')}",
+            "Settings",
+            f"{column.label}: {axis.title}{_note(column)}",
+            f"{_metric(column)}, of runs that differ in nothing else. {ERROR_BARS}{left_out}",
+            [point.note for point in points],
+            charts.curves(points, axis, Axis(_metric(column)), order),
+        )
+    ]
+
+
+def _costs(group: Group, column: Column) -> list[Figure]:
+    """What a seed took: seconds of training, and memory."""
+    position = group.comparison.columns.index(column)
+    by_digest = {cell.digest: cell for cell in group.cells}
+    times, memories, hosts = [], [], set()
+    for row in group.comparison.rows:
+        entry = row.entries[position]
+        if not isinstance(entry, Entry):
+            continue
+        cell = by_digest[entry.run]
+        costs = [result.cost for result in cell.seeds]
+        hosts |= {f"{result.cost.host} ({result.device})" for result in cell.seeds}
+        seconds = statistics.fmean(cost.train_seconds + cost.trunk_seconds for cost in costs)
+        epochs = _count(range(max(result.num_epochs for result in cell.seeds)), "epoch")
+        times.append(Bar(row.label, seconds, f"{row.label}: {tables.duration(seconds)}, {epochs}"))
+        peaks = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
+        if peaks:
+            note = f"{row.label}: {tables.size(min(peaks))}"
+            memories.append(Bar(row.label, min(peaks) / 1e9, note))
+    where = f"Measured on {', '.join(sorted(hosts))}"
+    warning = "" if len(hosts) < 2 else "; machines differ, so compare with care"
+    made = []
+    if times:
+        made.append(
+            _figure(
+                group,
+                f"{column.label}-time",
+                "Time and memory",
+                f"{column.label}: training time of a seed{_note(column)}",
+                f"Seconds of training, mean over seeds, evaluation apart. {where}{warning}.",
+                [bar.note for bar in times],
+                charts.bars(times, Axis("seconds"), _order(group)),
+            )
+        )
+    if memories:
+        made.append(
+            _figure(
+                group,
+                f"{column.label}-memory",
+                "Time and memory",
+                f"{column.label}: largest memory{_note(column)}",
+                "The seed with the least. On a CPU it is the largest of the process so far, so that a "
+                f"run after a larger one in the same process shows the larger's. {where}{warning}.",
+                [bar.note for bar in memories],
+                charts.bars(memories, Axis("GB"), _order(group)),
+            )
+        )
+    return made
+
+
+def _figure(
+    group: Group,
+    name: str,
+    chapter: str,
+    title: str,
+    caption: str,
+    notes: Iterable[str],
+    spec: charts.Spec,
+) -> Figure:
+    marked = f"{title} · sample data, not GLUE" if group.comparison.sample else title
+    return Figure(
+        name=re.sub(r"[^a-z0-9-]+", "-", f"{group.comparison.name}-{name}".lower()),
+        chapter=chapter,
+        title=marked,
+        alt=f"{marked}. {'; '.join(notes)}.",
+        caption=caption.strip(),
+        spec=spec,
+    )
+
+
+def _methods(group: Group) -> dict[tuple[str, str], Sequence[Cell]]:
+    """The cells of each method that has a row."""
+    shown = {(row.method, row.variant) for row in group.comparison.rows}
+    found = group.methods
+    return {key: cells for key, cells in found.items() if key in shown}
+
+
+def _order(group: Group) -> dict[str, int]:
+    """The number of each series' colour: a method's is the same with and without its sizes."""
+    order: dict[str, int] = {}
+    number = {key: position for position, key in enumerate(_methods(group))}
+    for row in group.comparison.rows:
+        position = number[row.method, row.variant]
+        order[comparison.method_label(row.method, [], row.variant)] = position
+        order[row.label] = position
+    return order
+
+
+def _by_size(cells: Sequence[Cell]) -> list[tuple[int | None, list[Cell]]]:
+    found: dict[int | None, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(comparison.size(cell), []).append(cell)
+    return sorted(found.items(), key=lambda item: item[0] or 0)
+
+
+def _mean(cell: Cell, column: Column) -> float | None:
+    return stats.mean(list(cell.values(column.split, column.metric).values()))
+
+
+def _point(series: str, cell: Cell, column: Column, x: float, name: str, line: str) -> list[Point]:
+    """The cell's mean with its standard error; nothing without a score."""
+    values = list(cell.values(column.split, column.metric).values())
+    mean, error = stats.mean(values), stats.standard_error(values)
+    if mean is None:
+        return []
+    low, high = (None, None) if error is None else (100 * (mean - error), 100 * (mean + error))
+    told = "" if error is None else f" ± {100 * error:.1f}"
+    note = f"{name}: {tables.percent(mean)}{told}, {_count(values, 'seed')}"
+    return [Point(series, x, 100 * mean, low, high, note, line)]
+
+
+def _metric(column: Column, split: str | None = None) -> str:
+    name = tables.METRIC_NAMES[column.metric]
+    return f"{name[0].upper()}{name[1:]} on {split or column.split}, in per cent".replace("_", " ")
+
+
+def _note(column: Column) -> str:
+    return "" if column.data.sample else tables.data_note(column.data)
+
+
+def _count(things: Sequence[object] | Iterable[object], noun: str) -> str:
+    number = len(list(things))
+    return f"{number} {noun}{'s' * (number != 1)}"

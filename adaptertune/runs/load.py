@@ -1,0 +1,208 @@
+"""A finished run: found in a store, and loaded as a model that answers.
+
+A run's folder holds all that this needs but the base model, which is looked up under the name, commit
+and SHA-256 that the run recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptertune import config as configuration
+from adaptertune import tasks
+from adaptertune.errors import AdapterTuneError, CheckpointError, StoreError
+from adaptertune.model import backbone
+from adaptertune.runs import results, store
+from adaptertune.tasks import Task
+from adaptertune.yamlfile import parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from tokenizers import Tokenizer
+
+    from adaptertune.data.encode import Encoded
+    from adaptertune.model.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished seed of a cell."""
+
+    cell: store.CellFolder
+    folder: store.SeedFolder
+    result: results.SeedResult
+    task: Task
+
+    @property
+    def method(self) -> configuration.Method:
+        return configuration.parse_method(self.result.config["method"])
+
+    @property
+    def max_length(self) -> int:
+        return int(self.result.config["training"]["max_length"])
+
+    @property
+    def score(self) -> float | None:
+        """The headline metric on the split that selected, as a fraction."""
+        return self.result.scores[self.result.selecting_split].values[self.task.headline]
+
+    def locate(self, name: str | None = None, *, offline: bool) -> backbone.Located:
+        """The base model, by the recorded name and commit unless another place is named.
+
+        Raises:
+            BackboneError: it is not to be found.
+        """
+        recorded = self.result.backbone
+        known = recorded.name
+        if recorded.commit and "@" not in known:
+            known = f"{known}@{recorded.commit}"
+        return backbone.locate(name or known, offline=offline)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's model, ready to answer."""
+
+    run: Run
+    model: Classifier
+    tokenizer: Tokenizer
+    device: torch.device
+
+    def encode(self, first: list[str], second: list[str] | None) -> Encoded:
+        """Texts as the run's training saw them."""
+        from adaptertune.data.encode import encode
+        from adaptertune.data.sources import Split
+
+        return encode(self.tokenizer, Split("rows", first, second, None), self.run.max_length)
+
+    def logits(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        """(examples, outputs), in their order."""
+        from adaptertune.train.evaluate import logits
+
+        return logits(self.model, encoded, self.device)
+
+
+def find(run: str, output: Path, seed: int | None = None) -> Run:
+    """A run by its folder, name or digest; of its seeds the one named, or else the best on validation.
+
+    The folder of a seed names that seed.
+
+    Raises:
+        StoreError: there is no such run or seed, it is not finished, or it is damaged.
+    """
+    cell = store.find_cell(run, output)
+    own = re.fullmatch(r"seed-(\d+)", Path(run).name)
+    if seed is None and own and (Path(run).parent / "config.json").is_file():
+        seed = int(own[1])
+    if seed is None:
+        summary = cell.read_result()
+        done = [one for one in cell.seeds() if cell.seed(one).result.exists()]
+        if summary is None:
+            raise StoreError(
+                "not finished, so no seed is the best yet",
+                where=cell.path,
+                remedy=f"give --seed ({', '.join(map(str, done))})" if done else "train it first",
+            )
+        seed = summary.best_seed
+        if seed is None:
+            raise StoreError("every seed diverged", where=cell.path, remedy="train it again")
+    folder = cell.seed(seed)
+    result = folder.read_result()
+    if result is None or result.checkpoint is None:
+        what = "not finished" if result is None else "it diverged and has no checkpoint"
+        remedy = f"seeds there: {', '.join(map(str, cell.seeds())) or 'none'}"
+        raise StoreError(what, where=folder.path, remedy=remedy)
+    return Run(cell, folder, result, _task(cell, result))
+
+
+def load(
+    run: Run,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    place: str | None = None,
+    offline: bool = False,
+) -> Loaded:
+    """The run's model with what it trained, on a device.
+
+    Args:
+        run: a finished seed.
+        device: auto, cpu, cuda or cuda:N.
+        precision: fp32, bf16, or auto: bf16 if it trained so and the hardware has it.
+        place: where the base model is, if it is no longer where the run had it.
+        offline: whether to keep to the local cache.
+
+    Raises:
+        BackboneError: the base model is not to be found.
+        CheckpointError: the checkpoint is damaged, or the base model is another one.
+    """
+    import torch
+
+    from adaptertune.data.encode import load_tokenizer
+    from adaptertune.model.build import load_model
+    from adaptertune.train import checkpoint
+    from adaptertune.train.device import choose_device, choose_precision, has_native_bf16
+
+    located = run.locate(place, offline=offline)
+    recorded = run.result.backbone
+    if located.sha256 != recorded.sha256:  # before any of it is loaded
+        raise CheckpointError(
+            f"trained on another base model ({recorded.name}, SHA-256 {recorded.sha256[:12]}…; this "
+            f"one has {located.sha256[:12]}…)",
+            where=run.folder.checkpoint,
+            remedy="load it with the backbone it was trained on",
+        )
+    chosen = choose_device(device)
+    if precision == "auto" and run.result.precision == "fp32":
+        precision = "fp32"
+    model = load_model(
+        located,
+        run.method,
+        run.task.num_outputs,
+        seed=run.result.seed,
+        device=str(chosen),
+        precision=choose_precision(precision, native_bf16=has_native_bf16(chosen)),
+    )
+    checkpoint.load_trained(
+        model, run.folder.checkpoint, base_sha256=located.sha256, labels=run.task.labels
+    )
+    return Loaded(run, model, load_tokenizer(located.folder), torch.device(chosen))
+
+
+def _task(cell: store.CellFolder, result: results.SeedResult) -> Task:
+    """The task as it was when the run was trained: from the run's own folder, or, of a run from
+    before it was kept there, from its file if that still says the same.
+    """
+    try:
+        content: Any = json.loads(cell.config.read_text(encoding="utf-8"))
+        kept, identity = content.get("task"), content["identity"]["task"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"damaged ({type(error).__name__}: {error})",
+            where=cell.config,
+            remedy="run the command that trained it again; finished seeds are kept",
+        ) from None
+    try:
+        if kept is not None:
+            task = parse(Task, kept, lambda _: str(cell.config))
+        else:
+            task = tasks.load(result.config["task"])
+    except AdapterTuneError as error:
+        raise StoreError(
+            f"its task can't be read ({error})",
+            where=cell.path,
+            remedy="run the command that trained it again; finished seeds are kept",
+        ) from None
+    if tasks.canonical(task) != identity:
+        raise StoreError(
+            f"task '{task.name}' is not what it was when the run was trained",
+            where=cell.path,
+            remedy="restore the task's file, or train again",
+        )
+    return task

@@ -1,0 +1,100 @@
+"""A finished run opened again: its plan as of today, its models as they were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptertune import tasks
+from adaptertune.config import Resolved, RunConfig
+from adaptertune.errors import CheckpointError, DataError, StoreError
+from adaptertune.runs.models import load_models
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.plan import plan as make_plan
+from adaptertune.runs.results import CellResult
+from adaptertune.runs.store import CellFolder
+from adaptertune.yamlfile import parse
+
+if TYPE_CHECKING:
+    from adaptertune.model.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A finished run with data and base model at hand.
+
+    ``seeds`` are those that did not diverge. The plan's own folder may be another one, if the run has
+    moved.
+    """
+
+    folder: CellFolder
+    result: CellResult
+    plan: Plan
+    seeds: tuple[int, ...]
+
+    def load(self, seed: int) -> Classifier:
+        """A seed's trained model, on the plan's device.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or does not fit.
+        """
+        return self.load_all([seed])[seed]
+
+    def load_all(self, seeds: Sequence[int]) -> dict[int, Classifier]:
+        """Several seeds' models, with their frozen weights in common."""
+        from adaptertune.train.checkpoint import load_trained
+
+        models, located = load_models(self.plan, seeds), self.plan.located
+        for seed, model in models.items():
+            path = self.folder.seed(seed).checkpoint
+            load_trained(model, path, base_sha256=located.sha256, labels=self.plan.task.labels)
+        return models
+
+
+def reopen(
+    folder: CellFolder,
+    result: CellResult,
+    *,
+    device: str | None = None,
+    data_dir: Path | None = None,
+) -> Reopened:
+    """Find a finished run's base model and data again.
+
+    Args:
+        device: instead of the run's own.
+        data_dir: instead of the run's own, if the data have moved.
+
+    Raises:
+        StoreError: every seed diverged.
+        CheckpointError: the base model is no longer the one that the run was trained on.
+        DataError: the rows are no longer those of the run.
+        AdapterTuneError: one of them can't be found.
+    """
+    seeds = tuple(line.seed for line in result.seeds if line.status == "finished")
+    if not seeds:
+        raise StoreError("every seed diverged: there is no model", where=folder.path)
+    config = parse(RunConfig, result.config, lambda _: str(folder.result))
+    training = config.training.model_copy(update={"precision": result.precision})
+    changes: dict[str, object] = {"training": training, "stack": "off", "compile": False}
+    if device is not None:
+        changes["device"] = device
+    if data_dir is not None:
+        changes["data"] = config.data.model_copy(update={"source": "folder", "folder": data_dir})
+    config = config.model_copy(update=changes)
+    plan = make_plan(Resolved(config, tasks.load(config.task), result.origins))
+    if plan.located.sha256 != result.backbone.sha256:
+        raise CheckpointError(
+            f"trained on another {result.backbone.name} (SHA-256 {result.backbone.sha256[:12]}…) "
+            f"than the one in {plan.located.folder} ({plan.located.sha256[:12]}…)",
+            where=folder.path,
+            remedy="bring back the model it was trained on",
+        )
+    if plan.data.fingerprint != result.data.fingerprint:
+        raise DataError(
+            f"the data are no longer those of the run: {plan.data.description}",
+            where=folder.path,
+            remedy="bring the files back, or name their folder with --data-dir",
+        )
+    return Reopened(folder, result, plan, seeds)

@@ -1,0 +1,1 @@
+"""What leaves the house: submissions, bundles of many tasks, runs on the hub."""

@@ -1,0 +1,72 @@
+"""A finished run copied out of its store: what is needed to use it, without this machine's paths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from adaptertune.files import write_json
+from adaptertune.runs.load import Run, find
+from adaptertune.runs.store import CellFolder
+
+UNTOLD = "-"  # stands where a host or a path of this machine stood
+
+
+def copy_run(run: Run, cell: Path) -> Run:
+    """Copy a seed into ``cell`` as a cell with that seed alone, which every command takes as a run.
+
+    The summary over all seeds comes with it. The host's name and all paths of this machine stay here.
+
+    Raises:
+        StoreError: the target can't be written.
+        CheckpointError: the checkpoint is damaged.
+    """
+    from adaptertune.train.checkpoint import read_tensors, write_tensors
+
+    target = CellFolder(cell)
+    folder = target.seed(run.result.seed)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    tensors, facts = read_tensors(run.folder.checkpoint)
+    write_tensors(folder.checkpoint, tensors, facts | {"base_name": _name(facts["base_name"])})
+    own: Any = json.loads(run.folder.result.read_text(encoding="utf-8"))
+    _strip(own)
+    own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
+    own["cost"]["host"] = UNTOLD
+    write_json(folder.result, own)
+    known = json.loads(run.cell.config.read_text(encoding="utf-8"))
+    known["task"] = run.task.model_dump(mode="json")
+    _strip(known)
+    write_json(target.config, known)
+    summary = run.cell.read_result()
+    if summary is not None:
+        content = summary.model_dump(mode="json")
+        _strip(content)
+        content["folder"] = run.cell.path.name
+        if summary.best_seed is not None:
+            content["checkpoint"] = f"seed-{summary.best_seed}/{run.folder.checkpoint.name}"
+        for line in content["seeds"]:
+            line["folder"] = f"seed-{line['seed']}"
+        write_json(target.result, content)
+    return find(str(folder.path), cell)
+
+
+def _strip(content: dict[str, Any]) -> None:
+    """Take the paths out of a result or configuration file: where its parts came from, and went."""
+    settings = content["config"]
+    settings["output"] = "runs"
+    if settings["data"].get("folder") is not None:
+        settings["data"]["folder"] = UNTOLD
+    settings["task"] = Path(settings["task"]).name
+    if content.get("data") and content["data"]["source"] == "folder":
+        content["data"]["description"] = f"folder {Path(content['data']['description']).name}"
+    settings["backbone"] = _name(settings["backbone"])
+    if content.get("backbone"):
+        content["backbone"]["name"] = _name(content["backbone"]["name"])
+    for key, origin in (content.get("origins") or {}).items():
+        content["origins"][key] = Path(origin).name if "/" in origin else origin
+
+
+def _name(backbone: str) -> str:
+    """A backbone's name on the hub or in the catalogue; of a folder of this machine its last part."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone

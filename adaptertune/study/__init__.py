@@ -1,0 +1,1 @@
+"""Experiments on finished runs: what their parts are good for."""

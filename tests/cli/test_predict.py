@@ -1,0 +1,177 @@
+"""The predict command: rows in and out in every format, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import Finished, train_tiny
+
+Cli = Callable[..., Finished]
+LABELS = ["entailment", "not_entailment"]
+PAIRS = [("word1 word2", "word3"), ("word4", 'word5, "word6"'), ("word7", "猫 word8")]
+
+
+@pytest.fixture(scope="module")
+def rte(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_tiny(tiny_bert, tmp_path_factory.mktemp("runs"), "rte")
+
+
+@pytest.fixture(scope="module")
+def stsb(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_tiny(tiny_bert, tmp_path_factory.mktemp("runs"), "stsb")
+
+
+def test_texts_on_the_command_line(cli: Cli, rte: Path) -> None:
+    done = cli("predict", rte, "word1", "word2", "word3", "word4", "--json")
+    assert done.code == 0, done.err
+    given = json.loads(done.out)
+    assert [one["line"] for one in given["predictions"]] == [1, 2]
+    for one in given["predictions"]:
+        assert list(one["probabilities"]) == LABELS
+        assert sum(one["probabilities"].values()) == pytest.approx(1)
+        assert one["probabilities"][one["prediction"]] >= 0.5
+    assert (given["task"], given["num_rows"], given["num_bad"]) == ("rte", 2, 0)
+    assert sum(given["counts"].values()) == 2
+    assert "Answered    2 rows" in done.err
+
+
+def test_scores(cli: Cli, stsb: Path) -> None:
+    given = json.loads(cli("predict", stsb, "word1", "word2", "--json").out)
+    (one,) = given["predictions"]
+    assert set(one) == {"line", "prediction"}
+    assert isinstance(one["prediction"], float)
+    assert given["counts"] is None
+    assert given["headline"] == "pearson"
+
+
+def rows_file(folder: Path, ending: str) -> Path:
+    path = folder / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(
+            pa.table({"sentence1": [a for a, _ in PAIRS], "sentence2": [b for _, b in PAIRS]}), path
+        )
+    elif ending == "jsonl":
+        path.write_text(
+            "".join(json.dumps({"sentence1": a, "sentence2": b}) + "\n" for a, b in PAIRS)
+        )
+    elif ending == "csv":
+        with path.open("w", newline="") as stream:
+            csv.writer(stream).writerows([("sentence1", "sentence2"), *PAIRS])
+    elif ending == "tsv":
+        path.write_text("".join(f"{a}\t{b}\n" for a, b in [("sentence1", "sentence2"), *PAIRS]))
+    else:
+        path.write_text("".join(f"{a}\t{b}\n" for a, b in PAIRS))
+    return path  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl", "parquet", "txt"])
+@pytest.mark.parametrize("out", ["tsv", "csv", "jsonl", "parquet"])
+def test_every_format_in_and_out(
+    cli: Cli, rte: Path, tmp_path: Path, ending: str, out: str
+) -> None:
+    texts = [text for pair in PAIRS for text in pair]
+    plain = json.loads(cli("predict", rte, *texts, "--json").out)["predictions"]
+    start = 2 if ending in ("tsv", "csv") else 1
+    path = tmp_path / f"answers.{out}"
+    done = cli("predict", rte, "--input", rows_file(tmp_path, ending), "--to", path, "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    if out == "parquet":
+        found = pq.read_table(path).to_pylist()
+    elif out == "jsonl":
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        with path.open(newline="") as stream:
+            cells = list(csv.DictReader(stream, delimiter="\t" if out == "tsv" else ","))
+        found = [
+            {"line": int(row["line"]), "prediction": row["prediction"],
+             "probabilities": {label: float(row[f"probability.{label}"]) for label in LABELS}}
+            for row in cells
+        ]  # fmt: skip
+    assert [one["line"] for one in found] == [start, start + 1, start + 2]
+    for one, same in zip(found, plain, strict=True):
+        assert one["prediction"] == same["prediction"]
+        assert one["probabilities"] == pytest.approx(same["probabilities"], abs=1e-5)
+
+
+def test_standard_input_and_output(cli: Cli, rte: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b"word1\tword2\nword3\tword4\n")
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    done = cli("predict", rte, "--input", "-")
+    assert done.code == 0, done.err
+    lines = [line.split("\t") for line in done.out.splitlines()]
+    assert lines[0] == ["line", "prediction", *(f"probability.{label}" for label in LABELS)]
+    assert [line[0] for line in lines[1:]] == ["1", "2"]
+
+
+def test_bad_rows_set_aside(cli: Cli, rte: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_bytes(
+        b"sentence1\tsentence2\nword1\tword2\nonly one\ncaf\xe9\tword1\nword3\tword4\n"
+        + b"x" * 10_000_000 + b"\ty\n"
+    )  # fmt: skip
+    command = ("predict", rte, "--input", "rows.tsv", "--to", "out.tsv")
+    done = cli(*command)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: rows.tsv:3: 1 columns where the first line has 2; mend or remove the row (a tab inside "
+        "a text?), or set bad rows aside with --skip-bad FILE\n"
+    )
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith((".part", "out.tsv"))]
+    done = cli(*command, "--skip-bad", "bad.jsonl", "--json")
+    assert done.code == 0, done.err
+    given = json.loads(done.out)
+    assert (given["num_rows"], given["num_bad"], given["skip_bad"]) == (2, 3, "bad.jsonl")
+    assert "predictions" not in given
+    aside = [json.loads(line) for line in Path("bad.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in aside] == [3, 4, 6]
+    assert max(len(one["content"]) for one in aside) < 100
+    assert [line.split("\t")[0] for line in Path("out.tsv").read_text().splitlines()] == [
+        "line", "2", "5",
+    ]  # fmt: skip
+
+
+WRONG: dict[str, tuple[tuple[str, ...], str]] = {
+    "nothing to answer": ((), "give either texts or --input"),
+    "both": (("a", "b", "--input", "x.tsv"), "give either texts or --input"),
+    "half a pair": (("a", "b", "c"), "3 texts where each example has two"),
+    "an empty text": (("a", " "), "example:1: the text in column 2 is empty"),
+    "no file": (("--input", "x.tsv"), r"x\.tsv: no such file"),
+    "an unknown format": (
+        ("--input", "x.tsv", "--format", "tvs"), "--format: no format 'tvs'; did you mean tsv",
+    ),
+    "an unknown ending": (("--input", "x.doc"), r"x\.doc: no format is known for '\.doc'; name it"),
+    "an output of no table": (
+        ("--input", "x.tsv", "--to", "y.txt"), r"y\.txt: answers are a table; name",
+    ),
+    "onto itself": (("--input", "x.tsv", "--to", "./x.tsv"), r"x\.tsv: --to is the input itself"),
+    "columns without a file": (
+        ("a", "b", "--first", "x"), "--format, --first, --second and --skip-bad go",
+    ),
+    "an unwritable output": (("a", "b", "--to", "/proc/x.tsv"), r"/proc/x\.tsv: cannot be written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_in_a_line(cli: Cli, rte: Path, name: str) -> None:
+    arguments, complaint = WRONG[name]
+    done = cli("predict", rte, *arguments)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert re.match(f"error: {complaint}", line), line
+
+
+def test_an_unknown_run(cli: Cli) -> None:
+    done = cli("predict", "nosuchrun", "a")
+    assert done.code == 2
+    assert done.err.startswith("error: runs: no run 'nosuchrun'")

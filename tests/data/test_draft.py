@@ -1,0 +1,173 @@
+"""A task drafted from a file: what is guessed, what is asked, and that the task then loads its rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adaptertune import tasks
+from adaptertune.data.draft import draft
+from adaptertune.data.sources import Source, load_splits
+from adaptertune.errors import ConfigError, DataError
+from tests.conftest import Finished
+
+Cli = Callable[..., Finished]
+HEADER = ["id", "subject", "body", "class"]
+
+
+def rows(number: int, labels: Sequence[Any] = ("low", "high")) -> list[list[Any]]:
+    return [
+        [f"t{n}", f"server {n} is down", f'see "log", line {n % 7}', labels[n % len(labels)]]
+        for n in range(number)
+    ]
+
+
+def write(path: Path, table: Sequence[Sequence[Any]], header: Sequence[str] = HEADER) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as stream:
+            csv.writer(stream).writerows([header, *table])
+    elif path.suffix == ".jsonl":
+        path.write_text(
+            "".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in table)
+        )
+    else:
+        columns = {name: [row[at] for row in table] for at, name in enumerate(header)}
+        pq.write_table(pa.table(columns), path)
+    return path  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_task_with_a_validation_file(ending: str, tmp_path: Path) -> None:
+    train = write(tmp_path / f"tickets.{ending}", rows(40))
+    dev = write(tmp_path / f"dev.{ending}", rows(10))
+    made = draft(train, validation=dev)
+    assert (made.path, made.written) == (tmp_path / "tickets.yaml", [])
+    task = tasks.load(made.path)
+    assert (task.name, task.labels, task.headline) == ("tickets", ("high", "low"), "accuracy")
+    assert task.is_pair
+    found, other = load_splits(task, Source("folder", tmp_path), ["train", "validation"])
+    assert found.first == [row[1] for row in rows(40)]
+    assert found.second == [row[2] for row in rows(40)]
+    assert found.labels is not None
+    assert task.labels is not None
+    assert [task.labels[n] for n in found.labels] == [row[3] for row in rows(40)]
+    assert len(other) == 10
+
+
+def test_without_one_a_tenth_is_held_out(tmp_path: Path) -> None:
+    """Every row is in one of the two files; equal texts are in the same."""
+    table = rows(300) + rows(300, ["high", "low"])  # the same texts twice, with the other label
+    made = draft(write(tmp_path / "train.csv", table), name="t")
+    task = tasks.load(made.path)
+    found = load_splits(task, Source("folder", tmp_path), ["train", "validation"])
+    pairs = [list(zip(split.first, split.second or [], strict=True)) for split in found]
+    assert sorted(pairs[0] + pairs[1]) == sorted((row[1], row[2]) for row in table)
+    assert not set(pairs[0]) & set(pairs[1])
+    assert 40 <= len(pairs[1]) <= 85
+    assert [path.name for path in made.written] == ["t.train.jsonl", "t.validation.jsonl"]
+    with pytest.raises(ConfigError, match=r"t\.yaml: is there already; remove it, or give --name"):
+        draft(tmp_path / "train.csv", name="t")
+
+
+def test_a_single_text_scores_and_a_test_file(tmp_path: Path) -> None:
+    header = ["text", "score"]
+    table = [[f"text number {n}", n / 4] for n in range(40)]
+    made = draft(
+        write(tmp_path / "a-train.csv", table, header),
+        validation=write(tmp_path / "b.csv", table, header),
+        test=write(tmp_path / "c.csv", [["one more text"]], ["text"]),
+    )
+    task = tasks.load(made.path)
+    assert (task.name, task.range, task.headline, task.is_pair) == (
+        "a",
+        (0.0, 9.75),
+        "pearson",
+        False,
+    )
+    (test,) = load_splits(task, Source("folder", tmp_path), ["test"])
+    assert (test.first, test.second, test.labels) == (["one more text"], None, None)
+
+
+def test_labels_that_yaml_would_take_for_something_else(tmp_path: Path) -> None:
+    for number, labels in enumerate((("no", "yes"), ("0", "1"), ("null", "1e3"), ("a: b", "<b>#"))):
+        path = write(tmp_path / f"t{number}.csv", rows(60, labels))
+        found = tasks.load(draft(path).path).labels
+        assert found is not None
+        assert set(found) == set(labels)
+
+
+def test_whole_numbers_are_labels_in_their_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", rows(60, [10, 9, 1]))
+    assert tasks.load(draft(path).path).labels == ("1", "9", "10")
+    path = write(tmp_path / "u.jsonl", rows(60, [10, 9, 1]))
+    assert tasks.load(draft(path, kind="scores").path).range == (1, 10)
+
+
+def test_positions_where_there_is_no_header(tmp_path: Path) -> None:
+    for name in ("t.csv", "dev.csv"):
+        path = write(tmp_path / name, rows(60)[1:], rows(60)[0])
+    made = draft(tmp_path / "t.csv", validation=path, label="3", first="1")
+    (train,) = load_splits(tasks.load(made.path), Source("folder", tmp_path), ["train"])
+    assert (len(train), train.first[0], train.second) == (60, "server 0 is down", None)
+
+
+GUESS = r"hold the text can't be told \(.* none\); give --first"
+REFUSED: dict[str, tuple[list[list[Any]], list[str], dict[str, str], str]] = {
+    "no label": (rows(9), ["id", "a", "b", "urgency"], {}, "no column is called label, .* urg"),
+    "two labels": (rows(9), ["label", "a", "b", "class"], {}, "several columns .* label, class"),
+    "no text": ([["a", "b"]], ["text", "label"], {}, GUESS),
+    "a wrong name": (rows(9), HEADER, {"label": "clas"}, r":1: no column 'clas'; did you mean class\?"),
+    "one label": (rows(9, ["x"]), HEADER, {}, "one label only: 'x'"),
+    "an empty label": (rows(9, ["x", " "]), HEADER, {}, r"t\.csv:3: ' ' can't be a label"),
+    "many values": (rows(99, [f"v{n}" for n in range(99)]), HEADER, {}, "99 different values in 99"),
+    "many numbers": (rows(99, range(40)), HEADER, {}, "40 different whole numbers"),
+    "no scores": (rows(9), HEADER, {"kind": "scores"}, "'low' in column 'class' is no number"),
+    "one score": (rows(9, [0.5]), HEADER, {}, r"all scores in column 'class' are 0\.5"),
+    "a bad row": ([*rows(9), ["x"]], HEADER, {}, r"t\.csv:11: 1 columns where the first line has 4"),
+    "too few": ([["t", "a b", "c d", label] for label in "xy"], HEADER, {}, "2 rows are too few to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_told_is_asked(name: str, tmp_path: Path) -> None:
+    table, header, options, complaint = REFUSED[name]
+    path = write(tmp_path / "t.csv", table, header)
+    with pytest.raises(DataError, match=complaint):
+        draft(path, **options)  # type: ignore[arg-type]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_file_in_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    dev = write(tmp_path / "x" / "dev.csv", rows(9))
+    with pytest.raises(
+        ConfigError, match=r"dev\.csv: lies in another folder; move it beside t\.csv"
+    ):
+        draft(write(tmp_path / "t.csv", rows(9)), validation=dev)
+
+
+def test_from_a_file_to_a_trained_model_and_its_answers(
+    cli: Cli, tiny_bert: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "tickets.parquet", rows(80, ["low", "high", "none at all"]))
+    made = cli("task", "new", "tickets.parquet", "--json")
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["file"] == "tickets.yaml"
+    assert "ready to train" in cli("task", "check", "tickets.yaml").out
+    trained = cli(
+        "train", "--task", "tickets.yaml", "--backbone", tiny_bert, "--seeds", "1", "--epochs", "1",
+        "--size", "4", "--max-length", "24", "--json", "--quiet",
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    (tmp_path / "tickets.yaml").unlink()  # the run knows its task
+    done = cli("predict", json.loads(trained.out)["folder"], "server down", "see log", "--json")
+    assert done.code == 0, done.err
+    (answer,) = json.loads(done.out)["predictions"]
+    assert set(answer["probabilities"]) == {"low", "high", "none at all"}

@@ -1,0 +1,164 @@
+"""Which figures there are, and that their points are the statistics of the records."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptertune.report import charts, comparison, evidence, figures
+from adaptertune.report.figures import Figure
+from tests.report.records import add, one_metric
+
+SEEDS = (0.60, 0.64, 0.71)
+
+
+def drawn(root: Path) -> dict[str, Figure]:
+    (group,) = comparison.compare(evidence.read(root)[0])
+    return {
+        figure.name.removeprefix(f"{group.comparison.name}-"): figure
+        for figure in figures.figures(group)
+    }
+
+
+def data(figure: Figure) -> list[dict[str, Any]]:
+    """All points of a figure, whichever layer they are in."""
+    return [row for rows in figure.spec["datasets"].values() for row in rows]
+
+
+def test_error_bars_are_a_standard_error_and_there_are_none_of_one_seed(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(*SEEDS))
+    add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"})
+    points = {row["series"]: row for row in data(drawn(tmp_path)["rte-parameters"])}
+    ours = points["adapters"]
+    mean, error = statistics.fmean(SEEDS), statistics.stdev(SEEDS) / 3**0.5
+    assert ours["x"] == 605_184
+    assert ours["y"] == pytest.approx(100 * mean)
+    assert (ours["low"], ours["high"]) == pytest.approx(
+        (100 * (mean - error), 100 * (mean + error))
+    )
+    assert points["full fine-tuning"]["low"] is None
+    assert points["full fine-tuning"]["x"] == 22_713_216
+
+
+def test_each_size_is_a_point_at_its_best_rate(tmp_path: Path) -> None:
+    for size, rate, score in ((8, 1e-4, 0.5), (8, 1e-3, 0.6), (64, 1e-3, 0.7), (64, 1e-4, 0.4)):
+        options = {"method.size": size, "training.learning_rate": rate}
+        add(tmp_path, "rte", one_metric(score), options=options)
+    points = sorted((row["x"], row["y"]) for row in data(drawn(tmp_path)["rte-parameters"]))
+    assert [y for _, y in points] == pytest.approx([60, 70])
+
+
+def test_curves_join_only_runs_that_differ_in_nothing_else(tmp_path: Path) -> None:
+    for rate, score in ((1e-4, 0.5), (1e-3, 0.6), (3e-3, 0.4)):
+        add(tmp_path, "rte", one_metric(score), options={"training.learning_rate": rate})
+    other = {"training.learning_rate": 3e-4, "training.batch_size": 16}
+    add(tmp_path, "rte", one_metric(0.9), options=other)
+    found = drawn(tmp_path)
+    points = sorted((row["x"], row["y"]) for row in data(found["rte-learning-rate"]))
+    assert points == [(1e-4, 50), (1e-3, 60), (3e-3, 40)]
+    assert "rte-size" not in found
+    assert "rte-init-std" not in found
+
+
+def test_of_many_lines_the_highest_are_drawn_and_that_is_said(tmp_path: Path) -> None:
+    for size in range(1, 8):
+        for rate in (1e-4, 1e-3):
+            options = {"method.size": size, "training.learning_rate": rate}
+            add(tmp_path, "rte", one_metric(0.5 + size / 100), options=options)
+    figure = drawn(tmp_path)["rte-learning-rate"]
+    shown = {row["series"] for row in data(figure)}
+    assert shown == {f"adapters {size}" for size in (3, 4, 5, 6, 7)}
+    assert "Of 7 lines the 5 with the highest points." in figure.caption
+
+
+def test_the_overview_is_the_median_task_with_its_percentiles(tmp_path: Path) -> None:
+    differences = [0.01, -0.02, -0.04, 0.03, -0.01]
+    for task, difference in zip(("rte", "qnli", "wnli", "sst2"), differences, strict=False):
+        add(tmp_path, task, one_metric(0.7), options={"method.name": "full"})
+        add(tmp_path, task, one_metric(0.7 + difference))
+    points = {row["series"]: row for row in data(drawn(tmp_path)["overview"])}
+    expected = 100 * np.percentile(differences[:4], [20, 50, 80])
+    ours = points["adapters"]
+    assert [ours["low"], ours["y"], ours["high"]] == pytest.approx(expected)
+    assert points["full fine-tuning"]["y"] == 0
+
+
+def test_seeds_are_dots_with_their_state_and_the_mean_has_its_interval(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(*SEEDS, None), collapsed=[1])
+    figure = drawn(tmp_path)["rte-seeds"]
+    rows = data(figure)
+    dots = {row["seed"]: (row["x"], row["remark"]) for row in rows if "seed" in row}
+    assert dots == {"0": (60, "finished"), "1": (64, "collapsed"), "2": (71, "finished")}
+    (summary,) = [row for row in rows if "mean" in row]
+    assert (summary["low"], summary["high"]) == (60, 71)
+    assert "adapters 64: 1 seed diverged, without a score." in figure.caption
+
+
+def test_learning_curves_are_means_over_seeds_with_the_seeds_behind(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.6, 0.8), options={"training.epochs": 2})
+    rows = data(drawn(tmp_path)["rte-learning"])
+    means = {row["x"]: row["y"] for row in rows if row["line"] == "adapters"}
+    assert means == pytest.approx({1: 35, 2: 70})
+    assert {row["line"] for row in rows} == {"adapters", "adapters 0", "adapters 1"}
+
+
+def test_a_series_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    for name in ("full", "layernorm", "bitfit", "adapter"):
+        add(tmp_path, "rte", one_metric(0.6, 0.8), options={"method.name": name})
+    add(tmp_path, "wnli", one_metric(0.6, 0.8), options={"method.name": "bitfit"})
+
+    def colours(spec: Any) -> set[tuple[str, str]]:
+        if isinstance(spec, list):
+            return set().union(*map(colours, spec))
+        if not isinstance(spec, dict):
+            return set()
+        found = set().union(*map(colours, spec.values()))
+        if "color" in spec and "scale" in spec["color"]:
+            scale = spec["color"]["scale"]
+            found |= set(zip(scale["domain"], scale["range"], strict=True))
+        return found
+
+    pairs = set().union(*(colours(figure.spec) for figure in drawn(tmp_path).values()))
+    by_family = {name.removesuffix(" 64"): colour for name, colour in pairs}
+    assert len({(name.removesuffix(" 64"), colour) for name, colour in pairs}) == len(by_family)
+    assert len(set(by_family.values())) == 4
+
+
+def test_alternative_text_names_every_value_and_the_sample(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(*SEEDS), sample=True)
+    add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"}, sample=True)
+    figure = drawn(tmp_path)["rte-parameters"]
+    assert "sample data, not GLUE" in figure.title
+    for text in (
+        "sample data, not GLUE",
+        "adapters 64: 65.0 ± 3.2, 3 seeds",
+        "full fine-tuning: 70.0",
+    ):
+        assert text in figure.alt
+
+
+def test_colours_can_be_told_apart_with_any_kind_of_colour_vision() -> None:
+    """Distances in Lab of what people without one kind of cone see (Viénot et al. 1999)."""
+    blind = {
+        "protan": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        "deutan": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    }
+    colours = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in charts.COLOURS])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    for matrix in (np.eye(3), *map(np.array, blind.values())):
+        lab = _lab(np.clip(linear @ matrix.T, 0, 1))
+        distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+        assert distances[np.triu_indices(len(lab), 1)].min() > 15
+
+
+def _lab(linear: Any) -> Any:
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    ratio = linear @ to_xyz.T / np.array([0.9505, 1, 1.089])
+    f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], -1)

@@ -1,0 +1,300 @@
+"""The report's files: what they hold, that text stays text, and that the page works in a browser."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import struct
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from adaptertune import __version__
+from adaptertune.report import comparison, evidence, page
+from tests import chromium
+from tests.conftest import Finished
+from tests.report.records import add, one_metric, two_metrics
+
+EVIL = "<script>alert(1)</script>\"'`|&*[x](javascript:alert(1))"
+
+
+def fill(root: Path) -> None:
+    """Real data on RTE and MRPC, of which one has no full fine-tuning, and the sample."""
+    for size, rate in itertools.product((8, 64), (3e-4, 1e-3)):
+        scores = one_metric(0.60 + size / 1000, 0.62 + rate, 0.65)
+        options = {"method.size": size, "training.learning_rate": rate, "training.epochs": 3}
+        add(root, "rte", scores, options=options, collapsed=[0] if size == 8 else ())
+    add(root, "rte", one_metric(0.66, 0.64, 0.65, None), options={"method.name": "full"})
+    for std in (1e-1, 1.0):
+        add(root, "rte", one_metric(0.5, 0.5), options={"method.init_std": std})
+    add(root, "mrpc", two_metrics("f1", "accuracy", (0.8, 0.7), (0.9, 0.8)), partial=True)
+    add(root, "stsb", two_metrics("pearson", "spearman", (0.5, 0.4)), sample=True, note=EVIL)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("reported") / "runs"
+    fill(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(store: Path) -> Path:
+    cells, unfinished = evidence.read(store)
+    groups = comparison.compare(cells)
+    missing = comparison.missing(groups, unfinished)
+    page.write(groups, missing, store, store.parent / "report", __version__)
+    return store.parent / "report"
+
+
+def test_the_terminal_and_the_folder_hold_everything(
+    store: Path, made: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    done = cli("report", "--output", store, "--to", tmp_path / "report")
+    assert done.code == 0, done.err
+    for text in ("Real data · minilm", "Sample data, not GLUE", "adapters 64", "not comparable"):
+        assert text in done.out
+    assert "command that fills it" in done.out
+    assert (tmp_path / "report" / "report.html").as_uri() in done.out
+    # The same store gives the same files.
+    contents = [
+        {path.relative_to(to): path.read_bytes() for path in sorted(to.rglob("*.*"))}
+        for to in (tmp_path / "report", made)
+    ]
+    assert contents[0] == contents[1]
+    charts = tmp_path / "report" / "charts"
+    names = {path.stem for path in charts.glob("*.png")}
+    assert names == {path.stem for path in charts.glob("*.svg")}
+    kinds = {name.removeprefix("data-1-rte-") for name in names if "-rte-" in name}
+    assert kinds == {"parameters", "seeds", "learning", "learning-rate", "size", "init-std", "time",
+                     "memory"}  # fmt: skip
+    for path in charts.glob("*.png"):
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", content[16:24])
+        assert width > 600
+        assert height > 100
+    for path in charts.glob("*.svg"):
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_json_says_the_same_and_fits_its_schema(
+    store: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    from adaptertune.report.comparison import Entry, Report
+
+    done = cli("report", "--output", store, "--to", tmp_path / "report", "--json")
+    found = Report.model_validate_json(done.out)
+    real, sample = found.comparisons
+    assert (real.sample, sample.sample) == (False, True)
+    full = next(row for row in real.rows if row.method == "full")
+    rte = next(entry for entry in full.entries if isinstance(entry, Entry))
+    assert rte.mean == pytest.approx(0.65)
+    assert rte.diverged == [3]
+    assert found.files[-1].endswith("report.html")
+    assert all(Path(path).is_file() for path in found.files)
+    schema = json.loads(cli("schema", "report").out)
+    assert set(schema["properties"]) == set(json.loads(done.out))
+
+
+def test_nothing_to_report_is_an_error_with_a_remedy(
+    tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    done = cli("report")
+    assert done.code == 2
+    assert done.err.startswith("error: runs: no finished run; begin with: adaptertune train")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_an_error(
+    store: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    (tmp_path / "report").write_text("in the way")
+    done = cli("report", "--output", store)
+    assert done.code == 2
+    assert "cannot be written" in done.err
+    assert "--to" in done.err
+
+
+class Reader(HTMLParser):
+    """Ids, addresses, and tags of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.without_alt = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        self.links += [str(given[name]) for name in ("href", "src") if given.get(name)]
+        self.without_alt += tag == "img" and not given.get("alt")
+
+
+def test_the_page_is_one_file_whose_numbers_lead_to_their_runs(made: Path) -> None:
+    text = (made / "report.html").read_text()
+    reader = Reader()
+    reader.feed(text)
+    assert len(reader.ids) == len(set(reader.ids))
+    for link in reader.links:
+        if link.startswith("#"):
+            assert link[1:] in reader.ids
+        else:
+            assert link.startswith("data:")
+    runs = [name for name in reader.ids if name.startswith("run-")]
+    assert len(runs) == 9  # every cell, and each is linked to
+    assert {f"#{name}" for name in runs} <= set(reader.links)
+    for fact in ("sha256:rows-rte", "sha-minilm", "torch 2.13.0", "training.warmup"):
+        assert fact in text
+    assert not reader.without_alt
+
+
+def test_text_from_outside_stays_text(made: Path) -> None:
+    reader = Reader()
+    page_text = (made / "report.html").read_text()
+    reader.feed(page_text)
+    # Vega, ours, the themes, and a specification for each figure.
+    assert reader.tags.count("script") == 3 + reader.tags.count("figure")
+    assert "<script>alert" not in page_text
+    assert "&lt;script&gt;alert(1)" in page_text
+
+
+def test_markdown_escapes_what_could_be_markup() -> None:
+    assert page.markdown("a|b <i> [x](y) `c`\n# d") == r"a\|b \<i\> \[x\](y) \`c\` \# d"
+
+
+def test_the_markdown_has_whole_tables_and_shows_its_pictures(made: Path) -> None:
+    text = (made / "report.md").read_text()
+    for picture in re.findall(r"\]\((charts/[^)]+)\)", text):
+        assert (made / picture).is_file()
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        lines = table.splitlines()
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(widths) == 1, table
+        assert re.fullmatch(r"[|:-]+", lines[1])
+    assert "| adapters 64 |" in text
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[chromium.Page]:
+    if chromium.find() is None:
+        missing = "no Chromium; on Debian: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with chromium.browser(tmp_path / "profile") as opened:
+        yield opened
+
+
+def drawn(browser: chromium.Page) -> None:
+    """Bring every figure near once, and wait until all are drawn."""
+    browser.says("document.querySelectorAll('figure').forEach((each) => each.scrollIntoView())")
+    height = browser.says("document.documentElement.scrollHeight")
+    for position in range(0, height, 600):
+        browser.says(f"scrollTo(0, {position})")
+        time.sleep(0.02)
+    browser.wait(
+        "[...document.querySelectorAll('figure')].every((each) => each.querySelector('.chart svg'))"
+    )
+
+
+def test_the_page_works_from_disk_asks_for_nothing_and_complains_of_nothing(
+    made: Path, browser: chromium.Page
+) -> None:
+    browser.shape(1280, 900)
+    browser.open(made / "report.html")
+    drawn(browser)
+    figures = len(list((made / "charts").glob("*.png")))
+    assert browser.says("document.querySelectorAll('.chart svg.marks').length") == figures
+    marks = browser.says("document.querySelector('[id$=rte-parameters] .chart svg').textContent")
+    assert "trained parameters" in marks
+    # A table: every row of the records' methods, and a figure that was given.
+    first = browser.says("document.querySelector('table.scores').innerText")
+    assert "full fine-tuning" in first
+    assert "65.0" in first
+    assert browser.requests == [(made / "report.html").as_uri()]
+    assert browser.complaints == []
+
+
+def test_a_click_on_a_head_sorts_and_holes_stay_last(made: Path, browser: chromium.Page) -> None:
+    browser.shape(1280, 900)
+    browser.open(made / "report.html")
+    rows = "[...document.querySelector('.scores tbody').rows].map((row) => row.cells[{}].innerText)"
+    seen = {}
+    for column in (1, 2):  # MRPC, which full fine-tuning lacks, and RTE
+        head = f"document.querySelectorAll('table.scores thead button')[{column}]"
+        orders = []
+        for _ in range(2):
+            browser.says(f"{head}.click()")
+            texts = [text.split()[0].rstrip("†") for text in browser.says(rows.format(column))]
+            numbers = [float(text) for text in texts if text != "missing"]
+            assert texts[len(numbers) :] == ["missing"] * (len(texts) - len(numbers))
+            orders.append(numbers)
+        assert orders[0] == sorted(orders[1], reverse=True)
+        assert orders[1] == sorted(orders[1])
+        assert browser.says(f"{head}.closest('th').ariaSort") == "ascending"
+        seen[column] = len(orders[0])
+    assert seen == {1: 2, 2: 3}
+
+
+def test_a_number_opens_its_run(made: Path, browser: chromium.Page) -> None:
+    browser.shape(1280, 900)
+    browser.open(made / "report.html")
+    browser.says("document.querySelector('table.scores td a[href^=\"#run-\"]').click()")
+    browser.wait("document.querySelectorAll('details[open]').length === 1")
+    opened = browser.says("document.querySelector('details[open]').innerText")
+    assert "fingerprint" in opened
+    assert "training.warmup" in opened
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_in_light_and_dark(
+    made: Path, browser: chromium.Page, *, dark: bool
+) -> None:
+    browser.shape(390, 844, dark=dark)
+    browser.open(made / "report.html")
+    drawn(browser)
+    assert browser.says("document.documentElement.scrollWidth") == 390
+    widths = (
+        "[...document.querySelectorAll('.chart svg')].map((e) => e.getBoundingClientRect().width)"
+    )
+    assert max(browser.says(widths)) < 390
+    ink, paper = (
+        sum(map(int, re.findall(r"\d+", browser.says(f"getComputedStyle(document.body).{name}"))))
+        for name in ("color", "backgroundColor")
+    )
+    assert (ink > paper) == dark
+    label = "document.querySelector('.chart svg .role-axis-label text').getAttribute('fill')"
+    assert (int(browser.says(label)[1:3], 16) > 128) == dark
+    assert browser.complaints == []
+
+
+def test_a_change_of_scheme_draws_the_charts_anew(made: Path, browser: chromium.Page) -> None:
+    browser.shape(1280, 900)
+    browser.open(made / "report.html")
+    drawn(browser)
+    label = "document.querySelector('.chart svg .role-axis-label text').getAttribute('fill')"
+    light = browser.says(label)
+    browser.shape(1280, 900, dark=True)
+    browser.wait(f"{label} !== '{light}'")
+
+
+def test_print_shows_the_drawings_on_white(made: Path, browser: chromium.Page) -> None:
+    browser.shape(1280, 900, dark=True)
+    browser.open(made / "report.html")
+    drawn(browser)
+    browser.shape(800, 1100, dark=True, medium="print")
+    seen = "getComputedStyle(document.querySelector('figure {}')).display"
+    assert browser.says(seen.format("img")) == "block"
+    assert browser.says(seen.format(".chart")) == "none"
+    assert browser.says("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

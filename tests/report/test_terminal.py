@@ -1,0 +1,56 @@
+"""The terminal's tables: whole at any width."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from adaptertune.report import comparison, evidence, terminal
+from adaptertune.report.comparison import Comparison, Missing
+from tests.report.records import add, one_metric
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Comparison:
+    scores = one_metric(0.61, 0.625, 0.64)
+    for name in ("rte", "qnli", "wnli", "sst2"):
+        add(tmp_path, name, scores, options={"method.name": "full"})
+        add(tmp_path, name, one_metric(0.601, 0.605, 0.606), collapsed=[2])
+    add(tmp_path, "rte", one_metric(0.5), options={"method.name": "layernorm"})
+    (group,) = comparison.compare(evidence.read(tmp_path)[0])
+    return group.comparison
+
+
+def printed(width: int, shown: Comparison) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(terminal.table_1(shown, console))
+    console.print(terminal.differences(shown, console))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_no_number_is_cut_at_any_width(shown: Comparison, width: int) -> None:
+    text = printed(width, shown)
+    assert "…" not in text
+    for number in ("62.5", "± 1.5", "60.4†", "9.00x", "1.51x", "100.00", "5.68", "94.9"):
+        assert number in text
+    assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_a_task_is_a_column_where_there_is_room_and_a_row_where_not(shown: Comparison) -> None:
+    wide, narrow = printed(200, shown), printed(80, shown)
+    assert any({"SST-2", "QNLI", "RTE", "WNLI"} <= set(each.split()) for each in wide.splitlines())
+    assert not any({"SST-2", "QNLI"} <= set(each.split()) for each in narrow.splitlines()[:20])
+    assert any(each.split()[:2] == ["SST-2", "accuracy"] for each in narrow.splitlines())
+
+
+def test_text_from_outside_is_no_markup() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(terminal.holes([Missing(what="[red]x[/]", command="run [bold]me[/]")]))
+    assert isinstance(console.file, io.StringIO)
+    assert "[red]x[/]" in console.file.getvalue()
+    assert "[bold]me[/]" in console.file.getvalue()

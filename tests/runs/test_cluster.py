@@ -1,0 +1,161 @@
+"""A real Ray cluster of several nodes on this machine: equal results, lost workers, stopping."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adaptertune.errors import ConfigError, Interrupted
+from adaptertune.runs import work
+from adaptertune.runs.cluster import RayExecutor
+from tests.runs.test_execute import Quiet, comparable, plan
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A head and two nodes that can do one run each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        for _ in range(2):
+            made.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        ray.init(
+            address=made.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"worker_process_setup_hook": eager},
+        )
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.shutdown()
+        made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def eager() -> None:
+    """Runs in every worker at its start: a snapshot after every step."""
+    from adaptertune.runs import watch
+
+    watch.SNAPSHOT_SECONDS, watch.SNAPSHOT_SHARE = 0.0, 1e9
+
+
+def executor() -> RayExecutor:
+    return RayExecutor(address=None, gpu_share=1.0, retry_failed=False)
+
+
+def assert_equal_stores(one: Path, other: Path) -> None:
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    for path in files:
+        if path.name in ("checkpoint.safetensors", "logits.safetensors"):
+            assert (one / path).read_bytes() == (other / path).read_bytes(), path
+        elif path.name == "result.json":
+            assert comparable(one / path) == comparable(other / path), path
+
+
+def test_an_address_without_a_cluster() -> None:
+    for address in ("127.0.0.1:1", "nowhere"):
+        with pytest.raises(ConfigError, match="--ray-address: no Ray cluster can be reached"):
+            RayExecutor(address, 1.0, False).connect()
+
+
+def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None:
+    ours, theirs = (
+        plan(tiny_bert, tmp_path / name, seeds=3, threads=1) for name in ("ray", "serial")
+    )
+    progress = Quiet()
+    settled = list(executor()(work.units(ours), lambda _: progress))
+    assert sorted(one.done[0].seed for one in settled) == [0, 1, 2]
+    assert sorted(seed for seed, *_ in progress.started) == [0, 1, 2]
+    list(work.serial(work.units(theirs), lambda _: Quiet(), retry_failed=False))
+    assert_equal_stores(ours.folder.path, theirs.folder.path)
+    # A run that is finished is not handed out again by the sweep, and this says how it knows.
+    assert all(work.earlier(unit, print, retry_failed=False) for unit in work.units(ours))
+
+
+def workers() -> list[int]:
+    """The processes in which runs are under way."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::_train"):
+            found.append(int(folder.name))
+    return found
+
+
+def test_a_killed_workers_run_goes_on_elsewhere(
+    cluster: None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    whole = plan(tiny_bert, tmp_path / "whole", seeds=1, threads=1, training__epochs=6)
+    list(work.serial(work.units(whole), lambda _: Quiet(), retry_failed=False))
+    made = plan(tiny_bert, tmp_path / "killed", seeds=1, threads=1, training__epochs=6)
+    progress, killed = Quiet(), []
+
+    def kill() -> None:
+        snapshot = made.folder.seed(0).snapshot
+        while not snapshot.exists():
+            time.sleep(0.01)
+        for process in workers():
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    (settled,) = executor()(work.units(made), lambda _: progress)
+    killer.join()
+    assert killed
+    assert [resumed for _, _, resumed in progress.started] == [False, True]
+    assert settled.done[0].cost.resumed == 1
+    assert_equal_stores(made.folder.path, whole.folder.path)
+
+
+def test_stopped_and_gone_on_with_in_one_process(
+    cluster: None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Snapshots come back to the driver's store: any other executor can go on from there."""
+    whole = plan(tiny_bert, tmp_path / "whole", seeds=2, threads=1, training__epochs=6)
+    list(work.serial(work.units(whole), lambda _: Quiet(), retry_failed=False))
+    made = plan(tiny_bert, tmp_path / "stopped", seeds=2, threads=1, training__epochs=6)
+    progress = Quiet()
+    snapshot = made.folder.seed(0).snapshot
+    progress.should_stop = snapshot.exists  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="all states are saved"):
+        list(executor()(work.units(made), lambda _: progress))
+    assert snapshot.exists()
+    progress = Quiet()
+    list(work.serial(work.units(made), lambda _: progress, retry_failed=False))
+    assert (0, True) in [(seed, resumed) for seed, _, resumed in progress.started]
+    assert_equal_stores(made.folder.path, whole.folder.path)
+
+
+def test_an_error_comes_back_with_its_traceback(
+    cluster: None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    broken = executor()
+    shipment = ray.get(broken._ship(made, Quiet()))
+    damaged = {**shipment.model, shipment.weights: b"not weights"}
+    key = made.located.sha256, made.tokens.digest
+    # Another folder than the whole files', which the worker may have kept.
+    damaged["other.txt"] = b""
+    broken.shipments[key] = ray.put(type(shipment)(damaged, shipment.weights, shipment.tokens))
+    (settled,) = broken(work.units(made), lambda _: Quiet())
+    (failure,) = settled.failures
+    assert "BackboneError" in failure.error
+    assert "in load" in failure.traceback
+    assert made.folder.seed(0).read_failure() == failure

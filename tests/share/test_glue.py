@@ -1,0 +1,218 @@
+"""The submission: names, headers, spellings and counts as the GLUE server has them; whose answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adaptertune import tasks
+from adaptertune.errors import ConfigError, DataError, StoreError
+from adaptertune.share import glue
+from tests.conftest import WORDS, Finished, tiny_glue_files, train_tiny
+
+Cli = Callable[..., Finished]
+
+NLI = {"entailment", "not_entailment"}
+THREE = {"entailment", "neutral", "contradiction"}
+BITS = {"0", "1"}
+# As jiant writes them and the server's test sets count.
+EXPECTED: dict[str, tuple[int, set[str] | None]] = {
+    "CoLA.tsv": (1063, BITS), "SST-2.tsv": (1821, BITS), "MRPC.tsv": (1725, BITS),
+    "STS-B.tsv": (1379, None), "MNLI-m.tsv": (9796, THREE), "MNLI-mm.tsv": (9847, THREE),
+    "QNLI.tsv": (5463, NLI), "QQP.tsv": (390965, BITS), "RTE.tsv": (3000, NLI),
+    "WNLI.tsv": (146, BITS), "AX.tsv": (1104, THREE),
+}  # fmt: skip
+
+
+def test_the_tasks_files_say_what_the_server_wants() -> None:
+    found = {
+        entry.file: (entry.num_rows, None if entry.labels is None else set(entry.labels))
+        for task in glue.glue_tasks()
+        for entry in (glue.Entry(task, split) for split in task.submission)
+    }
+    assert found == EXPECTED
+
+
+def pairs(num_rows: int) -> str:
+    rows = [f"{n}\t{WORDS[n % 45]} {WORDS[n % 7]}\t{WORDS[n * 3 % 45]}\n" for n in range(num_rows)]
+    return "".join(["index\tsentence1\tsentence2\n", *rows])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """GLUE of made-up rows: whole test sets for RTE, STS-B and the diagnostic set, none for the rest."""
+    root = tmp_path_factory.mktemp("glue")
+    files = {path: text for path, text in tiny_glue_files().items() if "test" not in path} | {
+        "RTE/test.tsv": pairs(3000), "STS-B/test.tsv": pairs(1379),
+        "diagnostic/diagnostic.tsv": pairs(1104),
+        "QNLI/dev.tsv": "question\tsentence\tlabel\na\tb\tnot_entailment\n",
+        "QQP/dev.tsv": "question1\tquestion2\tis_duplicate\na\tb\t1\nc\td\t0\ne\tf\t1\n",
+        "SST-2/dev.tsv": "sentence\tlabel\na\t0\nb\t0\nc\t1\n",
+        "WNLI/dev.tsv": "sentence1\tsentence2\tlabel\na\tb\t0\n",
+    }  # fmt: skip
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_bert: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with runs of RTE, STS-B and MNLI on those rows, and one of CoLA on the sample."""
+    output = tmp_path_factory.mktemp("runs")
+    for task in ("rte", "stsb", "mnli"):
+        train_tiny(tiny_bert, output, task, "--data-dir", str(folder))
+    train_tiny(tiny_bert, output, "cola")
+    return output
+
+
+@pytest.fixture
+def submit(cli: Cli, runs: Path, folder: Path) -> Cli:
+    return lambda *more: cli("submit", "--data-dir", folder, "--output", runs, *more)
+
+
+def read(path: Path) -> dict[str, list[list[str]]]:
+    with zipfile.ZipFile(path) as archive:
+        return {
+            name: [line.split("\t") for line in archive.read(name).decode().splitlines()]
+            for name in archive.namelist()
+        }
+
+
+def test_a_submission_end_to_end(
+    submit: Cli, cli: Cli, runs: Path, folder: Path, tmp_path: Path
+) -> None:
+    refused = submit()
+    assert refused.code == 2
+    assert refused.err.startswith(
+        "error: 8 of 11 files have no answers: CoLA.tsv: no run of cola; "
+    )
+    for told in (
+        "QQP.tsv: no run of qqp",
+        "MNLI-m.tsv: no test set (",
+        "test_matched.tsv: no such file",
+    ):
+        assert told in refused.err
+    assert not (tmp_path / "submission.zip").exists()
+
+    done = submit("--fill", "--json")
+    assert done.code == 0, done.err
+    files = read(tmp_path / "submission.zip")
+    assert set(files) == set(EXPECTED)
+    for name, (num_rows, labels) in EXPECTED.items():
+        header, *rows = files[name]
+        assert header == ["index", "prediction"]
+        assert [row[0] for row in rows] == [str(n) for n in range(num_rows)]
+        if labels is not None:
+            assert {row[1] for row in rows} <= labels
+    by_file = {file["file"]: file for file in json.loads(done.out)["files"]}
+    assert {name for name, file in by_file.items() if file["run"] is None} == set(EXPECTED) - {
+        "RTE.tsv", "STS-B.tsv", "AX.tsv",
+    }  # fmt: skip
+    for name, label in (("QQP", "1"), ("SST-2", "0"), ("WNLI", "0"), ("QNLI", "not_entailment")):
+        assert {row[1] for row in files[f"{name}.tsv"][1:]} == {label}
+        assert by_file[f"{name}.tsv"]["filled_with"] == label
+
+    # The answers are those of predict on the same rows: AX by the MNLI run, scores cut to the range.
+    for name, task, path in (
+        ("RTE", "rte", "RTE/test.tsv"), ("STS-B", "stsb", "STS-B/test.tsv"),
+        ("AX", "mnli", "diagnostic/diagnostic.tsv"),
+    ):  # fmt: skip
+        assert Path(by_file[f"{name}.tsv"]["run"]).parent.parent.name == task
+        (run,) = (runs / task).iterdir()
+        answered = cli("predict", run, "--input", folder / path, "--to", "answers.jsonl")
+        assert answered.code == 0, answered.err
+        lines = Path("answers.jsonl").read_text().splitlines()
+        predictions = [json.loads(line)["prediction"] for line in lines]
+        given = [row[1] for row in files[f"{name}.tsv"][1:]]
+        if task == "stsb":
+            assert given == [f"{min(max(score, 0), 5):.3f}" for score in predictions]
+        else:
+            assert given == predictions
+
+    first = (tmp_path / "submission.zip").read_bytes()
+    assert submit("--fill", "--quiet").code == 0
+    assert (tmp_path / "submission.zip").read_bytes() == first
+
+
+def test_a_test_set_of_another_size_is_refused(submit: Cli, folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "RTE/test.tsv").write_text(pairs(2999))
+    done = submit("--data-dir", other, "--fill")
+    assert done.code == 2
+    assert "RTE, test: 2,999 rows where the test set has 3,000; get GLUE's own file" in done.err
+
+
+def test_runs_that_are_named(submit: Cli, runs: Path) -> None:
+    (cola,) = (runs / "cola").iterdir()
+    with pytest.raises(StoreError, match="trained on the sample"):
+        glue.choose_runs([str(cola)], runs)
+    (rte,) = (runs / "rte").iterdir()
+    with pytest.raises(ConfigError, match="two runs of 'rte'"):
+        glue.choose_runs([str(rte), str(rte / "seed-0")], runs)
+    chosen = glue.choose_runs([str(rte / "seed-1")], runs)
+    assert sorted(chosen) == ["mnli", "rte", "stsb"]
+    assert chosen["rte"].result.seed == 1
+
+
+def test_the_best_run_of_a_task_is_taken(
+    tiny_bert: Path, folder: Path, runs: Path, tmp_path: Path
+) -> None:
+    """Two cells of RTE whose results are made to differ: the one with the higher score."""
+    (rte,) = (runs / "rte").iterdir()
+    for score, name in ((0.25, "low"), (0.75, "high"), (0.5, "middle")):
+        copy = shutil.copytree(rte, tmp_path / "rte" / name)
+        for path in copy.glob("seed-*/result.json"):
+            content = json.loads(path.read_text())
+            content["scores"]["validation"]["values"]["accuracy"] = score
+            path.write_text(json.dumps(content))
+    assert glue.choose_runs([], tmp_path)["rte"].cell.path.name == "high"
+
+
+SPOILT: dict[str, tuple[str, int, str | None, str]] = {
+    # name: a file, its line (from 0), what that is replaced by, the complaint
+    "a row is missing": ("WNLI.tsv", 9, None, r"WNLI\.tsv: 145 rows where the test set has 146"),
+    "an index": ("WNLI.tsv", 3, "7\t0", r"WNLI\.tsv:4: '7\\t0' is no answer"),
+    "a label": ("RTE.tsv", 1, "0\tyes", r"RTE\.tsv:2: '0\\tyes' is no answer"),
+    "the header": ("RTE.tsv", 0, "id\tx", r"RTE\.tsv:1: the header is 'id\\tx'"),
+    "a score's decimals": ("STS-B.tsv", 1, "0\t1.0", r"STS-B\.tsv:2"),
+    "a high score": ("STS-B.tsv", 1, "0\t5.001", r"STS-B\.tsv:2"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_the_check_finds_what_is_wrong(name: str) -> None:
+    planned = [glue.Entry(task, split) for task in glue.glue_tasks() for split in task.submission]
+    files = {
+        entry.file: ["index\tprediction"]
+        + [f"{n}\t{entry.labels[0] if entry.labels else '2.500'}" for n in range(entry.num_rows)]
+        for entry in planned
+    }
+
+    def packed() -> io.BytesIO:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for file, rows in files.items():
+                archive.writestr(file, "\n".join(rows) + "\n")
+        return content
+
+    glue.check(packed(), planned)
+    file, at, line, complaint = SPOILT[name]
+    files[file][at : at + 1] = [] if line is None else [line]
+    with pytest.raises(DataError, match=complaint):
+        glue.check(packed(), planned)
+    del files["AX.tsv"]
+    with pytest.raises(DataError, match=r"not the eleven of GLUE: AX\.tsv"):
+        glue.check(packed(), planned)
+
+
+def test_every_submission_split_is_a_test_split() -> None:
+    for task in glue.glue_tasks():
+        assert set(task.submission) == set(task.test)
+        assert task == tasks.load(task.name)

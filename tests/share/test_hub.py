@@ -1,0 +1,217 @@
+"""Runs to the hub and back over a real client, and repositories that mean harm."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from safetensors.numpy import load_file
+
+from adaptertune.errors import HubError
+from adaptertune.runs import load
+from adaptertune.share import hub
+from tests.conftest import CHECKOUT, Finished, train_tiny
+from tests.hub_server import HubServer
+
+REPO = "tester/rte-adapter"
+
+
+@pytest.fixture(scope="module")
+def cell(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_tiny(tiny_bert, tmp_path_factory.mktemp("runs"), "rte")
+
+
+@pytest.fixture(scope="module")
+def packed(cell: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a good repository."""
+    folder = tmp_path_factory.mktemp("packed")
+    hub.pack(load.find(str(cell), cell.parent), folder, license="mit")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[HubServer]:
+    with HubServer() as started:
+        yield started
+
+
+@pytest.fixture
+def run(server: HubServer, tmp_path: Path) -> Callable[..., Finished]:
+    """A command in a process that knows only that server."""
+
+    def start(*arguments: object, token: str | None = "hf_test") -> Finished:
+        done = subprocess.run(
+            [sys.executable, "-m", "adaptertune", *map(str, arguments)],
+            env=server.env(tmp_path / "hf", token=token) | {"PYTHONPATH": str(CHECKOUT)},
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return start
+
+
+def test_to_the_hub_and_back(
+    run: Callable[..., Finished], server: HubServer, cell: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    done = run("push", cell, REPO, "--license", "mit", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["repository"] == REPO
+    best = load.find(str(cell), cell.parent).result.seed
+    files = server.repo("model", REPO).files
+    assert set(files) - {".gitattributes"} == {
+        "README.md", "run/config.json", "run/result.json",
+        f"run/seed-{best}/result.json", f"run/seed-{best}/checkpoint.safetensors",
+    }  # fmt: skip
+    for name, data in files.items():
+        for told in (str(cell.parent), str(tiny_bert.parent), f'"host": "{platform.node()}"'):
+            assert told.encode() not in data, (name, told)
+
+    done = run("pull", REPO, "--output", "pulled", "--json", token=None)
+    assert done.code == 0, done.err
+    folder = tmp_path / json.loads(done.out)["folder"]
+    assert folder.parent == tmp_path / "pulled" / "rte"
+    own = load_file(cell / f"seed-{best}" / "checkpoint.safetensors")
+    got = load_file(folder / f"seed-{best}" / "checkpoint.safetensors")
+    assert own.keys() == got.keys()
+    assert all((own[name] == got[name]).all() for name in own)
+    ask = ("word1 word2", "word3", "--backbone", tiny_bert, "--json")
+    mine, theirs = run("predict", cell, *ask), run("predict", folder, *ask)
+    assert json.loads(mine.out)["predictions"] == json.loads(theirs.out)["predictions"]
+    assert run("show", folder).code == 0
+    again = run("pull", REPO, "--output", "pulled")
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert "is there already; choose another --output" in again.err
+
+
+def test_the_card(packed: dict[str, bytes], cell: Path) -> None:
+    text = packed["README.md"].decode()
+    _, front, body = text.split("---\n", 2)
+    facts = YAML(typ="safe", pure=True).load(front)
+    assert (facts["license"], facts["library_name"]) == ("mit", "adaptertune")
+    assert "base_model" not in facts, "a folder of this machine is no model of the hub"
+    summary = json.loads((cell / "result.json").read_text())
+    spread = summary["scores"]["validation"]["accuracy"]
+    assert (
+        f"| validation | accuracy | {100 * spread['best']:.2f} | {100 * spread['mean']:.2f} |"
+        in body
+    )
+    assert f"{summary['ledger']['trained']:,} trained without the head" in body
+    assert "Generated sample text, not GLUE" in body
+    assert summary["backbone"]["sha256"] in body
+
+
+def test_text_in_a_card_is_text() -> None:
+    assert hub._plain("<b>x</b> | [a](b)\n# y") == r"&lt;b&gt;x&lt;/b&gt; \| \[a\](b) # y"
+
+
+def spoilt(packed: dict[str, bytes], path: str, old: str, new: str) -> dict[str, bytes]:
+    (name,) = (name for name in packed if re.fullmatch(path, name))
+    text = packed[name].decode()
+    assert old in text
+    return packed | {name: text.replace(old, new).encode()}
+
+
+def with_checkpoint(packed: dict[str, bytes], data: bytes) -> dict[str, bytes]:
+    (name,) = (name for name in packed if name.endswith("checkpoint.safetensors"))
+    return packed | {name: data}
+
+
+class Harm:
+    """What would write a file if it were unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("harmed", "w")
+
+
+Files = dict[str, bytes]
+HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
+    "nothing": (lambda files: {"README.md": b"hello"}, "is no run of adaptertune"),
+    "a pickle as a checkpoint": (
+        lambda files: with_checkpoint(files, pickle.dumps(Harm())), "damaged, or not a checkpoint",
+    ),
+    "a huge header": (
+        lambda files: with_checkpoint(files, b"\xff" * 7 + b"\x7f{}"), "damaged, or not a checkpoint",
+    ),
+    "a negative offset": (
+        lambda files: with_checkpoint(
+            files, (73).to_bytes(8, "little")
+            + b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}'.ljust(73)),
+        "damaged, or not a checkpoint",
+    ),
+    "another's checkpoint": (
+        lambda files: spoilt(files, r"run/seed-\d+/result.json", '"sha256": "', '"sha256": "0'),
+        "not the checkpoint of this run",
+    ),
+    "a task that leads elsewhere": (
+        lambda files: spoilt(files, "run/config.json", '"name": "rte"', '"name": "../../../harmed"'),
+        "its task can't be read",
+    ),
+    "a digest that leads elsewhere": (
+        lambda files: spoilt(files, "run/config.json", '"digest": "', '"digest": "../../'),
+        "the digest is none",
+    ),
+    "a seed of another number": (
+        lambda files: spoilt(files, r"run/seed-\d+/result.json", '"seed": ', '"seed": 7'),
+        "the result is of seed 7",
+    ),
+    "deep JSON": (lambda files: files | {"run/config.json": b"[" * 100_000}, "damaged"),
+    "two runs": (
+        lambda files: files | {"run/seed-9/result.json": b"{}"}, "is no run of adaptertune",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_repository_that_means_harm(
+    name: str, packed: Files, server: HubServer, run: Callable[..., Finished], tmp_path: Path
+) -> None:
+    make, complaint = HOSTILE[name]
+    extra = {"evil.py": b"open('harmed', 'w')", "pytorch_model.bin": pickle.dumps(Harm())}
+    server.add_repo("model", REPO, make(packed) | extra)
+    done = run("pull", REPO, "--output", "out/store")
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1, done.err
+    assert complaint in done.err
+    assert not (tmp_path / "out").exists(), "something was written"
+    assert not list(tmp_path.rglob("harmed"))
+    assert not [path for path in server.requests if "evil" in path or "pytorch_model" in path]
+
+
+def test_paths_that_lead_out_of_the_repository(
+    packed: Files, server: HubServer, run: Callable[..., Finished], tmp_path: Path
+) -> None:
+    for way in (
+        "run/seed-0/../../../../../../harmed/result.json",
+        "run/seed-/../../../harmed/result.json",
+    ):
+        server.add_repo("model", REPO, packed | {way: b"{}"})
+        done = run("pull", REPO, "--output", "out")
+        assert not list(tmp_path.rglob("harmed"))
+        assert done.code == 0 or done.err.startswith("error: "), done.err
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_a_hub_that_refuses(run: Callable[..., Finished], server: HubServer, cell: Path) -> None:
+    done = run("push", cell, REPO, token=None)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {REPO}: refused (")
+    assert "hf auth login" in done.err
+    server.stop()
+    done = run("pull", REPO)
+    assert done.code == 2
+    assert f"model {REPO}: cannot be had from the hub" in done.err
+    with pytest.raises(HubError, match=r"'\.\./x' is no repository; give OWNER/NAME"):
+        hub.pull("../x", Path("runs"), revision=None, offline=True)

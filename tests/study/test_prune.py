@@ -1,0 +1,175 @@
+"""Pruning: the search on known costs, the smaller run by brute force, and what it leaves on disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from adaptertune.model import removal
+from adaptertune.model.inject import adapted_outputs
+from adaptertune.model.removal import Removal
+from adaptertune.runs import results
+from adaptertune.runs.reopen import Reopened, reopen
+from adaptertune.runs.store import CellFolder
+from adaptertune.study.prune import halves, prune, search
+from adaptertune.study.spans import spans
+from adaptertune.train import evaluate
+from tests.conftest import Finished
+from tests.study.test_spans import _splits, silent, train
+
+
+def scoring(cost: Callable[[Removal], float | None]) -> Any:
+    """A score that is 0.9 less the cost; each choice may be asked for once only."""
+    asked: set[Removal] = set()
+
+    def score(choices: Sequence[Removal]) -> list[float | None]:
+        assert not asked.intersection(choices)
+        asked.update(choices)
+        costs = [cost(choice) for choice in choices]
+        return [None if one is None else 0.9 - one for one in costs]
+
+    return score
+
+
+def test_search_keeps_to_the_limit_and_leaves_nothing_that_a_span_could_take() -> None:
+    rng = random.Random(0)
+    for _ in range(40):
+        layers = sorted(rng.sample(range(12), rng.randint(2, 7)))
+        costs = {layer: rng.choice([-0.01, 0.0, 0.002, 0.01, 0.3]) for layer in layers}
+
+        def cost(choice: Removal, costs: dict[int, float] = costs) -> float:
+            return sum(costs[layer] for layer in choice)
+
+        found = search(layers, 0.0125, scoring(cost))
+        assert found.removed < set(layers), "one layer stays"
+        assert not found.removed or cost(found.removed) <= 0.0125
+        for first, last in removal.spans(layers):
+            wider = found.removed | {layer for layer in layers if first <= layer <= last}
+            assert wider in (found.removed, set(layers)) or cost(wider) > 0.0125
+        # Costs that add up: the most layers that any choice within the limit has, by trying them all.
+        possible = [
+            Removal(some)
+            for size in range(len(layers))
+            for some in itertools.combinations(layers, size)
+            if cost(Removal(some)) <= 0.0125
+        ]
+        assert len(found.removed) >= max(map(len, possible)) - 1
+
+
+def test_search_joins_spans_and_prefers_the_better_of_equals() -> None:
+    free = {0, 1, 4}
+    joined = search(range(6), 0.01, scoring(lambda choice: 1.0 if choice - free else 0.0))
+    assert joined.removed == free
+    better = search(range(3), 0.05, scoring(lambda choice: 0.04 - 0.01 * (2 in choice)
+                                            if len(choice) == 1 else 0.1 * len(choice)))  # fmt: skip
+    assert better.removed == {2}
+
+
+def test_search_takes_nothing_where_nothing_may_go_or_nothing_is_known() -> None:
+    assert search(range(4), 0.0, scoring(len)).removed == Removal()
+    assert search(range(4), 1.0, scoring(lambda _: None)).removed == Removal()
+    undefined = search(range(2), 1.0, scoring(lambda choice: None if 0 in choice else 0.0))
+    assert undefined.removed == {1}
+    assert search([3], 1.0, scoring(lambda _: 0.0)).removed == Removal()
+
+
+@pytest.fixture(scope="module")
+def run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Reopened:
+    folder = train(tiny_bert, tmp_path_factory.mktemp("runs"))
+    return reopen(folder, folder.finished_result())
+
+
+def validation(run: Reopened) -> Any:
+    return next(encoded for encoded in _splits(run) if encoded.name == "validation")
+
+
+def test_halves_share_nothing_and_each_label(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = train(tiny_bert, tmp_path, task="mnli", seeds=1)
+    whole = _splits(reopen(folder, folder.finished_result()))[1]
+    first, second = halves(whole)
+    assert (len(first), len(second)) == (4, 4)
+
+    def rows(encoded: Any) -> list[bytes]:
+        return [encoded.tokens[encoded.span(i)].tobytes() for i in range(len(encoded))]
+
+    assert sorted(rows(first) + rows(second)) == sorted(rows(whole))
+    for label in range(3):
+        assert abs(int(np.sum(first.labels == label)) - int(np.sum(second.labels == label))) <= 1
+    assert rows(halves(whole)[0]) == rows(first)
+
+
+def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -> None:
+    found = prune(run, 2.0, silent, silent)  # a correlation can't lose more
+    assert found.pruned is not None
+    assert len(found.remaining) == 1
+    assert sorted(found.removed + found.remaining) == [0, 1]
+    width, size = 32, 8
+    assert found.trained_before - found.trained_after == 2 * (2 * width * size + width + size)
+    folder = CellFolder(Path(found.pruned))
+    assert results.PruneResult.model_validate(json.loads(folder.prune.read_text())) == found
+    smaller = reopen(folder, folder.finished_result())
+    assert smaller.result.digest != run.result.digest
+    written = json.loads(folder.config.read_text())
+    assert written["identity"]["pruned_from"] == run.result.digest
+    assert written["config"]["method"]["layers"] == found.remaining
+    assert written["origins"]["method.layers"] == f"prune {run.folder.path.name}"
+    encoded = validation(run)
+    for number, seed in enumerate(run.seeds):
+        large, small = run.load(seed), smaller.load(seed)
+        assert {layer for layer, _ in adapted_outputs(small.backbone)} == set(found.remaining)
+        before = _pearson(large, encoded)
+        for layer, block in adapted_outputs(large.backbone):
+            if layer in found.removed:
+                torch.nn.init.zeros_(block.adapter.up.weight)
+                torch.nn.init.zeros_(block.adapter.up.bias)
+        np.testing.assert_allclose(_logits(small, encoded), _logits(large, encoded), atol=1e-5)
+        kept = folder.seed(seed).read_result()
+        assert kept is not None
+        whole = kept.scores["validation"].values["pearson"]
+        assert whole == pytest.approx(_pearson(large, encoded), abs=1e-3)
+        assert whole != pytest.approx(before, abs=1e-3)
+        assert kept.checkpoint is not None
+        assert kept.checkpoint.parameters == found.trained_after == kept.ledger["stored"]
+        for half, of in zip((found.choosing, found.reporting), halves(encoded), strict=True):
+            assert half.num_examples == 4
+            assert half.after["pearson"][number] == pytest.approx(_pearson(large, of), abs=1e-3)
+            again = _pearson(run.load(seed), of)
+            assert half.before["pearson"][number] == pytest.approx(again, abs=1e-3)
+    shown = cli("show", folder.path)
+    assert shown.code == 0
+    assert "Pruned: " in " ".join(shown.out.split())
+    assert [(c.first, c.last) for c in spans(smaller, None, silent, silent).cells] == [
+        (found.remaining[0], found.remaining[0])
+    ]
+
+
+def _logits(model: Any, encoded: Any) -> Any:
+    return evaluate.logits(model, encoded, torch.device("cpu"))
+
+
+def _pearson(model: Any, encoded: Any) -> float:
+    return float(stats.pearsonr(_logits(model, encoded)[:, 0], encoded.labels).statistic)
+
+
+def test_as_it_is_typed(
+    run: Reopened, cli: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")  # narrower, labels are folded
+    done = cli("prune", run.folder.path, "--max-drop", "100")
+    assert done.code == 0, done.err
+    for words in ("not used for the choice", "parameters in the checkpoint", "adaptertune show"):
+        assert words in " ".join(done.out.split())
+    found = json.loads(cli("prune", run.folder.path, "--max-drop", "0", "--json").out)
+    assert results.PruneResult.model_validate(found).max_drop == 0
+    bad = cli("prune", run.folder.path, "--max-drop", "101")
+    assert (bad.code, bad.out) == (2, "")
+    assert "no run 'x'" in cli("prune", "x").err

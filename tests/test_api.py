@@ -1,0 +1,148 @@
+"""The library: lazily loaded, documented by examples that run, equal to what the commands do."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from scipy.special import softmax
+from transformers import BertForMaskedLM, BertForSequenceClassification, BertModel
+
+import adaptertune as at
+from adaptertune import api
+from adaptertune.data.sources import SAMPLE, Source, load_splits
+from adaptertune.errors import StoreError
+from adaptertune.tasks import load
+from tests.conftest import train_tiny
+
+
+def test_the_examples_in_the_documentation_run() -> None:
+    for module in (at, api):
+        found = doctest.testmod(
+            module, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+        )
+        assert found.attempted
+        assert not found.failed
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, adaptertune as at; assert 'count' in dir(at); "
+        "heavy = {'torch', 'transformers', 'pydantic'} & set(sys.modules); "
+        "sys.exit(f'imports {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        at.nothing  # noqa: B018
+
+
+def trained_names(model: torch.nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_adapters_in_a_model_of_ones_own(tiny_bert: Path) -> None:
+    plain = BertForSequenceClassification.from_pretrained(tiny_bert, num_labels=3).eval()
+    model = BertForSequenceClassification.from_pretrained(tiny_bert, num_labels=3).eval()
+    model.load_state_dict(plain.state_dict())
+    state = torch.random.get_rng_state()
+    at.insert_adapters(model, size=8, seed=3)
+    assert torch.equal(state, torch.random.get_rng_state()), "no global generator is touched"
+
+    assert trained_names(model) == {
+        name for name, _ in model.named_parameters()
+        if ".adapter." in name or ".LayerNorm." in name or name.startswith("classifier.")
+    }  # fmt: skip
+    counts = at.count(model)
+    adapters, norms, head = 4 * (2 * 8 * 32 + 32 + 8), 5 * 2 * 32, 32 * 3 + 3
+    assert counts == at.Counts(
+        trained=adapters + norms + head,
+        adapters=adapters,
+        layer_norms=norms,
+        head=head,
+        base=sum(p.numel() for p in BertModel.from_pretrained(tiny_bert).parameters()),
+    )
+    assert counts.share_of_base == (adapters + norms) / counts.base
+
+    tokens = torch.tensor([[2, 7, 8, 3]])
+    with torch.no_grad():
+        before, near = plain(tokens).logits, model(tokens).logits
+        assert 0 < (before - near).abs().max() < 0.1, "near the identity at first, and not it"
+        for name, parameter in model.named_parameters():
+            if ".adapter.up." in name:
+                parameter.zero_()
+        assert torch.equal(model(tokens).logits, before)
+
+
+def test_chosen_layers_and_no_freezing(tiny_bert: Path) -> None:
+    model = BertForMaskedLM.from_pretrained(tiny_bert)
+    at.insert_adapters(model, size=4, layers=[1])
+    names = {name for name in trained_names(model) if name.startswith("bert.")}
+    assert len(names) == 12
+    assert all(name.startswith("bert.encoder.layer.1.") for name in names)
+    model = BertForMaskedLM.from_pretrained(tiny_bert)
+    at.insert_adapters(model, size=4, freeze=False)
+    assert trained_names(model) == {name for name, _ in model.named_parameters()}
+
+
+def test_what_cannot_be_adapted(tiny_bert: Path) -> None:
+    model = BertModel.from_pretrained(tiny_bert)
+    with pytest.raises(TypeError, match="no BertModel in a Linear"):
+        at.insert_adapters(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="no activation 'gleu'; choose from gelu, "):
+        at.insert_adapters(model, activation="gleu")
+    with pytest.raises(ValueError, match="no layer 2; there are 2, from 0"):
+        at.insert_adapters(model, layers=[2])
+    at.insert_adapters(model)
+    with pytest.raises(ValueError, match="layer 0 has adapters already"):
+        at.insert_adapters(model)
+
+
+def test_a_run_as_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
+    """transformers' own forward pass gives the probabilities of the logits that the run wrote."""
+    cell = train_tiny(tiny_bert, tmp_path, "rte")
+    pipe = at.pipeline(cell, seed=1)
+    (split,) = load_splits(load("rte"), Source("sample"), ["validation"])
+    assert split.second is not None
+    pairs = [
+        {"text": first, "text_pair": second}
+        for first, second in zip(split.first, split.second, strict=True)
+    ]
+    answers = pipe(pairs, top_k=None)
+    with safe_open(cell / "seed-1" / "logits.safetensors", framework="np") as stream:
+        expected = softmax(stream.get_tensor("logits.validation").astype(np.float64), axis=1)
+    found = [{one["label"]: one["score"] for one in answer} for answer in answers]
+    for number, label in enumerate(("entailment", "not_entailment")):
+        np.testing.assert_allclose([one[label] for one in found], expected[:, number], atol=1e-5)
+    assert (SAMPLE / "RTE").is_dir()
+    with pytest.raises(StoreError, match="no run 'nothing'"):
+        at.pipeline("nothing", output=tmp_path)
+
+
+def test_scores_as_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
+    cell = train_tiny(tiny_bert, tmp_path, "stsb")
+    (split,) = load_splits(load("stsb"), Source("sample"), ["validation"])
+    assert split.second is not None
+    (answer,) = at.pipeline(cell, seed=0)([{"text": split.first[5], "text_pair": split.second[5]}])
+    with safe_open(cell / "seed-0" / "logits.safetensors", framework="np") as stream:
+        expected = stream.get_tensor("logits.validation")[5, 0]
+    assert answer["label"] == "score"
+    assert answer["score"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_training_by_the_library(tiny_bert: Path, tmp_path: Path) -> None:
+    found = at.fine_tune(
+        {
+            "task": "rte", "backbone": str(tiny_bert), "offline": True, "seeds": [4],
+            "method.size": 4, "training.epochs": 1, "training.max_length": 24,
+            "output": str(tmp_path),
+        }
+    )  # fmt: skip
+    assert (found.task, found.best_seed) == ("rte", 4)
+    assert Path(found.checkpoint or "").is_file()

@@ -1,0 +1,99 @@
+"""The doctor: what it looks at, and that each lack is found and has a remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from adaptertune import doctor
+from tests.conftest import CHECKOUT, Finished
+from tests.hub_server import HubServer
+
+Cli = Callable[..., Finished]
+
+
+def checks(cli: Cli, code: int = 0) -> dict[str, Any]:
+    done = cli("doctor", "--json")
+    assert done.code == code, done.err
+    return {check["name"]: check for check in json.loads(done.out)["checks"]}
+
+
+def test_what_it_looks_at(cli: Cli) -> None:
+    """The tests' caches are empty and the network is off (conftest.py)."""
+    found = checks(cli)
+    assert list(found) == [
+        "version", "libraries", "device", "precision", "cores", "memory", "network",
+        "google-bert/bert-base-uncased", "minilm", "GLUE", "runs", "cache", "hub's cache",
+    ]  # fmt: skip
+    assert f"torch {torch.__version__}" in found["libraries"]["found"]
+    for name in ("network", "google-bert/bert-base-uncased", "GLUE"):
+        assert found[name]["level"] == "warning"
+        assert found[name]["remedy"]
+    shown = cli("doctor")
+    assert shown.code == 0
+    assert "→ unset HF_HUB_OFFLINE to download" in shown.out
+
+
+def test_a_hub_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        assert doctor._network().level == "ok"
+    gone = doctor._network()
+    assert (gone.level, gone.found.startswith(server.url)) == ("warning", True)
+    assert "--offline" in (gone.remedy or "")
+
+
+def test_missing_libraries(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = ["torch>=99", "no-such-thing>=1", "numpy>=2", "pytest>=99; extra == 'dev'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needs)
+    found = checks(cli, code=2)["libraries"]
+    assert (found["level"], found["found"]) == ("error", "2 are missing or too old")
+    assert found["remedy"] == "pip install 'torch>=99' 'no-such-thing>=1'"
+
+
+def test_little_of_everything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9, 8, 10**9))
+    monkeypatch.setattr(doctor, "_free_memory", lambda: 10**9)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "access", lambda path, mode: "runs" in str(path))
+    Path("runs").mkdir()
+    found = checks(cli, code=2)
+    for name in ("memory", "cores", "runs"):
+        assert found[name]["level"] == "warning", name
+    assert found["cache"]["level"] == "error"
+    assert found["cache"]["remedy"] == "set ADAPTERTUNE_CACHE"
+
+
+def test_sizes_are_those_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x").write_bytes(b"x" * 1000)
+    (tmp_path / "a" / "b" / "y").write_bytes(b"y" * 234)
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    assert doctor._size(tmp_path) == 1234
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("pre", "predict"), ("ta", "task")])
+def test_the_shell_completes(typed: str, offered: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['adaptertune']; "
+         "from adaptertune.cli import main; main()"],
+        env=os.environ | {"_ADAPTERTUNE_COMPLETE": "complete_bash", "COMP_CWORD": "1",
+                          "COMP_WORDS": f"adaptertune {typed}"},
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert offered in done.stdout.split()
+    assert done.stderr == ""
