@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,12 +27,11 @@ from adaptertune.files import exclusive, write_atomically, write_json
 from adaptertune.runs import work
 from adaptertune.runs.execute import LIBRARIES, Runner
 from adaptertune.runs.plan import Lookups, Plan
-from adaptertune.runs.progress import Progress
-from adaptertune.runs.results import Failure, SeedResult
+from adaptertune.runs.progress import Forwarding, Progress, Told, repeat
 from adaptertune.runs.work import Settled, Unit
 
 if TYPE_CHECKING:
-    from adaptertune.train.loop import EpochRecord
+    pass
 
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.5  # between two looks at the mailbox, and of a worker at whether to stop
@@ -40,7 +39,7 @@ MOST_RETRIES = 3  # of a run whose machine or process was lost
 AHEAD = 2  # runs handed to Ray for each that the cluster can do at a time
 
 Key = tuple[str, tuple[int, ...]]  # a cell's digest and a unit's seeds
-Message = tuple[str, Any]  # ("told", (name, arguments, keywords)) or ("file", (path, content))
+Message = tuple[str, Any]  # ("told", Told) or ("file", (path, content))
 
 
 @dataclass(frozen=True)
@@ -232,8 +231,7 @@ class RayExecutor:
                 path, data = content
                 write_atomically(plan.folder.path / path, data)
             else:
-                name, arguments, keywords = content
-                getattr(hear(plan), name)(*arguments, **keywords)
+                repeat(content, hear(plan))
 
     def _land(self, reference: Any, flight: _Flight) -> Settled:
         """What became of a unit whose task is over; all its mail is sorted."""
@@ -329,15 +327,16 @@ def _train(
         plan = _unpack(unit.plan, shipment, Path(folder))
         for path, content in states.items():
             write_atomically(Path(folder) / path, content)
-        mailing = _Mailing(mailbox, key, Path(folder))
+        line = _Line(mailbox, key, Path(folder))
+        progress = Forwarding(line.tell, line.should_stop, line.saved)
         try:
-            _runner.run(plan, unit.seeds, mailing)
+            _runner.run(plan, unit.seeds, progress)
         except Interrupted as stop:
             return work.described(stop)
         except Exception as error:
             return work.described(error)
         finally:
-            mailing.flush()
+            line.flush()
     return None
 
 
@@ -363,8 +362,8 @@ def _keep(path: Path, content: bytes) -> None:
         write_atomically(path, content)
 
 
-class _Mailing:
-    """A worker's progress: goes to the mailbox, files at once, the rest now and then."""
+class _Line:
+    """A worker's line to the mailbox: files go at once, the rest now and then."""
 
     def __init__(self, mailbox: Any, key: Key, folder: Path) -> None:
         self._mailbox, self._key, self._folder = mailbox, key, folder
@@ -372,47 +371,23 @@ class _Mailing:
         self._sent_at = 0.0
         self._is_stopping = False
 
+    def tell(self, told: Told) -> None:
+        if told[0] != "evaluating":  # too often to send
+            self._messages.append(("told", told))
+
+    def saved(self, path: Path) -> None:
+        name = path.relative_to(self._folder).as_posix()
+        self._messages.append(("file", (name, path.read_bytes())))
+        self.flush()
+
+    def should_stop(self) -> bool:
+        if time.monotonic() - self._sent_at > POLL_SECONDS:
+            self.flush()
+        return self._is_stopping
+
     def flush(self) -> None:
         """Send what there is, and ask whether to stop."""
         import ray
 
         self._is_stopping = ray.get(self._mailbox.put.remote(self._key, self._messages))
         self._messages, self._sent_at = [], time.monotonic()
-
-    def _tell(self, name: str, *arguments: Any, **keywords: Any) -> None:
-        self._messages.append(("told", (name, arguments, keywords)))
-
-    def preparing(self, what: str, done: int, total: int) -> None:
-        self._tell("preparing", what, done, total)
-
-    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
-        self._tell("seed_started", seed, epochs_done=epochs_done, resumed=resumed)
-
-    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
-        self._tell("step", seed, step, mean_loss, examples_per_second)
-
-    def evaluating(self, seed: int, num_examples: int) -> None:
-        """Too much to send."""
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        self._tell("epoch", seed, record)
-
-    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
-        self._tell("seed_done", result, reused=reused)
-
-    def failed(self, seed: int, failure: Failure) -> None:
-        self._tell("failed", seed, failure)
-
-    def saved(self, path: Path) -> None:
-        with suppress(FileNotFoundError):
-            name = path.relative_to(self._folder).as_posix()
-            self._messages.append(("file", (name, path.read_bytes())))
-            self.flush()
-
-    def note(self, text: str) -> None:
-        self._tell("note", text)
-
-    def should_stop(self) -> bool:
-        if time.monotonic() - self._sent_at > POLL_SECONDS:
-            self.flush()
-        return self._is_stopping

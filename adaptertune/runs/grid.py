@@ -128,8 +128,8 @@ def with_options(
             continue
         taking = [one for one in data["grids"] if _takes(one, key)]
         if not taking:
-            lacking = list(dict.fromkeys(str(n) for one in data["grids"] for n in _methods(one)))
-            raise ConfigError(f"unknown key '{key}' of method {', '.join(lacking)}", where=option)
+            named = sorted({str(name) for one in data["grids"] for name in _methods(one)})
+            raise ConfigError(f"unknown key '{key}' of method {', '.join(named)}", where=option)
         for one in taking:
             one[key] = list(values)
     given: dict[str, Any] = {

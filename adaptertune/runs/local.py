@@ -12,20 +12,18 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptertune.errors import AdapterTuneError, Interrupted
 from adaptertune.runs import work
 from adaptertune.runs.execute import Runner
 from adaptertune.runs.plan import Plan
-from adaptertune.runs.progress import Progress
-from adaptertune.runs.results import Failure, SeedResult
+from adaptertune.runs.progress import Forwarding, Progress, Told, repeat
 from adaptertune.runs.work import Settled, Unit
 
 if TYPE_CHECKING:
-    from adaptertune.train.loop import EpochRecord
+    pass
 
 MOST_DEATHS = 3  # of workers, at one unit, before it counts as failed
 POLL_SECONDS = 0.25
@@ -124,8 +122,7 @@ class LocalExecutor:
                 return None
             return self._bury(worker, unit, waiting, progress)
         if kind == "told":
-            name, arguments, keywords = content
-            getattr(progress, name)(*arguments, **keywords)
+            repeat(content, progress)
             return None
         worker.unit = None
         if kind == "error":
@@ -212,7 +209,8 @@ def _stop(workers: Sequence[_Worker]) -> None:
 
 def _serve(pipe: Connection) -> None:
     """A worker's life: units come in, what becomes of them goes out; None is the end."""
-    runner, progress = Runner(), _Telling(pipe)
+    line = _Line(pipe)
+    runner, progress = Runner(), Forwarding(line.tell, line.should_stop)
     while True:
         try:
             message = pipe.recv()
@@ -222,7 +220,7 @@ def _serve(pipe: Connection) -> None:
             return
         unit, retry_failed = message
         # A batch system sends it to every process, not to our parent alone.
-        signal.signal(signal.SIGTERM, progress.stop)
+        signal.signal(signal.SIGTERM, line.stop)
         try:
             settled = work.settle(unit, runner, progress, retry_failed=retry_failed)
         except Interrupted:
@@ -234,52 +232,25 @@ def _serve(pipe: Connection) -> None:
         pipe.send(("settled", settled))
 
 
-class _Telling:
-    """A worker's progress: passes all on to its parent, and stops when that says so or is gone."""
+class _Line:
+    """A worker's line to its parent, over which it also hears when to stop."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._stopping = False
+        self._is_stopping = False
 
-    def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Save the state and end."""
-        self._stopping = True
-
-    def _tell(self, name: str, *arguments: Any, **keywords: Any) -> None:
+    def tell(self, told: Told) -> None:
         try:
-            self._pipe.send(("told", (name, arguments, keywords)))
-        except OSError:
-            self._stopping = True
-
-    def preparing(self, what: str, done: int, total: int) -> None:
-        self._tell("preparing", what, done, total)
-
-    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
-        self._tell("seed_started", seed, epochs_done=epochs_done, resumed=resumed)
-
-    def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
-        self._tell("step", seed, step, mean_loss, examples_per_second)
-
-    def evaluating(self, seed: int, num_examples: int) -> None:
-        self._tell("evaluating", seed, num_examples)
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        self._tell("epoch", seed, record)
-
-    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
-        self._tell("seed_done", result, reused=reused)
-
-    def failed(self, seed: int, failure: Failure) -> None:
-        self._tell("failed", seed, failure)
-
-    def saved(self, path: Path) -> None:
-        """The parent has the same disk."""
-
-    def note(self, text: str) -> None:
-        self._tell("note", text)
+            self._pipe.send(("told", told))
+        except OSError:  # our parent is gone
+            self._is_stopping = True
 
     def should_stop(self) -> bool:
         with suppress(OSError):
             # While a unit is at work, only None can come, or the end of the pipe.
-            self._stopping = self._stopping or self._pipe.poll()
-        return self._stopping
+            self._is_stopping = self._is_stopping or self._pipe.poll()
+        return self._is_stopping
+
+    def stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """A signal's handler."""
+        self._is_stopping = True

@@ -6,18 +6,32 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
-from check_scale import seed_result, write_seed
 
 from adaptertune.errors import StoreError
 from adaptertune.runs import execute, grid, results, store, sweep, work
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.sweep import Sweep
 from adaptertune.runs.work import Settled, Unit
+from tests.conftest import CHECKOUT
 from tests.runs.test_execute import Quiet
+
+
+def _simulation() -> Any:
+    path = CHECKOUT / "scripts" / "check_scale.py"
+    spec = spec_from_file_location("check_scale", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+simulation = _simulation()
 
 # Accuracy in points on the selecting split, by size and learning rate: seeds 0, 1, 2.
 TABLE = {
@@ -58,7 +72,7 @@ def scored(plan: Plan, seed: int, points: float, on_validation: float = 55) -> r
         )
         for split, value in points_on.items()
     }
-    result: results.SeedResult = seed_result(plan, seed, random.Random(0), scores=scores)
+    result: results.SeedResult = simulation.seed_result(plan, seed, random.Random(0), scores=scores)
     return result
 
 
@@ -79,7 +93,7 @@ class Executor:
                 yield Settled(unit, (), work.write_failures(unit, *error))
                 continue
             result = scored(unit.plan, seed, TABLE[which][seed])
-            write_seed(unit.plan, result)
+            simulation.write_seed(unit.plan, result)
             yield Settled(unit, (result,))
 
 
@@ -160,7 +174,7 @@ def test_validation_has_no_say_under_held_out(tiny_bert: Path, tmp_path: Path) -
     for cell in made.cells:
         for seed in cell.plan.config.seeds:
             points = TABLE[key(cell.plan)][seed]
-            write_seed(cell.plan, scored(cell.plan, seed, points, rng.uniform(0, 100)))
+            simulation.write_seed(cell.plan, scored(cell.plan, seed, points, rng.uniform(0, 100)))
         cell.plan.folder.result.unlink()
     after = run(made, nothing)
     assert [c.digest for c in after.choices] == [c.digest for c in before.choices]
@@ -172,7 +186,7 @@ def test_validation_has_no_say_under_held_out(tiny_bert: Path, tmp_path: Path) -
         c.scores["validation"] for c in before.choices
     ]
     plan = made.cells[0].plan
-    write_seed(plan, scored(plan, 0, 100))
+    simulation.write_seed(plan, scored(plan, 0, 100))
     assert choices(run(made, nothing))["adapter-4"][0] == (4, 1e-3)
 
 
