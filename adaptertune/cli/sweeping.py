@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from adaptertune.cli.bar import progress
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import nearest
 
@@ -76,11 +76,19 @@ def carry_out(
         cluster = RayExecutor(how.ray_address, how.gpu_share, retry_failed)
         cluster.connect()
         lookups = cluster.lookups(str(base.get("device", ("auto", ""))[0]))
-    with _bar(talk, "Planning cells", grids.num_cells(source)) as advance:
-        made = sweeps.make(source, base, advance, lookups)
-    first, book = sweeps.first_units(made), sweeps.Book()
-    with _bar(talk, "Reading the store", len(first)) as advance:
-        found = sweeps.survey(first, book, retry_failed=retry_failed, on_unit=advance)
+    num_cells = grids.num_cells(source)
+    with progress(talk) as tell:
+        tell("planning cells", 0, num_cells)
+        made = sweeps.make(
+            source, base, lambda done: tell("planning cells", done, num_cells), lookups
+        )
+        first, book = sweeps.first_units(made), sweeps.Book()
+        found = sweeps.survey(
+            first,
+            book,
+            retry_failed=retry_failed,
+            on_unit=lambda done: tell("reading the store", done, len(first)),
+        )
     # This machine's pace says nothing about a cluster's.
     seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
     plan = _plan_json(made, found, book, seconds)
@@ -111,24 +119,15 @@ def _executor(how: How) -> Executor:
     return local.LocalExecutor(shares, how.retry_failed)
 
 
-@contextmanager
-def _bar(talk: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, gone when it is over; it is told how many are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=talk, transient=True) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda done: shown.update(task, completed=done)
-
-
 def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
     """Seconds of each unit, measured for those that are ahead, and for others when asked."""
     from adaptertune.runs.forecast import Forecaster
 
     known: dict[tuple[str, int], float] = {}
-    with talk.status("Measuring …") as status:
-        forecaster = Forecaster(lambda what: status.update(f"Forecast: {what} …"))
+    num_cells = len({unit.plan.digest for unit in ahead})
+    with progress(talk) as tell:
+        tell("forecast", 0, num_cells)
+        forecaster = Forecaster(lambda what: tell(f"forecast: {what}", len(known), num_cells))
 
         def seconds(unit: Unit) -> float:
             key = unit.plan.digest, len(unit.seeds)
