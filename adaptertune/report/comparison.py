@@ -221,16 +221,22 @@ def written(value: object) -> str:
     return "all" if value is None else str(value)
 
 
-def missing(groups: Iterable[Group], unfinished: Iterable[Unfinished]) -> list[Missing]:
-    """All holes with the command that fills each: cells, seeds, and cells without any seed."""
+def missing(groups: Sequence[Group], unfinished: Iterable[Unfinished]) -> list[Missing]:
+    """All holes with the command that fills each: cells, seeds, and cells without any seed.
+
+    Seeds are missing where a row shows the cell, or where they failed: of a search that gave one seed to
+    each candidate, the other candidates are complete.
+    """
     found: dict[str, str] = {}  # a command fills a hole in several rows
+    rows = [row for group in groups for row in group.comparison.rows]
+    shown = {entry.run for row in rows for entry in row.entries if isinstance(entry, Entry)}
     for group in groups:
         for row in group.comparison.rows:
             for column, entry in zip(group.comparison.columns, row.entries, strict=True):
                 if isinstance(entry, Hole):
                     found.setdefault(entry.command, f"{row.label} on {column.label}")
         for cell in group.cells:
-            if cell.missing:
+            if cell.missing and (cell.failed or cell.digest in shown):
                 seeds = ", ".join(map(str, cell.missing))
                 what = (
                     f"{cell.facts.task}, {cell.folder.name}: seeds {seeds}{_failures(cell.failed)}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from adaptertune import catalogue
-from adaptertune.config import DEFAULTS, OPTIONS
+from adaptertune.config import DEFAULTS, OPTIONS, parse_method
 from adaptertune.errors import StoreError
 from adaptertune.runs import store
 from adaptertune.runs.results import Record, SeedResult
@@ -173,7 +173,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             Cell(
                 folder=folder.path,
                 digest=described["digest"],
-                config=described["config"],
+                config=described["config"] | {"method": _completed(described["config"]["method"])},
                 origins=described["origins"],
                 is_regression=task["range"] is not None,
                 metrics=tuple(task["metrics"]),
@@ -185,6 +185,14 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             )
         )
     return cells, unfinished
+
+
+def _completed(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A method with all its settings: a run of an earlier version lacks those that came since, whose
+    defaults are what it did.
+    """
+    completed: Mapping[str, Any] = parse_method(dict(method)).model_dump(mode="json")
+    return completed
 
 
 def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
-from adaptertune.report import charts, comparison, tables
+from adaptertune.report import charts, comparison, heatmap, tables
 from adaptertune.report.charts import Axis, Bar, Dot, Point, Summary
 from adaptertune.report.comparison import Column, Entry, Group
 from adaptertune.report.evidence import Cell
+from adaptertune.runs.store import CellFolder
 
 SETTINGS = {
     "training.learning_rate": Axis("learning rate", log=True, at_values=True),
@@ -52,7 +53,7 @@ def figures(group: Group) -> list[Figure]:
     found = _overview(group)
     for make in (_trade_off, _seed_dots):
         found += [figure for column in columns for figure in make(group, column)]
-    for make in (_learning_curves, _setting_curves, _costs):
+    for make in (_learning_curves, _setting_curves, _heatmaps, _costs):
         found += [figure for column in first_of_task for figure in make(group, column)]
     return found
 
@@ -277,6 +278,34 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
             charts.curves(points, axis, Axis(_metric(column)), order),
         )
     ]
+
+
+def _heatmaps(group: Group, column: Column) -> list[Figure]:
+    """What trained adapters are good for, layer by layer, of runs of which `ablate spans` was asked."""
+    made = []
+    for cell in comparison.on_column(column, group.cells):
+        result = CellFolder(cell.folder).read_spans()
+        if result is None:
+            continue
+        for metric in heatmap.metrics(result):
+            name = tables.METRIC_NAMES[metric]
+            made.append(
+                _figure(
+                    group,
+                    f"spans-{cell.folder.name}-{metric}",
+                    "Without the adapters of a span of layers",
+                    f"{column.label}: {name} without some layers' adapters, {cell.folder.name}",
+                    f"Relative change of {name} on {result.split} when the trained adapters of all "
+                    "layers from first to last are removed and nothing is trained again; LayerNorms "
+                    f"and head stay. Mean over {_count(result.seeds, 'seed')}.",
+                    [
+                        f"layers {one.first} to {one.last}: {tables.percent(one.change[metric].mean)} %"
+                        for one in result.cells
+                    ],
+                    heatmap.chart(result, metric),
+                )
+            )
+    return made
 
 
 def _costs(group: Group, column: Column) -> list[Figure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 import statistics
@@ -379,6 +380,30 @@ def test_a_failed_seed_is_missing_with_its_error(tmp_path: Path) -> None:
     cells, unfinished = evidence.read(tmp_path)
     (found,) = comparison.missing(comparison.compare(cells), unfinished)
     assert found.what.endswith(": seeds 1; seed 1 failed: out of memory")
+
+
+def test_other_candidates_of_a_search_by_one_seed_are_no_holes(tmp_path: Path) -> None:
+    """What a sweep with ``--seeds-on winner`` leaves."""
+    rates = {1e-4: (0.6,), 1e-3: (0.7, 0.7, 0.7), 3e-3: (0.5,)}
+    for rate, values in rates.items():
+        options = {"training.learning_rate": rate}
+        add(tmp_path, "rte", one_metric(*values), asked=[0, 1, 2], options=options)
+    cells, unfinished = evidence.read(tmp_path)
+    assert comparison.missing(comparison.compare(cells), unfinished) == []
+
+
+def test_runs_from_before_a_setting_came_are_not_another_variant(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.6))
+    old = add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.7}}})
+    described = json.loads(old.config.read_text())
+    described["config"]["method"] = {
+        key: described["config"]["method"][key]
+        for key in ("name", "size", "layers", "init_std", "activation")
+    }
+    old.config.write_text(json.dumps(described))
+    (alone,) = only(tmp_path).rows
+    assert (alone.label, alone.variant) == ("adapters 64", "")
+    assert all(isinstance(one, Entry) for one in alone.entries)
 
 
 def test_of_two_candidates_the_one_that_never_diverges_is_chosen(tmp_path: Path) -> None:

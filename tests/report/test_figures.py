@@ -11,6 +11,7 @@ import pytest
 
 from adaptertune.report import charts, comparison, evidence, figures
 from adaptertune.report.figures import Figure
+from adaptertune.runs.store import write_result
 from tests.report.records import add, one_metric
 
 SEEDS = (0.60, 0.64, 0.71)
@@ -162,3 +163,17 @@ def _lab(linear: Any) -> Any:
     ratio = linear @ to_xyz.T / np.array([0.9505, 1, 1.089])
     f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], -1)
+
+
+def test_a_heatmap_for_each_metric_of_a_run_whose_spans_were_removed(tmp_path: Path) -> None:
+    from tests.report.test_heatmap import result
+
+    folder = add(tmp_path, "cola", {0: {"validation": {"matthews": 0.6, "accuracy": 0.8}}})
+    assert not any(name.startswith("spans") for name in drawn(tmp_path))
+    write_result(folder.spans, result())
+    found = [figure for name, figure in drawn(tmp_path).items() if name.startswith("spans")]
+    assert [figure.title.partition(" without")[0] for figure in found] == [
+        "CoLA: Matthews", "CoLA: accuracy",
+    ]  # fmt: skip
+    assert "layers 0 to 1: -50.0 %" in found[0].alt
+    assert "Mean over 2 seeds" in found[0].caption
