@@ -17,6 +17,7 @@ from adaptertune import catalogue, config, paths, tasks
 from adaptertune.cli.options import collect
 from adaptertune.config import Resolved, canonical_json, digest, parse_layers, resolve
 from adaptertune.errors import ConfigError
+from adaptertune.runs import grid
 from adaptertune.yamlfile import parse, read_yaml
 
 Write = Callable[[str], Path]
@@ -44,6 +45,7 @@ LOADERS: dict[str, Callable[[Path], BaseModel]] = {
     "tasks": lambda path: tasks.load(path.stem),
     "recipes": lambda path: config.load_recipe(path.stem),
     "sample.yaml": lambda path: config.load_sample_settings(),
+    "sweeps": lambda path: grid.read(path.stem).config,
     "backbones.yaml": lambda path: next(iter(catalogue.known_backbones().values())),
 }
 
@@ -273,7 +275,7 @@ def test_seeds() -> None:
     assert resolved(task="rte", seeds=[7, 0]).config.seeds == (7, 0)
     assert resolved(task="rte", seeds=[2**32 - 1]).config.seeds == (2**32 - 1,)
     for wrong, reason in (
-        (0, "at least 1"), (-3, "at least 1"), ([], "at least 1"), ([-1], "greater"),
+        (0, "at least 1"), (-3, "at least 1"), ([], "empty"), ([-1], "greater"),
         ([2**32], "less than 4294967296"), ([1, 1], "must differ"), ("two", "valid array"),
         (True, "valid array"), (1.5, "valid array"),
     ):  # fmt: skip

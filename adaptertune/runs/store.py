@@ -189,7 +189,7 @@ def write_result(path: Path, result: Record) -> None:
 def _read(path: Path, kind: type[Result]) -> Result | None:
     try:
         return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
         if isinstance(error, ValidationError):

@@ -264,13 +264,13 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
     """SIGKILL to the real command, again and again, until it gets through."""
-    whole = plan(tiny_bert, tmp_path / "whole")
+    whole = plan(tiny_bert, tmp_path / "whole", threads=1)
     work.run_cell(whole, Quiet())
     command = [
         sys.executable, "-c", EAGER, "train", "--task", "rte", "--backbone", str(tiny_bert),
         "--set", "data.source=sample", "--seeds", "2", "--size", "8", "--epochs", "2",
         "--max-length", "24", "--lr", "1e-2", "--precision", "fp32",
-        "--output", str(tmp_path / "killed"),
+        "--output", str(tmp_path / "killed"), "--threads", "1",
     ]  # fmt: skip
     rng = random.Random(0)
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
