@@ -125,11 +125,7 @@ def compare(
         )
         return
     console = tables.console()
-    for group in groups:
-        console.print(terminal.table_1(group.comparison, console))
-        differences = terminal.differences(group.comparison, console)
-        if differences is not None:
-            console.print(differences)
+    terminal.comparisons(groups, console)
     if result.num_failed or result.num_diverged:
         console.print(
             f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "

@@ -50,11 +50,7 @@ def report(
         )
         return
     console = tables.console()
-    for group in groups:
-        console.print(terminal.table_1(group.comparison, console))
-        compared = terminal.differences(group.comparison, console)
-        if compared is not None:
-            console.print(compared)
+    terminal.comparisons(groups, console)
     if missing:
         console.print(terminal.holes(missing))
     num_charts = sum(path.suffix == ".png" for path in written)

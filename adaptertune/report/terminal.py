@@ -14,9 +14,18 @@ from rich.text import Text
 
 from adaptertune import stats
 from adaptertune.report import comparison, tables
-from adaptertune.report.comparison import Comparison, Entry, Hole, Missing
+from adaptertune.report.comparison import Comparison, Entry, Group, Hole, Missing
 
 NAME_WIDTH = 15
+
+
+def comparisons(groups: Sequence[Group], console: Console) -> None:
+    """Print each comparison: its Table 1, and the differences to full fine-tuning if that is in it."""
+    for group in groups:
+        console.print(table_1(group.comparison, console))
+        compared = differences(group.comparison, console)
+        if compared is not None:
+            console.print(compared)
 
 
 def table_1(shown: Comparison, console: Console) -> RenderableType:

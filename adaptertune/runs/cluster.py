@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from adaptertune import paths
 from adaptertune.data import cache
 from adaptertune.errors import ConfigError, Interrupted, InUse
-from adaptertune.files import exclusive, write_atomically, write_json
+from adaptertune.files import write_atomically
 from adaptertune.runs import work
 from adaptertune.runs.execute import LIBRARIES, Runner
 from adaptertune.runs.plan import Lookups, Plan
@@ -148,7 +148,7 @@ class RayExecutor:
         waiting, flying = deque(todo), dict[Any, _Flight]()
         try:
             while waiting or flying:
-                self._launch(waiting, flying, hear)
+                yield from self._launch(waiting, flying, hear)
                 ready, _ = ray.wait(list(flying), timeout=POLL_SECONDS) if flying else ([], [])
                 self._sort_mail(flying.values(), hear)
                 for reference in ready:
@@ -167,8 +167,8 @@ class RayExecutor:
 
     def _launch(
         self, waiting: deque[Unit], flying: dict[Any, _Flight], hear: Callable[[Plan], Progress]
-    ) -> None:
-        """Hand over as many units as the cluster can soon do, but for those that others have."""
+    ) -> Iterator[Settled]:
+        """Hand over as many units as the cluster can soon do, but for those that others have or had."""
         import ray
 
         for _ in range(len(waiting)):
@@ -181,16 +181,18 @@ class RayExecutor:
             if len(flying) >= AHEAD * max(1, int(room)):
                 return
             waiting.popleft()
-            locks = ExitStack()
-            folders = [plan.folder.seed(seed) for seed in unit.seeds]
+            locks, note = ExitStack(), hear(plan).note
             try:
-                for folder in folders:
-                    locks.enter_context(exclusive(folder.path))
+                found = work.claim(unit, locks, note, retry_failed=self.retry_failed)
             except InUse:
                 locks.close()
                 waiting.append(unit)
                 continue
-            write_json(plan.folder.config, work.config_file(plan))
+            if found:
+                locks.close()
+                yield found
+                continue
+            folders = [plan.folder.seed(seed) for seed in unit.seeds]
             states = {
                 f"{folder.path.name}/{folder.snapshot.name}": folder.snapshot.read_bytes()
                 for folder in folders
@@ -264,6 +266,10 @@ class RayExecutor:
         while left:
             _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
             self._sort_mail(flying.values(), hear)
+        for flight in flying.values():
+            for folder in map(flight.unit.plan.folder.seed, flight.unit.seeds):
+                if folder.result.exists():  # it came to its end after all
+                    folder.snapshot.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -80,13 +80,14 @@ class Runner:
             Interrupted: the user stopped it; the state is saved.
             StoreError: the folder can't be written.
         """
-        from adaptertune.train.device import is_out_of_memory
+        from adaptertune.train.device import cpu_threads, is_out_of_memory
 
         batch_size = plan.config.training.batch_size
         micro_batch = micro_batch_of(plan, seeds)
         while True:
             try:
-                return self._run(plan, seeds, micro_batch, progress)
+                with cpu_threads(plan.config.threads):
+                    return self._run(plan, seeds, micro_batch, progress)
             except Exception as error:
                 if micro_batch == 1 or not is_out_of_memory(error):
                     raise
@@ -107,8 +108,6 @@ class Runner:
         from adaptertune.train import checkpoint, evaluate, loop
         from adaptertune.train import device as devices
 
-        if plan.config.threads:
-            torch.set_num_threads(plan.config.threads)
         device = torch.device(plan.device)
         devices.set_up(device, plan.precision)
         devices.forget_peak_memory(device)

@@ -277,7 +277,6 @@ def run(
 def _settle(found: Survey, book: Book, executor: Executor, view: View) -> None:
     """Have all units settled that are ahead, and each cell summarised when its last one is."""
     num_open = Counter(unit.plan.digest for unit in found.ahead)
-    changed: set[str] = set()
     view.stage(found.ahead, found.num_done, found.num_failed)
     for made in found.plans:
         if not num_open[made.digest] and not _is_summarised(made):
@@ -287,9 +286,7 @@ def _settle(found: Survey, book: Book, executor: Executor, view: View) -> None:
         book.enter(settled)
         settled.tell(view.of(made))
         num_open[made.digest] -= 1
-        if not settled.is_earlier:
-            changed.add(made.digest)
-        if not num_open[made.digest] and (made.digest in changed or not _is_summarised(made)):
+        if not num_open[made.digest]:
             work.conclude(made)
 
 

@@ -84,31 +84,46 @@ def settle(unit: Unit, runner: Runner, progress: Progress, *, retry_failed: bool
         Interrupted: the user stopped it; the state is saved.
         StoreError: the folder can't be written, or holds something else.
     """
-    plan, seeds = unit.plan, unit.seeds
-    folders = [plan.folder.seed(seed) for seed in seeds]
-    found = earlier(unit, progress.note, retry_failed=retry_failed)
-    if found:
-        return found
-    with ExitStack() as stack:
+    with ExitStack() as locks:
         try:
-            for folder in folders:
-                stack.enter_context(exclusive(folder.path))
+            found = claim(unit, locks, progress.note, retry_failed=retry_failed)
         except InUse:
             return None
-        # Another process may have finished between the two.
-        found = earlier(unit, lambda _: None, retry_failed=retry_failed)
         if found:
             return found
-        write_json(plan.folder.config, config_file(plan))
         try:
-            done = runner.run(plan, seeds, progress)
+            done = runner.run(unit.plan, unit.seeds, progress)
         except (Interrupted, StoreError):
             raise
         except Exception as error:
             return Settled(unit, (), write_failures(unit, *described(error)))
-        for folder in folders:
-            folder.failure.unlink(missing_ok=True)
+        for seed in unit.seeds:
+            unit.plan.folder.seed(seed).failure.unlink(missing_ok=True)
         return Settled(unit, tuple(done))
+
+
+def claim(
+    unit: Unit, locks: ExitStack, note: Callable[[str], None], *, retry_failed: bool
+) -> Settled | None:
+    """Lock a unit's folders and make them ready for its training; or what became of it already.
+
+    Args:
+        locks: gets the locks, and is the caller's to close.
+
+    Raises:
+        InUse: another process is at it.
+        StoreError: the folder can't be written, or holds something else.
+    """
+    folders = [unit.plan.folder.seed(seed) for seed in unit.seeds]
+    for folder in folders:
+        locks.enter_context(exclusive(folder.path))
+    # Only now: another process may have finished it a moment ago.
+    found = earlier(unit, note, retry_failed=retry_failed)
+    if found is None:
+        write_json(unit.plan.folder.config, config_file(unit.plan))
+        for folder in folders:  # one without its checkpoint, or that is to be tried again
+            folder.result.unlink(missing_ok=True)
+    return found
 
 
 def described(error: BaseException) -> tuple[str, str]:

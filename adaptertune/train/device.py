@@ -7,7 +7,8 @@ import platform
 import resource
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -133,6 +134,17 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     if num_seeds < 2 or not can_stack:
         return False
     return requested == "on" or (requested == "auto" and device.type == "cuda")
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch's operations on a CPU within the block; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def forget_peak_memory(device: torch.device) -> None:

@@ -85,6 +85,18 @@ def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None
     assert all(work.earlier(unit, print, retry_failed=False) for unit in work.units(ours))
 
 
+def test_what_another_process_finished_meanwhile_is_not_trained_again(
+    cluster: None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1, threads=1)
+    todo = work.units(made)  # ahead, when the store was read
+    list(work.serial(todo, lambda _: Quiet(), retry_failed=False))
+    progress = Quiet()
+    (settled,) = executor()(todo, lambda _: progress)
+    assert settled.is_earlier
+    assert progress.started == []
+
+
 def workers() -> list[int]:
     """The processes in which runs are under way."""
     found = []

@@ -339,6 +339,27 @@ def test_a_lost_or_cut_checkpoint_is_trained_again(tiny_bert: Path, tmp_path: Pa
     assert checkpoint.read_bytes() == before
 
 
+def test_a_run_that_is_trained_again_is_not_finished_meanwhile(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    work.run_cell(made, Quiet())
+    made.folder.seed(0).checkpoint.unlink()
+    with pytest.raises(Interrupted):
+        work.run_cell(made, Quiet(stop_at=3))
+    assert not made.folder.seed(0).result.exists()
+
+
+def test_threads_are_the_runs_own(tiny_bert: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    made = plan(tiny_bert, tmp_path, seeds=1, threads=before + 1)
+    work.run_cell(made, Quiet())
+    result = made.folder.seed(0).read_result()
+    assert result is not None
+    assert result.cost.threads == before + 1
+    assert torch.get_num_threads() == before
+
+
 def test_a_damaged_result_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
     work.run_cell(made, Quiet())
