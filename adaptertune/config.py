@@ -68,8 +68,8 @@ class Adapter(Strict):
     ] = None
     init_std: Positive
     activation: Activation
-    # Whether only the LayerNorms of the chosen layers train, or all.
-    layernorms: Literal["adapted", "all"] = "adapted"
+    # Which LayerNorms train: those of the chosen layers, all, or (as in AdapterHub) none.
+    layernorms: Literal["adapted", "all", "none"] = "adapted"
     places: Literal["both", "attention", "feedforward"] = "both"
     # r: h (in series), x (in parallel), or LayerNorm(h + x).
     reads: Literal["output", "input", "normed"] = "output"
@@ -78,6 +78,7 @@ class Adapter(Strict):
     scale: Positive = 1.0
     norm: Literal["none", "batch", "layer"] = "none"  # of r
     depth: Count = 1  # how often the bottleneck is activated; one more projection for each beyond 1
+    pooler: Literal["frozen", "trained"] = "frozen"  # trained: the head has two layers of its own
 
 
 class Full(Strict):

@@ -67,29 +67,37 @@ def training_step(
                 product(reading, method.rank, width, of_input=True, of_weight=True)
         moves = below or own
         attends = moves or is_lora or is_ia3  # whether attention has a gradient
+        # Whether anything below the second sub-layer trains: not with an adapter behind it alone.
+        norms_train = not isinstance(method, config.Adapter) or method.layernorms != "none"
+        is_reached = trains and (below or norms_train or _is_adapted(method, layer, "attention"))
         # Scores and mixing, over all heads: query by key, weights by value.
         product(queries, width, length, of_input=moves or is_lora, of_weight=moves or is_ia3)
         product(queries, width, length, of_input=attends, of_weight=attends)
         for place, reached, products in (
             ("attention", attends, [(width, width)]),
-            ("feedforward", trains, [(width, intermediate), (intermediate, width)]),
+            ("feedforward", is_reached, [(width, intermediate), (intermediate, width)]),
         ):
             for inner, outer in products:  # of the sub-layer
                 product(queries, inner, outer, of_input=reached, of_weight=own)
-            if _is_adapted(method, layer) and method.places in ("both", place):
+            if _is_adapted(method, layer, place):
                 size = method.size
-                of_read = reached or method.reads == "normed"  # by a LayerNorm that trains
+                of_read = reached or (method.reads == "normed" and norms_train)
                 product(queries, width, size, of_input=of_read, of_weight=True)
                 for _ in range(method.depth - 1):
                     product(queries, size, size, of_input=True, of_weight=True)
                 product(queries, size, width, of_input=True, of_weight=True)
-    product(batch, width, width, of_input=True, of_weight=trains_weights)  # pooler
+    own_pooler = isinstance(method, config.Adapter) and method.pooler == "trained"
+    product(batch, width, width, of_input=True, of_weight=trains_weights or own_pooler)  # pooler
     product(batch, width, num_outputs, of_input=True, of_weight=True)  # head
     return Flops(forward, backward)
 
 
-def _is_adapted(method: config.Method, layer: int) -> TypeGuard[config.Adapter]:
-    return isinstance(method, config.Adapter) and (method.layers is None or layer in method.layers)
+def _is_adapted(method: config.Method, layer: int, place: str) -> TypeGuard[config.Adapter]:
+    return (
+        isinstance(method, config.Adapter)
+        and (method.layers is None or layer in method.layers)
+        and method.places in ("both", place)
+    )
 
 
 def _lowest_trained(shape: Shape, method: config.Method) -> int:
@@ -98,10 +106,8 @@ def _lowest_trained(shape: Shape, method: config.Method) -> int:
         return shape.layers - method.k
     if isinstance(method, config.LoRA | config.IA3):
         return 0
-    if (
-        isinstance(method, config.Adapter)
-        and method.layers is not None
-        and method.layernorms == "adapted"
-    ):
-        return min(method.layers)
+    if isinstance(method, config.Adapter):
+        lowest = 0 if method.layers is None else min(method.layers)
+        if method.layernorms == "none" or (method.layers and method.layernorms == "adapted"):
+            return lowest
     return -1  # all others train the embeddings' LayerNorm, or its bias

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptertune.model import fused
-from adaptertune.model.adapter import Adapter, linear
+from adaptertune.model.adapter import Adapter, linear, linear_of_each
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import AdaptedOutput
 
@@ -101,7 +101,12 @@ def pooled(
     bias = attention_bias(mask, hidden.dtype)
     # All that is read of the last layer is its first position, so only that one is computed.
     first = apply_layers(berts, upper, hidden, bias, dropout, compiled=compiled, only_first=True)
-    return torch.tanh(linear(berts[0].pooler.dense, first[:, 0]))
+    poolers, rows = [bert.pooler.dense for bert in berts], first[:, 0]
+    if len(poolers) > 1 and poolers[0].weight.requires_grad:  # each has its own
+        return torch.tanh(
+            linear_of_each(poolers, rows.view(len(berts), -1, rows.shape[-1])).flatten(0, 1)
+        )
+    return torch.tanh(linear(poolers[0], rows))
 
 
 def apply_layers(

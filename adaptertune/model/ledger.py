@@ -135,7 +135,11 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         adapters = chosen * (2 if method.places == "both" else 1) * adapter
         all_norms = method.layers is None or method.layernorms == "all"
         trained_norms = num_norms if all_norms else 2 * chosen
+        if method.layernorms == "none":
+            trained_norms = 0
         trained |= {"adapters": adapters, "LayerNorms": trained_norms * norm}
+        if method.pooler == "trained":
+            trained |= {"pooler": pooler}
     elif isinstance(method, config.Full):
         trained |= {
             "embeddings": tables,

@@ -106,10 +106,14 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
     if isinstance(method, config.Adapter):
         # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen. With
         # chosen layers, those of these layers: below the lowest nothing trains then.
-        place = r""
-        if method.layers is not None and method.layernorms == "adapted":
-            place = rf"\.encoder\.layer\.({'|'.join(map(str, method.layers))})\..*"
-        pattern = rf"{place}\.(adapter|LayerNorm)\."
+        pattern = r"\.adapter\."
+        if method.layernorms == "adapted" and method.layers is not None:
+            chosen = "|".join(map(str, method.layers))
+            pattern += rf"|\.encoder\.layer\.({chosen})\..*\.LayerNorm\."
+        elif method.layernorms != "none":
+            pattern += r"|\.LayerNorm\."
+        if method.pooler == "trained":
+            pattern += r"|\.pooler\."
     elif isinstance(method, config.Full):
         pattern = r""
     elif isinstance(method, config.TopLayers):

@@ -173,7 +173,8 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
     """The plan of a run with adapters in these layers only; its LayerNorms are as they were trained."""
     config = run.plan.config
     assert isinstance(config.method, Adapter)
-    method = config.method.model_copy(update={"layers": tuple(remaining), "layernorms": "all"})
+    norms = "none" if config.method.layernorms == "none" else "all"
+    method = config.method.model_copy(update={"layers": tuple(remaining), "layernorms": norms})
     output = run.folder.path.parent.parent
     name = f"prune {run.folder.path.name}"
     origins = dict(run.plan.resolved.origins) | {

@@ -29,6 +29,18 @@ METHODS: list[config.Method] = [
     config.Adapter(size=5, init_std=1e-2, activation="gelu", depth=2, places="attention"),
     config.Adapter(size=5, init_std=1e-2, activation="gelu", layers=(1,), reads="normed"),
     config.Adapter(size=5, init_std=1e-2, activation="gelu", places="feedforward", reads="input"),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", layernorms="none", pooler="trained"),
+    config.Adapter(
+        size=5,
+        init_std=1e-2,
+        activation="gelu",
+        layernorms="none",
+        places="feedforward",
+        reads="normed",
+    ),
+    config.Adapter(
+        size=5, init_std=1e-2, activation="gelu", layernorms="none", places="attention", layers=(1,)
+    ),
 ]
 
 

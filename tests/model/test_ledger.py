@@ -25,8 +25,9 @@ def shape(name: str) -> Shape:
     return catalogue.known_backbones()[name].shape
 
 
-def adapter(size: int, layers: tuple[int, ...] | None = None) -> config.Adapter:
-    return config.Adapter(size=size, layers=layers, init_std=1e-2, activation="gelu")
+def adapter(size: int, **others: Any) -> config.Adapter:
+    keys = {"size": size, "init_std": 1e-2, "activation": "gelu"} | others
+    return config.Adapter.model_validate(keys)
 
 
 def part(counts: Ledger, name: str) -> tuple[int, int]:
@@ -166,7 +167,10 @@ def counted(form: Shape, method: config.Method, num_outputs: int) -> dict[str, i
         if isinstance(method, config.Adapter):
             chosen = range(form.layers) if method.layers is None else method.layers
             above = any(f"layer.{index}." in name for index in chosen)
-            return ".adapter." in name or ("LayerNorm" in name and (above or method.layers is None))
+            if "pooler" in name:
+                return method.pooler == "trained"
+            norms = (above or method.layers is None) and method.layernorms != "none"
+            return ".adapter." in name or ("LayerNorm" in name and norms)
         if isinstance(method, config.TopLayers):
             top = range(form.layers - method.k, form.layers)
             return name.startswith("pooler") or any(f"layer.{index}." in name for index in top)
@@ -188,6 +192,7 @@ def counted(form: Shape, method: config.Method, num_outputs: int) -> dict[str, i
 METHODS: list[config.Method] = [
     adapter(8),
     adapter(64, layers=(1,)),
+    adapter(8, layernorms="none", pooler="trained"),
     config.Full(),
     config.TopLayers(k=1),
     config.TopLayers(k=2),

@@ -63,6 +63,7 @@ EVERYTHING = LAYER_0 | LAYER_1 | POOLER | EMBEDDINGS | HEAD
 ADAPTER = config.Adapter(size=8, init_std=1e-2, activation="gelu")
 UPPER = config.Adapter(size=8, layers=(1,), init_std=1e-2, activation="gelu")
 ATTENTION = ADAPTER.model_copy(update={"places": "attention", "depth": 2, "norm": "batch"})
+FROZEN_NORMS = UPPER.model_copy(update={"layernorms": "none", "pooler": "trained"})
 ALL_NORMS = UPPER.model_copy(update={"layernorms": "all"})
 DEEP = {
     f"backbone.encoder.layer.{layer}.attention.output.adapter.{part}.{kind}"
@@ -84,6 +85,7 @@ IA3 = {
 CASES = [
     (ATTENTION, DEEP | NORMS | HEAD),
     (ALL_NORMS, adapter_names(1) | NORMS | HEAD),
+    (FROZEN_NORMS, adapter_names(1) | POOLER | HEAD),
     (config.LoRA(rank=4, alpha=8.0), LORA | HEAD),
     (config.IA3(), IA3 | HEAD),
     (ADAPTER, adapter_names(0) | adapter_names(1) | NORMS | HEAD),

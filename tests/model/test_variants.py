@@ -41,6 +41,7 @@ VARIANTS = [
     variant(depth=2, norm="layer", activation="swish"),
     variant(norm="batch", activation="tanh"),
     variant(layers=(1,), layernorms="all", reads="normed"),
+    variant(layernorms="none", pooler="trained"),
 ]
 OTHERS: list[config.LoRA | config.IA3] = [config.LoRA(rank=3, alpha=6.0), config.IA3()]
 
@@ -209,7 +210,7 @@ def test_only_plain_layers_take_the_written_out_pass(tiny_bert: Path) -> None:
         for method in kinds
     }
     assert [method for method, is_plain in covered.items() if is_plain] == [
-        str(method) for method in (PLAIN, config.Full(), VARIANTS[0])
+        str(method) for method in (PLAIN, config.Full(), VARIANTS[0], VARIANTS[-1])
     ]
 
 

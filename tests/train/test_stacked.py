@@ -22,6 +22,7 @@ METHODS: list[config.Method] = [
     config.Adapter(size=8, init_std=1e-2, activation="gelu"),
     config.Adapter(size=8, init_std=1e-2, activation="relu", layers=(1,)),
     config.LayerNorm(),
+    config.Adapter(size=8, init_std=1e-2, activation="gelu", layernorms="none", pooler="trained"),
 ]
 SEEDS = (3, 0, 8)
 
@@ -42,7 +43,7 @@ def stack(folder: Path, method: config.Method, outputs: int = 2) -> list[Classif
 
 
 @pytest.mark.parametrize("task", ["rte", "stsb"])
-@pytest.mark.parametrize("method", METHODS, ids=["adapter", "upper", "layernorm"])
+@pytest.mark.parametrize("method", METHODS, ids=["adapter", "upper", "layernorm", "pooler"])
 def test_each_seed_comes_to_what_it_comes_to_alone(
     tiny_bert: Path, method: config.Method, task: str
 ) -> None:
