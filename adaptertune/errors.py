@@ -35,7 +35,9 @@ class AdapterTuneError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return " ".join(f"{place}{self.what}{remedy}".split())
+        line = " ".join(f"{place}{self.what}{remedy}".split())
+        # What it quotes may come from a foreign file: no control characters, no half characters.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class ConfigError(AdapterTuneError):

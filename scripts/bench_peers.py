@@ -42,6 +42,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from peers import REQUIREMENTS, Failed, default_environment, prepare_environment
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
@@ -56,7 +57,6 @@ from adaptertune.tasks import Task
 
 PACKAGE = Path(tasks.__file__).resolve().parent
 WORKER = Path(__file__).with_name("peer_worker.py")
-REQUIREMENTS = Path(__file__).with_name("peer_requirements.txt")
 # The paper's protocol, and the default of both peers' examples.
 SIZE, BATCH_SIZE, MAX_LENGTH = 64, 32, 128
 
@@ -106,10 +106,6 @@ ARMS = {
 }
 MUCH = 0.05  # of the CPU's time, for other processes during a measurement
 BASES = {"adapterhub-default": "x default", "adapterhub-dynamic": "x dynamic"}
-
-
-class Failed(Exception):
-    """A command that the benchmark started did not succeed."""
 
 
 @dataclass(frozen=True)
@@ -292,64 +288,6 @@ def export_rows(task: Task, source: Source, target: Path) -> int:
             for values in zip(*columns.values(), strict=True):
                 stream.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
     return len(train)
-
-
-# ---- The peers' environment --------------------------------------------------------------------
-
-
-def default_environment() -> Path:
-    """A folder in the user's cache, another one for other requirements."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    return cache / "adaptertune" / f"peers-{key}"
-
-
-def requirements() -> dict[str, str]:
-    """Package to pinned version."""
-    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    return dict(line.split("==") for line in lines if line)
-
-
-def prepare_environment(folder: Path, console: Console) -> Path:
-    """The environment's Python; installs only if something is missing or of another version."""
-    python = folder / "bin" / "python"
-    if _differences(python) == []:
-        return python
-    console.print(f"Installing the peers into {folder} …", soft_wrap=True)
-    if not python.exists():
-        _call([sys.executable, "-m", "venv", str(folder)])
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _call([*pip, f"torch=={requirements()['torch']}"])
-    _call([*pip, "-r", str(REQUIREMENTS)])
-    different = _differences(python)
-    if different != []:
-        raise Failed(f"{folder} has not what {REQUIREMENTS.name} says: {different}")
-    return python
-
-
-def _differences(python: Path) -> list[str] | None:
-    """Packages that are not there in the pinned version; None without an environment."""
-    if not python.exists():
-        return None
-    code = (
-        "import importlib.metadata as m, json; "
-        "print(json.dumps({d.metadata['Name'].lower().replace('-', '_'): d.version "
-        "for d in m.distributions()}))"
-    )
-    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
-    found: dict[str, str] = json.loads(done.stdout)
-    return [
-        name
-        for name, version in requirements().items()
-        # 2.13.0+cpu is version 2.13.0, built for another place
-        if found.get(name.lower().replace("-", "_"), "").partition("+")[0] != version
-    ]
-
-
-def _call(command: Sequence[str]) -> None:
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise Failed(f"exit code {done.returncode}: {' '.join(command)}")
 
 
 # ---- Measuring ---------------------------------------------------------------------------------
@@ -629,7 +567,7 @@ def bench(options: argparse.Namespace, console: Console, scratch: Path) -> int:
         task.name: prepare_data(task, options.data_dir, options.rows, scratch) for task in chosen
     }
     located = locate(options.backbone, offline=True)
-    python = prepare_environment(options.environment, console)
+    python = prepare_environment(options.environment)
     run = Bench(
         located=located,
         backbone=options.backbone,

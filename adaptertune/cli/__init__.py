@@ -9,6 +9,7 @@ import typer
 
 from adaptertune.cli import (
     ablate,
+    adapterhub,
     bench,
     bundle,
     compare,
@@ -39,6 +40,8 @@ app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
 app.command("push")(share.push)
 app.command("pull")(share.pull)
+app.command("import")(adapterhub.import_)
+app.command("export")(adapterhub.export)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("tasks")(inspect.list_tasks)

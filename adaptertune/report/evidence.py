@@ -149,12 +149,16 @@ class Unfinished:
 def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
     """All cells of a store, by task and name: those with results, and those without.
 
+    Imported ones are left out: their protocol is not known, so they can't be set beside others.
+
     Raises:
         StoreError: a file is damaged.
     """
     cells, unfinished = [], []
     for folder in store.cells(output):
         described = _read_json(folder.config)
+        if "imported" in described["identity"]:
+            continue
         numbers = folder.seeds()
         found = {number: folder.seed(number).read_result() for number in numbers}
         seeds = tuple(result for result in found.values() if result is not None)

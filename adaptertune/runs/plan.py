@@ -39,6 +39,7 @@ class Plan:
     is_stacked: bool  # whether all seeds train in one pass
     place: Path | None = None  # the cell's folder if it is not the store's
     pruned_from: str | None = None  # digest of the cell whose adapters were taken away
+    imported: results.Imported | None = None  # where it comes from, if it was trained elsewhere
 
     @property
     def config(self) -> RunConfig:
@@ -82,6 +83,8 @@ class Plan:
             identity["compiled"] = True
         if self.pruned_from:
             identity["pruned_from"] = self.pruned_from
+        if self.imported:
+            identity["imported"] = self.imported.sha256
         return identity
 
     @cached_property

@@ -91,6 +91,19 @@ class Cost(Record):
     host: str
 
 
+class Imported(Record):
+    """Where a run comes from that was trained elsewhere; of its training nothing is known."""
+
+    source: str
+    """A repository of the hub, or the name of a folder."""
+    commit: str | None
+    """The hub's, if it came from there."""
+    library: str
+    """Which wrote it."""
+    sha256: dict[str, str]
+    """File to SHA-256."""
+
+
 class SeedResult(Record):
     """One training with one seed."""
 
@@ -117,6 +130,8 @@ class SeedResult(Record):
     checkpoint: CheckpointFacts | None
     versions: dict[str, str]
     cost: Cost
+    imported: Imported | None = None
+    """Of a run that was not trained here: recipe and training in ``config`` are without meaning then."""
 
 
 class Failure(Record):

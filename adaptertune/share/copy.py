@@ -28,7 +28,9 @@ def copy_run(run: Run, cell: Path) -> Run:
     folder = target.seed(run.result.seed)
     folder.path.mkdir(parents=True, exist_ok=True)
     tensors, facts = read_tensors(run.folder.checkpoint)
-    write_tensors(folder.checkpoint, tensors, facts | {"base_name": _name(facts["base_name"])})
+    write_tensors(
+        folder.checkpoint, tensors, facts | {"base_name": portable_name(facts["base_name"])}
+    )
     own: Any = json.loads(run.folder.result.read_text(encoding="utf-8"))
     _strip(own)
     own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
@@ -60,13 +62,13 @@ def _strip(content: dict[str, Any]) -> None:
     settings["task"] = Path(settings["task"]).name
     if content.get("data") and content["data"]["source"] == "folder":
         content["data"]["description"] = f"folder {Path(content['data']['description']).name}"
-    settings["backbone"] = _name(settings["backbone"])
+    settings["backbone"] = portable_name(settings["backbone"])
     if content.get("backbone"):
-        content["backbone"]["name"] = _name(content["backbone"]["name"])
+        content["backbone"]["name"] = portable_name(content["backbone"]["name"])
     for key, origin in (content.get("origins") or {}).items():
         content["origins"][key] = Path(origin).name if "/" in origin else origin
 
 
-def _name(backbone: str) -> str:
+def portable_name(backbone: str) -> str:
     """A backbone's name on the hub or in the catalogue; of a folder of this machine its last part."""
     return Path(backbone).name if Path(backbone).is_absolute() else backbone

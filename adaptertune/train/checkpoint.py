@@ -79,19 +79,28 @@ def load_trained(
     stored = facts.get("labels")
     if stored != (None if labels is None else list(labels)):
         raise CheckpointError(f"trained for other labels ({stored})", where=path)
+    put_trained(model, tensors, path)
+    return facts
+
+
+def put_trained(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
+    """Give all that trains in a prepared model these values.
+
+    Raises:
+        CheckpointError: other names or shapes; the model is changed only if everything fits.
+    """
     own = trained_tensors(model)
     if own.keys() != tensors.keys():
         odd = sorted(own.keys() ^ tensors.keys())
         raise CheckpointError(
-            f"{len(odd)} parameters do not match the method, {odd[0]} for one", where=path
+            f"{len(odd)} parameters do not match the method, {odd[0]} for one", where=where
         )
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}",
-                where=path,
+                where=where,
             )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
-    return facts
