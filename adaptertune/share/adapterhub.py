@@ -160,8 +160,8 @@ class _HeadFile(_Described):
 class Foreign:
     """A folder of theirs, checked but for what only the base model tells.
 
-    ``tensors`` have our names; the head's rows are in the order of ``labels``, or, where that is None, of
-    the task's numbers.
+    ``tensors`` have our names; the head's rows are in the order of ``labels``, or, where that is None,
+    of the task's numbers.
     """
 
     folder: Path
@@ -470,6 +470,7 @@ def _adapters(
         raise CheckpointError(
             f"adapters of shape {tuple(down.shape)}, but 'config.reduction_factor' gives size {size}",
             where=path.parent,
+            remedy="save it again with adapters 1.3.0",
         )
     method = configuration.parse_method(
         {

@@ -153,13 +153,30 @@ def card(run: Run, summary: CellResult, *, license: str) -> str:
     if result.data.sample:
         partial = " **Generated sample text, not GLUE.**"
     low, high = task.range or (0.0, 0.0)
+    trained = "trained with adaptertune"
+    how = [
+        f"Data: {_plain(result.data.description)}, {result.data.num_train:,} training rows. Precision "
+        f"{result.precision}.",
+        "",
+        "```json",
+        json.dumps(
+            {"recipe": result.config["recipe"], "method": result.config["method"]}
+            | {"training": training},
+            indent=2,
+        ),
+        "```",
+    ]
+    if result.imported:
+        trained = "trained with AdapterHub's library and evaluated with adaptertune"
+        origin = f"{_plain(result.imported.source)} ({_plain(result.imported.library)})"
+        how = [f"Not known. Imported from {origin}."]
     kinds = ", ".join(task.labels) if task.labels else f"a score from {low:g} to {high:g}"
     seeds = ", ".join(str(line.seed) for line in summary.seeds)
     lines = [
         f"# {_plain(task.title)}: {method_label(run.method)} on {_plain(result.backbone.name)}",
         "",
-        "Bottleneck adapters (Houlsby et al., ICML 2019) trained with adaptertune. This repository "
-        "holds what trained; the base model is fetched by its name.",
+        f"Bottleneck adapters (Houlsby et al., ICML 2019) {trained}. This repository holds what "
+        "trained; the base model is fetched by its name.",
         "",
         "```sh",
         "adaptertune pull OWNER/NAME",
@@ -185,16 +202,7 @@ def card(run: Run, summary: CellResult, *, license: str) -> str:
         "",
         "## Training",
         "",
-        f"Data: {_plain(result.data.description)}, {result.data.num_train:,} training rows. Precision "
-        f"{result.precision}.",
-        "",
-        "```json",
-        json.dumps(
-            {"recipe": result.config["recipe"], "method": result.config["method"]}
-            | {"training": training},
-            indent=2,
-        ),
-        "```",
+        *how,
         "",
     ]  # fmt: skip
     return f"---\n{_front_matter(front)}---\n" + "\n".join(lines)

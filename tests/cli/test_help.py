@@ -19,7 +19,7 @@ COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 # What only reports may be asked for JSON; see the design's "Interface".
 WITH_JSON = {
     "train", "sweep", "compare", "bench", "tasks", "params", "runs", "show", "prune", "predict",
-    "submit", "doctor", "report",
+    "submit", "doctor", "report", "import", "export",
 }  # fmt: skip
 
 

@@ -7,8 +7,11 @@ import json
 import math
 import os
 import pickle
+import re
+import shutil
 import struct
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +27,15 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
 
+from adaptertune.cli import main
 from adaptertune.data.sources import Source, load_splits
 from adaptertune.model.inject import adapters_removed
-from adaptertune.runs import load
+from adaptertune.report import evidence
+from adaptertune.runs import load, store
 from adaptertune.share import adapterhub
 from adaptertune.tasks import load as load_task
-from tests.conftest import CHECKOUT, Finished, train_tiny
+from tests.conftest import CHECKOUT, Finished
+from tests.hub_server import HubServer
 
 Cli = Callable[..., Finished]
 FLAT: dict[str, Any] = {"layers": 1, "use_pooler": True}
@@ -209,19 +215,17 @@ OURS: dict[str, tuple[str, ...]] = {
 def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A cell of each of OURS, and one of the paper's own method, by task."""
     output = tmp_path_factory.mktemp("runs")
-    # Initial values of usual size: by the default's the adapters would be next to nothing.
-    cells = {
-        task: train_tiny(
-            tiny_bert,
-            output,
-            task,
-            "--init-std",
-            "0.5",
-            *(word for key in keys for word in ("--set", key)),
-        )
-        for task, keys in OURS.items()
-    }
-    return cells | {"mrpc": train_tiny(tiny_bert, output, "mrpc")}
+    for task, keys in (OURS | {"mrpc": ()}).items():
+        # Initial values of usual size: by the default's the adapters would be next to nothing.
+        line = ["train", "--task", task, "--offline", "--backbone", tiny_bert, "--size", 8,
+                "--init-std", 0.5, "--seeds", 2, "--epochs", 1, "--max-length", 24, "--lr", 1e-2,
+                "--precision", "fp32", "--output", output, "--quiet",
+                *(word for key in keys for word in ("--set", key))]  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["adaptertune", *map(str, line)])
+            with pytest.raises(SystemExit, match="0"):
+                main()
+    return {path.name: next(path.iterdir()) for path in output.iterdir()}
 
 
 def test_what_was_trained_here_gives_our_logits_there_and_comes_back(
@@ -318,8 +322,379 @@ def test_an_imported_run_is_a_run(trained: dict[str, Path], tiny_bert: Path, cli
     assert "is there already; choose another --output" in again.err
 
 
+def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """Only their files are fetched, as links into a cache; the card says where it was trained."""
+    files = {path.name: path.read_bytes() for path in good.iterdir()}
+    extra = {"evil.py": b"open('harmed', 'w')", "run/config.json": b"{}"}
+    with HubServer() as server:
+        server.add_repo("model", "tester/rte", files | extra)
+
+        def run(*arguments: object) -> Finished:
+            done = subprocess.run(
+                [sys.executable, "-m", "adaptertune", *map(str, arguments)],
+                env=server.env(tmp_path / "hf", token="hf_test") | {"PYTHONPATH": str(CHECKOUT)},
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            return Finished(done.returncode, done.stdout, done.stderr)
+
+        done = run(
+            "import", "tester/rte", "--task", "rte", "--backbone", tiny_bert, "--data-dir",
+            tiny_glue, "--max-length", "24", "--quiet", "--json",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        folder = tmp_path / json.loads(done.out)["folder"]
+        imported = json.loads((folder / "seed-0/result.json").read_text())["imported"]
+        assert imported["source"] == "tester/rte"
+        assert re.fullmatch(r"[0-9a-f]{40}", imported["commit"])
+        assert not [path for path in server.requests if "evil" in path or "run/" in path]
+        done = run("push", folder, "tester/again")
+        assert done.code == 0, done.err
+        card = server.repo("model", "tester/again").files["README.md"].decode()
+        assert "trained with AdapterHub's library and evaluated with adaptertune" in card
+        assert "Not known. Imported from tester/rte (adapters.1.3.0)" in card
+        assert "learning_rate" not in card
+
+
+def test_a_report_leaves_it_out(good: Path, tiny_bert: Path, cli: Cli) -> None:
+    """Nothing is known of how it was trained, so it stands beside nothing."""
+    assert take(cli, good, tiny_bert, "rte").code == 0
+    assert len(list(store.cells(Path("runs")))) == 1
+    assert evidence.read(Path("runs")) == ([], [])
+
+
 @given(width=st.integers(1, 4096), size=st.integers(1, 4096))
 def test_the_reduction_factor_comes_back_as_the_size(width: int, size: int) -> None:
     factor = adapterhub.reduction_factor(width, size)
     assert int(width // factor) == size, "as AdapterHub's library computes it"
     assert math.isclose(factor, width / size, rel_tol=1e-12)
+
+
+# ---- Folders that mean harm ---------------------------------------------------------------------
+
+
+class Harm:
+    """What would write a file if it were unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("harmed", "w")
+
+
+Folder = Path
+
+
+def edited(path: str, **changes: Any) -> Callable[[Folder], None]:
+    """Changes to a JSON file's keys; those of its ``config`` by ``config__key``."""
+
+    def edit(folder: Folder) -> None:
+        content = json.loads((folder / path).read_text())
+        for key, value in changes.items():
+            inner = content["config"] if key.startswith("config__") else content
+            inner[key.removeprefix("config__")] = value
+        (folder / path).write_text(json.dumps(content))
+
+    return edit
+
+
+def tensors(
+    change: Callable[[dict[str, torch.Tensor]], Any], name: str = "adapter.safetensors"
+) -> Callable[[Folder], None]:
+    def edit(folder: Folder) -> None:
+        found = load_tensors(folder / name)
+        changed = change(found)
+        save_file(found if changed is None else changed, folder / name)
+
+    return edit
+
+
+def replaced(old: str, new: str, content: bytes) -> Callable[[Folder], None]:
+    def replace(folder: Folder) -> None:
+        (folder / old).unlink()
+        (folder / new).write_bytes(content)
+
+    return replace
+
+
+def written(name: str, content: bytes) -> Callable[[Folder], None]:
+    return replaced(name, name, content)
+
+
+def pickled(value: object, *, zipped: bool = True) -> Callable[[Folder], None]:
+    """The weights as a file of torch's, instead of safetensors."""
+
+    def write(folder: Folder) -> None:
+        (folder / "adapter.safetensors").unlink()
+        path = folder / "pytorch_adapter.bin"
+        torch.save(value, path, _use_new_zipfile_serialization=zipped)
+
+    return write
+
+
+def linked(name: str, target: str) -> Callable[[Folder], None]:
+    def link(folder: Folder) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return link
+
+
+def pipe(folder: Folder) -> None:
+    (folder / "head_config.json").unlink()
+    os.mkfifo(folder / "head_config.json")
+
+
+def header(text: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(text) if length is None else length) + text
+
+
+def first(found: dict[str, torch.Tensor]) -> str:
+    return min(found)
+
+
+def renamed(found: dict[str, torch.Tensor]) -> None:
+    found["../../../harmed"] = found.pop(first(found))
+
+
+def with_nan(found: dict[str, torch.Tensor]) -> None:
+    found[first(found)].view(-1)[0] = math.nan
+
+
+ONE = {"x": torch.zeros(2)}
+HOSTILE: dict[str, tuple[Callable[[Folder], None], str]] = {
+    "a plain pickle": (
+        written("adapter.safetensors", pickle.dumps(Harm())), "damaged, or no safetensors file",
+    ),
+    "a plain pickle by their name": (
+        replaced("adapter.safetensors", "pytorch_adapter.bin", pickle.dumps(Harm())),
+        "damaged, or no file of torch.save",
+    ),
+    "harm in torch's archive": (pickled({"x": Harm()}), "nothing of it was executed"),
+    "harm in torch's old format": (
+        pickled({"x": Harm()}, zipped=False), "damaged, or no file of torch.save",
+    ),
+    "a list": (pickled([torch.zeros(2)]), "holds no tensors"),
+    "numbers for tensors": (pickled({"x": 1}), "'x' is no plain tensor"),
+    "a sparse tensor": (pickled({"x": torch.eye(3).to_sparse()}), "'x' is no plain tensor"),
+    "a tensor without memory": (
+        pickled({"x": torch.zeros(2, device="meta")}), "'x' is no plain tensor",
+    ),
+    "whole numbers": (tensors(lambda found: {"x": torch.arange(3)}), "'x' is no plain tensor"),
+    "a tensor of 10^18 numbers in four bytes": (
+        pickled({"x": torch.zeros(1).expand(10**9, 10**9)}), "'x' has shape (1000000000, 1000000000)",
+    ),
+    "a huge header": (
+        written("adapter.safetensors", header(b"{}", 2**63 - 1)), "damaged, or no safetensors file",
+    ),
+    "a negative offset": (
+        written(
+            "adapter.safetensors",
+            header(b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}'),
+        ),
+        "damaged, or no safetensors file",
+    ),
+    "a shape beyond the file": (
+        written(
+            "adapter.safetensors",
+            header(b'{"x": {"dtype": "F32", "shape": [9999999999], "data_offsets": [0, 4]}}') + b"0000",
+        ),
+        "damaged, or no safetensors file",
+    ),
+    "an empty file": (written("adapter.safetensors", b""), "damaged, or no safetensors file"),
+    "no weights": (
+        lambda folder: (folder / "adapter.safetensors").unlink(), "no adapter.safetensors and no",
+    ),
+    "no head": (
+        lambda folder: (folder / "head_config.json").unlink(), "save_adapter(…, with_head=True)",
+    ),
+    "no configuration": (
+        lambda folder: (folder / "adapter_config.json").unlink(), "no adapter_config.json",
+    ),
+    "a name that leads elsewhere": (
+        tensors(renamed), "tensors are not those of its configuration, '../../../harmed' for one",
+    ),
+    "an adapter's name that leads elsewhere": (
+        edited("adapter_config.json", name="../../../harmed"), "'name' should match pattern",
+    ),
+    "a name of control characters": (
+        edited("adapter_config.json", config__architecture="\x1b[2Jprefix"),
+        r"'\x1b[2Jprefix' is no bottleneck adapter",
+    ),
+    "half a character": (edited("adapter_config.json", name="\ud800"), "Invalid JSON"),
+    "a tensor too many": (
+        tensors(lambda found: found | {"bert.pooler.dense.weight": torch.zeros(32, 32)}),
+        "'bert.pooler.dense.weight' for one",
+    ),
+    "another size": (
+        tensors(lambda found: {name: t[:3].clone() if ".adapter_down.0." in name else t
+                               for name, t in found.items()}),
+        "adapters of shape (3, 32), but 'config.reduction_factor' gives size 8",
+    ),
+    "one tensor of another shape": (
+        tensors(lambda found: found | {first(found): torch.zeros(1, 2)}), "has shape (1, 2), not",
+    ),
+    "a tensor of many dimensions": (
+        tensors(lambda found: found | {first(found): torch.zeros(1, 2, 3)}), "has shape (1, 2, 3)",
+    ),
+    "not a number": (tensors(with_nan), "is not finite"),
+    "infinite": (
+        tensors(lambda found: {name: t / 0 for name, t in found.items()}, "model_head.safetensors"),
+        "is not finite",
+    ),
+    "a head's tensor of another": (
+        tensors(lambda found: {f"x{name}": t for name, t in found.items()}, "model_head.safetensors"),
+        "tensors are not those of its head",
+    ),
+    "more labels than outputs": (
+        edited("head_config.json", config__num_labels=3),
+        "the head has another number of labels than it says",
+    ),
+    "a label twice": (
+        edited("head_config.json", config__label2id={"a": 0, "b": 0}),
+        "'label2id' does not number 2 labels",
+    ),
+    "others' labels": (
+        edited("head_config.json", config__label2id={"<b>": 0, "\x07": 1}),
+        r"the head's labels are <b>, \x07, those of task 'rte' entailment, not_entailment",
+    ),
+    "deep JSON": (written("adapter_config.json", b"[" * 100_000), "damaged (RecursionError"),
+    "no JSON object": (written("head_config.json", b"[]"), "damaged (ValueError: not an object)"),
+    "large JSON": (written("head_config.json", b" " * 2_000_000), "damaged (ValueError: too large)"),
+    "a number that is none": (
+        written("adapter_config.json", b'{"hidden_size": NaN}'), "NaN is no number",
+    ),
+    "an infinite scale": (
+        edited("adapter_config.json", config__scaling=10**400), "'scaling'",
+    ),
+    "a tiny reduction factor": (
+        edited("adapter_config.json", config__reduction_factor=1e-308),
+        "does not give one size for all layers",
+    ),
+    "a link out of the folder": (
+        linked("adapter.safetensors", "/etc/hostname"), "a link that leads out of its folder",
+    ),
+    "a link to a device": (
+        linked("head_config.json", "/dev/zero"), "a link that leads out of its folder",
+    ),
+    "a link to itself": (linked("head_config.json", "head_config.json"), "leads nowhere"),
+    "a pipe": (pipe, "is no file"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that can be imported."""
+    folder = tmp_path_factory.mktemp("good") / "rte"
+    run = load.find(str(trained["rte"]), trained["rte"].parent)
+    adapterhub.export(run, folder, offline=True, drop_layernorms=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_folder_that_means_harm(
+    name: str, good: Path, tiny_bert: Path, cli: Cli, tmp_path: Path
+) -> None:
+    spoil, complaint = HOSTILE[name]
+    shutil.copytree(good, tmp_path / "in")
+    spoil(tmp_path / "in")
+    before = sorted(tmp_path.rglob("*"))
+    done = take(cli, Path("in"), tiny_bert, "rte", "--output", "out")
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1, done.err
+    assert "\x1b" not in done.err
+    assert complaint in done.err
+    assert sorted(tmp_path.rglob("*")) == before, "something was written"
+
+
+def test_an_archive_that_unpacks_to_more_than_adapters_can_be(
+    good: Path, tiny_bert: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapterhub, "LARGEST_WEIGHTS", 1 << 20)
+    shutil.copytree(good, tmp_path / "in")
+    (tmp_path / "in" / "adapter.safetensors").unlink()
+    path = tmp_path / "in" / "pytorch_adapter.bin"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(1 << 21))
+    assert path.stat().st_size < 1 << 14
+    done = take(cli, Path("in"), tiny_bert, "rte")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "pytorch_adapter.bin: too large for adapters" in done.err
+
+
+# A key of their configuration and a value that means another computation than there is here.
+OTHER_KINDS: list[tuple[dict[str, Any], str]] = [
+    ({"config__original_ln_after": False}, "'original_ln_after' should be True, not False"),
+    ({"config__ln_after": True}, "'ln_after' should be False, not True"),
+    ({"config__use_gating": True}, "'use_gating' should be False, not True"),
+    ({"config__phm_layer": True}, "'phm_layer' should be False, not True"),
+    ({"config__inv_adapter": "nice"}, "'inv_adapter' should be null, not 'nice'"),
+    ({"config__scaling": "learned"}, "'scaling' should be a valid number, not 'learned'"),
+    ({"config__scaling": -1.0}, "'scaling' should be greater than 0, not -1.0"),
+    ({"config__non_linearity": "leakyrelu"}, "'config.non_linearity' is 'leakyrelu'; only gelu, "),
+    ({"config__residual_before_ln": "post_add"}, "'config.residual_before_ln' is 'post_add'"),
+    (
+        {"config__original_ln_before": True, "config__residual_before_ln": False},
+        "'config.residual_before_ln' is False, for which there is no counterpart",
+    ),
+    ({"config__mh_adapter": False, "config__output_adapter": False}, "has adapters in no place"),
+    ({"config__reduction_factor": {"0": 4, "1": 8}}, "does not give one size for all layers"),
+    ({"config__architecture": "lora"}, "'lora' is no bottleneck adapter; houlsby"),
+    ({"config__architecture": "union"}, "'union' is no bottleneck adapter"),
+    ({"config__something_new": 1}, "unknown key 'something_new'"),
+    ({"model_type": "roberta"}, "'model_type' should be 'bert', not 'roberta'"),
+    ({"hidden_size": 48}, "gives size 12"),
+    ({"config__leave_out": [0]}, "adapters in 2 layers, 1 the last"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "complaint"), OTHER_KINDS, ids=lambda value: str(value)[:40])
+def test_another_configuration_is_refused_by_name(
+    changes: dict[str, Any], complaint: str, good: Path, tiny_bert: Path, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copytree(good, tmp_path / "in")
+    edited("adapter_config.json", **changes)(tmp_path / "in")
+    done = take(cli, Path("in"), tiny_bert, "rte")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert complaint in done.err
+    assert "; " in done.err.removeprefix("error: "), "it says what to do"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"config__head_type": "tagging"}, "'head_type' should be 'classification', not 'tagging'"),
+        (
+            {"config__layers": 1},
+            "a head with layers=1, activation_function='tanh', use_pooler=False",
+        ),
+        ({"config__use_pooler": True}, "layers=2, activation_function='tanh', use_pooler=True"),
+        ({"config__activation_function": "relu"}, "only layers=1, use_pooler=True and layers=2"),
+        ({"config": None, "model_class": "BertForTokenClassification"}, "a classification head is"),
+    ],
+)
+def test_another_head_is_refused(
+    changes: dict[str, Any], complaint: str, good: Path, tiny_bert: Path, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copytree(good, tmp_path / "in")
+    edited("head_config.json", **changes)(tmp_path / "in")
+    done = take(cli, Path("in"), tiny_bert, "rte")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert complaint in done.err
+
+
+def test_what_else_does_not_fit(
+    good: Path, trained: dict[str, Path], tiny_bert: Path, cli: Cli, tmp_path: Path
+) -> None:
+    done = take(cli, good, tiny_bert, "stsb")
+    assert "the head has 2 outputs, task 'stsb' 1; choose the --task" in done.err
+    done = take(cli, good, tiny_bert, "mrpc")
+    assert "the head's labels are entailment, not_entailment, those of task 'mrpc'" in done.err
+    done = cli("import", good, "--task", "rte", "--backbone", "minilm", "--offline")
+    assert "of a model 32 wide; minilm is 384 wide; name its own with --backbone" in done.err
+    (tmp_path / "in.zip").touch()
+    done = take(cli, tmp_path / "in.zip", tiny_bert, "rte")
+    assert "no such folder; give an unpacked folder, or OWNER/NAME" in done.err
+    done = take(cli, good, tiny_bert, "rte", "--revision", "main")
+    assert "--revision: goes with OWNER/NAME on the hub" in done.err
+    full = cli("train", "--task", "rte", "--offline", "--backbone", tiny_bert, "--method", "layernorm",
+               "--seed", "0", "--epochs", "1", "--max-length", "24", "--quiet", "--json")  # fmt: skip
+    done = cli("export", json.loads(full.out)["folder"], "--to", "out", "--offline")
+    assert "no place for method 'layernorm'; export a run of method adapter" in done.err
