@@ -139,7 +139,8 @@ def conclude(result: CellResult, console: Console) -> None:
     console.print(f"Run         {result.folder}", soft_wrap=True)
     console.print(f"Checkpoint  {result.checkpoint}", soft_wrap=True)
     took = tables.duration(result.train_seconds + result.evaluate_seconds)
-    console.print(f"Took        {took} of training and evaluation")
+    what = "evaluation" if result.imported else "training and evaluation"
+    console.print(f"Took        {took} of {what}")
 
 
 def dry_run_json(plan: Plan) -> dict[str, object]:

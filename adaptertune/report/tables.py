@@ -201,9 +201,10 @@ def cell(result: CellResult) -> RenderableType:
         "",
     ]
     if result.num_collapsed:
+        advice = "" if result.imported else " A smaller --lr often helps."
         pieces.append(
             f"[yellow]{result.num_collapsed} of {len(result.seeds)} seeds collapsed to one class; they "
-            "are counted, not dropped. A smaller --lr often helps.[/]\n"
+            f"are counted, not dropped.{advice}[/]\n"
         )
     if result.num_diverged:
         pieces.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,4 +97,4 @@ def reopen(
             where=folder.path,
             remedy="bring the files back, or name their folder with --data-dir",
         )
-    return Reopened(folder, result, plan, seeds)
+    return Reopened(folder, result, replace(plan, imported=result.imported), seeds)

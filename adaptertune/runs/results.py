@@ -221,6 +221,8 @@ class CellResult(Record):
     """Of all seeds, with what was computed once for them."""
     evaluate_seconds: float
     published: list[PublishedFigure]
+    imported: Imported | None = None
+    """Of a run that was not trained here."""
 
 
 class Choice(Record):

@@ -78,11 +78,18 @@ def summarise(
         train_seconds=sum(result.cost.train_seconds + result.cost.trunk_seconds for result in done),
         evaluate_seconds=sum(result.cost.evaluate_seconds for result in done),
         published=published_figures(plan),
+        imported=plan.imported,
     )
 
 
 def protocol_in_words(plan: Plan, num_seeds: int) -> str:
     """What was selected on what, so that nobody takes a best for a mean."""
+    if plan.imported:
+        return (
+            f"Imported: trained with AdapterHub's library ({plan.imported.library}), with settings and "
+            "data that are not known; here it was only evaluated. Its file does not say which weights its "
+            f"base model had: that they are those of {plan.located.name} is the importer's word."
+        )
     split, keep = plan.selecting_split, plan.config.training.keep_epoch
     epoch = f"its best epoch on {split}" if keep == "best" else "its last epoch"
     if num_seeds < 2:

@@ -336,12 +336,6 @@ def write_run(
             result = _seed_result(plan, model, scores, time.perf_counter() - started)
             store.write_result(folder.result, result)
     found = summarise(plan, [result])
-    protocol = (
-        f"Imported: trained with AdapterHub's library ({foreign.facts.library}), with settings and data "
-        f"that are not known; here it was only evaluated. Its file does not say which weights its base "
-        f"model had: that they were those of {plan.located.name} is the importer's word."
-    )
-    found = found.model_copy(update={"protocol": protocol})
     store.write_result(plan.folder.result, found)
     return found
 

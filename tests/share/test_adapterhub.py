@@ -304,6 +304,11 @@ def test_an_imported_run_is_a_run(trained: dict[str, Path], tiny_bert: Path, cli
     spans = cli("ablate", "spans", folder, "--json", "--quiet")
     assert spans.code == 0, spans.err
     assert len(json.loads(spans.out)["cells"]) == 3
+    pruned = json.loads(cli("prune", folder, "--max-drop", "100", "--json", "--quiet").out)
+    assert len(pruned["remaining"]) == 1
+    shown = cli("show", pruned["pruned"], "--json").out
+    assert json.loads(shown)["config"]["method"]["layernorms"] == "none"
+    assert json.loads(shown)["protocol"].startswith("Imported: ")
     made = cli("bundle", "new", folder, trained["rte"], "--to", "all", "--offline")
     assert made.code == 0, made.err
     # Two tasks in one batch, each with a pooler of its own.
