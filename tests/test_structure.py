@@ -71,8 +71,9 @@ def test_only_execute_opens_a_configuration() -> None:
 @pytest.mark.parametrize(
     "module",
     ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
-     "report.speed", "report.heatmap", "report.pruning", "report.evidence", "report.comparison",
-     "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
+     "report.speed", "report.heatmap", "report.pruning", "report.ablation", "report.evidence",
+     "report.comparison", "study.ablation", "report.figures", "report.charts", "report.page",
+     "report.terminal", "stats", "runs.store",
      "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",
      "runs.reopen", "runs.sweep", "executors.ray", "executors.local",
      "runs.load", "runs.predict", "share.glue", "share.bundle", "share.hub", "doctor"],
