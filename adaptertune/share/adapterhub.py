@@ -29,7 +29,7 @@ from adaptertune import hub
 from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, ConfigError, HubError, StoreError
 from adaptertune.files import exclusive, write_atomically, write_json
-from adaptertune.runs import execute, results, store, work
+from adaptertune.runs import execute, results, store, units
 from adaptertune.runs.load import Run
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
@@ -331,7 +331,7 @@ def write_run(
         started = time.perf_counter()
         logits = evaluate.logits(model, splits[0], torch.device(plan.device))
         with exclusive(folder.path):
-            write_json(plan.folder.config, work.config_file(plan))
+            write_json(plan.folder.config, units.config_file(plan))
             scores = execute.keep(plan, splits, model, logits, evaluate.BATCH_SIZE, folder)
             result = _seed_result(plan, model, scores, time.perf_counter() - started)
             store.write_result(folder.result, result)
