@@ -178,7 +178,7 @@ def test_every_value_has_an_origin_unless_it_is_the_models_own_default() -> None
         for key, value in dumped.items()
         for inner in (value if isinstance(value, dict) else (None,))
     }
-    variants = {"layernorms", "places", "reads", "combines", "scale", "norm", "depth"}
+    variants = {"layernorms", "places", "reads", "combines", "scale", "norm", "depth", "pooler"}
     without |= {f"method.{key}" for key in variants}
     assert set(found.origins) == leaves - without
 

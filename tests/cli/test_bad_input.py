@@ -282,7 +282,7 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
         lambda p: ["show", "none"], r"runs: no run 'none'; adaptertune runs lists them",
     ),
     "no such schema": (
-        lambda p: ["schema", "none"], r"no schema 'none'; choose from: cell, seed, sweep, bench",
+        lambda p: ["schema", "none"], r"no schema 'none'; choose from: cell, seed, sweep",
     ),
     # counting
     "sizes that are none": (
