@@ -48,7 +48,9 @@ class Wanted:
     def digest(self) -> str:
         """That of everything that decides the tokens, their order and the labels."""
         # Which files a tokenizer is made of is up to transformers.
-        files = [path for path in self.model.iterdir() if path.suffix in (".json", ".txt")]
+        files = [
+            path for path in self.model.iterdir() if path.suffix in (".json", ".txt", ".model")
+        ]
         libraries = ("tokenizers", "transformers")
         return digest(
             {

@@ -26,6 +26,9 @@ Counts = npt.NDArray[np.int64]
 # Examples that are tokenised at a time: the library's own objects take 100 times a token's 4 bytes.
 CHUNK = 8192
 
+# A folder has one of these: all in one, WordPiece, BPE (with merges.txt), SentencePiece.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model")
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -83,8 +86,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     from transformers import AutoTokenizer
 
-    remedy = "the folder needs tokenizer.json, or vocab.txt and tokenizer_config.json"
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    remedy = "the folder needs tokenizer.json, or its kind's vocabulary and tokenizer_config.json"
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         # transformers would make do with a vocabulary of [UNK] and its like.
         raise BackboneError("no tokenizer files", where=folder, remedy=remedy)
     try:
