@@ -7,6 +7,7 @@ ties the other way, so the truncation is done here, by numpy for many examples a
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ CHUNK = 8192
 
 # A folder has one of these: all in one, WordPiece, BPE (with merges.txt), SentencePiece.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model")
+SENTENCEPIECE = ("sentencepiece", "google.protobuf")  # what reading the last one takes
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if not any((folder / name).is_file() for name in VOCABULARIES):
         # transformers would make do with a vocabulary of [UNK] and its like.
         raise BackboneError("no tokenizer files", where=folder, remedy=remedy)
+    if not any((folder / name).is_file() for name in VOCABULARIES[:-1]):
+        missing = [name for name in SENTENCEPIECE if importlib.util.find_spec(name) is None]
+        if missing:
+            raise BackboneError(
+                f"a SentencePiece model, which needs {' and '.join(missing)}",
+                where=folder / VOCABULARIES[-1],
+                remedy="pip install 'adaptertune[deberta]'",
+            )
     try:
         wrapped = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         backend: Tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
