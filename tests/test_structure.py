@@ -20,6 +20,7 @@ STOREYS = [
     {"data", "model"},
     {"train"},
     {"runs"},
+    {"executors"},
     {"study", "share", "doctor"},
     {"report"},
     {"cli"},
@@ -69,11 +70,12 @@ def test_only_execute_opens_a_configuration() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
-     "report.speed", "report.heatmap", "report.pruning", "report.evidence", "report.comparison",
-     "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
+    ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "model.architecture", "report.tables",
+     "report.speed", "report.heatmap", "report.pruning", "report.ablation", "report.evidence",
+     "report.comparison", "study.ablation", "report.figures", "report.charts", "report.page",
+     "report.terminal", "stats", "runs.store",
      "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",
-     "runs.reopen", "runs.sweep", "runs.cluster", "runs.local",
+     "runs.reopen", "runs.sweep", "executors.ray", "executors.local",
      "runs.load", "runs.predict", "share.glue", "share.bundle", "share.hub", "doctor"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:

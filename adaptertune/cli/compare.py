@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from adaptertune.cli import options, sweeping
+from adaptertune.cli import options
+from adaptertune.cli.carry_out import How, carry_out
 from adaptertune.errors import ConfigError
 
 
@@ -76,7 +77,7 @@ def compare(
             "adapters need something beside them",
             remedy="add --full for full fine-tuning, or --methods",
         )
-    how = sweeping.How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
     how.check()
     grid = {"method.name": (list[object](wanted), "--methods")}
     if sizes is not None:
@@ -105,7 +106,7 @@ def compare(
         seeds_on=seeds_on,
         protocol=protocol,
     )
-    carried_out = sweeping.carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+    carried_out = carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
     if carried_out is None:
         return
     made, result = carried_out

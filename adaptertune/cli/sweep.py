@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from adaptertune.cli import options, sweeping
-from adaptertune.errors import ConfigError
+from adaptertune.cli import options
+from adaptertune.cli.carry_out import How, carry_out
 
 
 def sweep(
@@ -35,16 +35,7 @@ def sweep(
         ),
     ] = None,
     epochs: options.EpochsList = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--grid",
-            help="Values of any setting; repeatable.",
-            metavar="KEY=V1,V2",
-            rich_help_panel=options.SWEEP,
-            show_default=False,
-        ),
-    ] = None,
+    grid: options.Grid = None,
     seeds: options.Seeds = None,
     seeds_on: options.SeedsOn = None,
     protocol: options.Protocol = None,
@@ -76,7 +67,7 @@ def sweep(
     Nothing is trained twice, an interrupted sweep goes on, and several processes on one store share
     the work. `train` is the sweep of one cell.
     """
-    how = sweeping.How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
     how.check()
     chosen = {
         "method.name": methods, "method.size": sizes, "training.learning_rate": learning_rates,
@@ -89,14 +80,7 @@ def sweep(
         for key, text in chosen.items()
         if text is not None
     }
-    for text in grid or ():
-        key, equals, listed = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"'{text}' is not KEY=V1,V2", where="--grid")
-        values[key.strip()] = (
-            options.values(listed, f"--grid {key.strip()}"),
-            f"--grid {key.strip()}",
-        )
+    values |= options.grid_values(grid)
     base = options.as_settings(
         {
             "backbone": backbone, "recipe": recipe, "batch_size": batch_size,
@@ -120,7 +104,7 @@ def sweep(
         seeds_on=seeds_on,
         protocol=protocol,
     )
-    carried_out = sweeping.carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+    carried_out = carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
     if carried_out is None:
         return
     made, result = carried_out

@@ -240,6 +240,30 @@ def test_adapters_can_be_removed(tiny_kind: Folder, kind: str) -> None:
     torch.testing.assert_close(found[3], model.head(expected), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_layers_are_the_layers(
+    tiny_kind: Folder, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captured whole, for two lengths by the same graphs; the captured graphs run as they are."""
+    make = forward.compiled_layer
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(forward, "compiled_layer", lambda: make("eager"))
+    plain, model = build(tiny_kind(kind), ADAPTER), build(tiny_kind(kind), ADAPTER)
+    model.is_compiled = True
+    graphs = []
+    for length in (23, 29, 31):
+        given = batch(kind, padded=True, length=length)
+        expected, found = plain(*given), model(*given)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        found.sum().backward()
+        graphs.append(int(torch._dynamo.utils.counters["stats"]["unique_graphs"]))
+    assert 0 < graphs[0] <= graphs[1] == graphs[2] <= 4
+    torch._dynamo.reset()
+    make.cache_clear()
+
+
 # ---- what is not supported ----
 
 
