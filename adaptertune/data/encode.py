@@ -29,6 +29,7 @@ CHUNK = 8192
 
 # A folder has one of these: all in one, WordPiece, BPE (with merges.txt), SentencePiece.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model")
+SUFFIXES = (".json", ".txt", ".model")  # of all files that a tokenizer may be made of
 SENTENCEPIECE = ("sentencepiece", "google.protobuf")  # what reading the last one takes
 
 
