@@ -18,8 +18,9 @@ from adaptertune.model import inject
 from adaptertune.model.adapter import ACTIVATIONS, Adapter
 
 if TYPE_CHECKING:
-    from transformers import BertModel, PreTrainedModel, TextClassificationPipeline
+    from transformers import PreTrainedModel, TextClassificationPipeline
 
+    from adaptertune.model.classifier import Classifier
     from adaptertune.runs.results import CellResult
 
 
@@ -35,21 +36,22 @@ def insert_adapters(
 ) -> None:
     """Put Houlsby adapters into your own BERT, in place: two a layer, near the identity at first.
 
-    With ``freeze`` only the adapters, the LayerNorms and what lies outside the ``BertModel`` (the
-    head) train from then on, as in the paper; with chosen layers only these layers' LayerNorms do.
+    With ``freeze`` only the adapters, the LayerNorms and what lies outside the encoder (the head)
+    train from then on, as in the paper; with chosen layers only these layers' LayerNorms do.
     Insert into a loaded model: transformers would initialise the adapters anew in loading.
 
     Args:
-        model: a transformers ``BertModel``, or a model of any task with one in it.
+        model: transformers' plain BERT, RoBERTa, ELECTRA or DeBERTa-v2, or a model of any task with one
+            in it. (DistilBERT has no module for the place: train it by :func:`fine_tune`.)
         size: the bottleneck's width m; an adapter has 2md + d + m parameters.
         layers: layer numbers from 0; all unless given.
         init_std: standard deviation of the first weights.
         activation: gelu, gelu_tanh, relu, tanh or swish.
         seed: decides the first weights, apart from any global generator.
-        freeze: whether to freeze everything else in the BERT.
+        freeze: whether to freeze everything else in the encoder.
 
     Raises:
-        TypeError: there is no ``BertModel`` in the model.
+        TypeError: there is no such encoder in the model.
         ValueError: a layer is not there or has adapters already, or the activation is unknown.
 
     >>> import adaptertune as at
@@ -89,7 +91,7 @@ def insert_adapters(
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of parameters. ``base``: the ``BertModel`` without adapters; ``head``: what is outside."""
+    """Numbers of parameters. ``base``: the encoder without adapters; ``head``: what is outside."""
 
     trained: int
     adapters: int
@@ -99,7 +101,7 @@ class Counts:
 
     @property
     def share_of_base(self) -> float:
-        """What trains inside the BERT over all of it, as a fraction."""
+        """What trains inside the encoder over all of it, as a fraction."""
         return (self.trained - self.head) / self.base
 
 
@@ -110,7 +112,7 @@ def count(model: PreTrainedModel) -> Counts:
     paper's denominators of a method and a shape: ``adaptertune params``.
 
     Raises:
-        TypeError: there is no ``BertModel`` in the model.
+        TypeError: there is no encoder in the model that :func:`insert_adapters` takes.
     """
     bert = _bert(model)
 
@@ -163,7 +165,8 @@ def pipeline(
 ) -> TextClassificationPipeline:
     """A run as a transformers pipeline, with the run's labels, tokenizer and maximal length.
 
-    Its model is a ``BertForSequenceClassification`` in fp32 with the adapters in it. A pair is given as
+    Its model computes in fp32: of a BERT it is a ``BertForSequenceClassification`` with the adapters in
+    it, of other kinds this package's own forward pass. A pair is given as
     ``{"text": …, "text_pair": …}``.
 
     Args:
@@ -178,11 +181,7 @@ def pipeline(
         BackboneError: its base model is not to be found.
         CheckpointError: its checkpoint is damaged.
     """
-    from transformers import (
-        AutoTokenizer,
-        BertForSequenceClassification,
-        TextClassificationPipeline,
-    )
+    from transformers import AutoTokenizer, TextClassificationPipeline
 
     from adaptertune.runs import load
 
@@ -199,11 +198,8 @@ def pipeline(
         shape.problem_type = "single_label_classification"
         shape.id2label = dict(enumerate(task.labels))
         shape.label2id = {label: number for number, label in enumerate(task.labels)}
-    with torch.device("meta"):  # every module of it is replaced
-        model = BertForSequenceClassification(shape)
-    model.bert, model.classifier = ours.backbone, ours.head
-    model.dropout = nn.Dropout(shape.hidden_dropout_prob)
-    model.eval()
+    is_bert = located.shape.architecture == "bert"
+    model = (_as_bert if is_bert else _as_pretrained)(ours).eval()
     tokenizer = AutoTokenizer.from_pretrained(str(located.folder), local_files_only=True)
     tokenizer.model_max_length = found.max_length
     return TextClassificationPipeline(
@@ -211,10 +207,49 @@ def pipeline(
     )
 
 
-def _bert(model: nn.Module) -> BertModel:
-    from transformers import BertModel
+def _as_bert(ours: Classifier) -> PreTrainedModel:
+    """transformers' own class around our modules."""
+    from transformers import BertForSequenceClassification
+
+    encoder = ours.backbone
+    with torch.device("meta"):  # every module of it is replaced
+        model = BertForSequenceClassification(encoder.config)
+    model.bert.embeddings, model.bert.encoder = encoder.embeddings, encoder.encoder
+    model.bert.pooler, model.classifier = encoder.pooler, ours.head
+    model.dropout = nn.Dropout(encoder.dropout_rate)
+    return model
+
+
+def _as_pretrained(ours: Classifier) -> PreTrainedModel:
+    """A model of transformers' that asks ours; its own classes have other heads for these kinds."""
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    class Answering(PreTrainedModel):  # type: ignore[misc]
+        config_class = type(ours.backbone.config)
+
+        def __init__(self) -> None:
+            super().__init__(ours.backbone.config)
+            self.classifier = ours
+
+        def forward(
+            self,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor | None = None,
+            token_type_ids: torch.Tensor | None = None,
+        ) -> SequenceClassifierOutput:
+            segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            mask = None if attention_mask is None else attention_mask.bool()
+            return SequenceClassifierOutput(logits=self.classifier(input_ids, segments, mask))
+
+    return Answering()
+
+
+def _bert(model: nn.Module) -> PreTrainedModel:
+    """The encoder in a model: one whose layers have BERT's names in transformers itself."""
+    from transformers import BertModel, DebertaV2Model, ElectraModel, RobertaModel
 
     for module in model.modules():
-        if isinstance(module, BertModel):
+        if isinstance(module, BertModel | RobertaModel | ElectraModel | DebertaV2Model):
             return module
-    raise TypeError(f"there is no BertModel in a {type(model).__name__}")
+    raise TypeError(f"there is no BERT, RoBERTa, ELECTRA or DeBERTa-v2 in a {type(model).__name__}")

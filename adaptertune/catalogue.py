@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,18 +19,35 @@ DEFAULT = "google-bert/bert-base-uncased"
 EMBEDDED = "minilm"
 
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=0)]
+Architecture = Literal["bert", "roberta", "electra", "distilbert", "deberta-v2"]
 
 
 class Shape(Strict):
-    """The sizes of a Transformer encoder of BERT's architecture."""
+    """The sizes of a Transformer encoder, and which kind it is (transformers' ``model_type``)."""
 
+    architecture: Architecture = "bert"
     layers: Count
     width: Count
     heads: Count | None = None
     intermediate: Count
-    vocabulary: Annotated[int, Field(ge=0)] = 30522
-    positions: Annotated[int, Field(ge=0)] = 512
-    types: Annotated[int, Field(ge=0)] = 2
+    vocabulary: Size = 30522
+    # Tokens that an example may have, and rows of their table, if those are not as many.
+    positions: Size = 512
+    position_rows: Size | None = None
+    types: Size = 2
+    # Width of the embeddings if it is not that of the layers: then they are projected.
+    embedding: Count | None = None
+    # Rows of a table of distances between tokens, which has a LayerNorm of its own.
+    relative_rows: Size = 0
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether pre-training left a layer on the first token for the head to read.
+
+        BERT alone has one that was trained. Elsewhere the head reads the first token's state itself.
+        """
+        return self.architecture == "bert"
 
 
 class Package(Strict):
@@ -112,4 +129,5 @@ def parse_shape(text: str) -> Shape:
     layers, width = numbers[:2]
     intermediate = numbers[2] if len(numbers) > 2 else 4 * width
     extra = dict(zip(("vocabulary", "positions"), numbers[3:], strict=False))
-    return Shape(layers=layers, width=width, intermediate=intermediate, **extra)
+    sizes = {"layers": layers, "width": width, "intermediate": intermediate, **extra}
+    return Shape.model_validate(sizes)

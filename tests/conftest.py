@@ -10,7 +10,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -60,6 +62,18 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         BertForPreTraining(shape).save_pretrained(folder)
     BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_kind(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny random model of a kind that is no BERT; see ``kinds.py``."""
+    from tests import kinds
+
+    @cache
+    def folder(kind: str) -> Path:
+        return kinds.make(kind, tmp_path_factory.mktemp(f"tiny-{kind}"))
+
     return folder
 
 
@@ -173,6 +187,15 @@ def cli(
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     return run
+
+
+def as_transformers(encoder: Any) -> Any:
+    """transformers' own BERT around an encoder's modules."""
+    from transformers import BertModel
+
+    bert = BertModel(encoder.config).eval()
+    bert.embeddings, bert.encoder, bert.pooler = encoder.embeddings, encoder.encoder, encoder.pooler
+    return bert
 
 
 def train_tiny(bert: Path, root: Path, task: str, *more: str) -> Path:

@@ -93,7 +93,7 @@ def test_chosen_layers_and_no_freezing(tiny_bert: Path) -> None:
 
 def test_what_cannot_be_adapted(tiny_bert: Path) -> None:
     model = BertModel.from_pretrained(tiny_bert)
-    with pytest.raises(TypeError, match="no BertModel in a Linear"):
+    with pytest.raises(TypeError, match="no BERT, RoBERTa, ELECTRA or DeBERTa-v2 in a Linear"):
         at.insert_adapters(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="no activation 'gleu'; choose from gelu, "):
         at.insert_adapters(model, activation="gleu")

@@ -34,6 +34,18 @@ SHAPES = {
     "google/bert_uncased_L-4_H-256_A-4": (4, 256, 4, 1024, 30522),
     "google/bert_uncased_L-4_H-512_A-8": (4, 512, 8, 2048, 30522),
     "google/bert_uncased_L-8_H-512_A-8": (8, 512, 8, 2048, 30522),
+    "FacebookAI/roberta-base": (12, 768, 12, 3072, 50265),
+    "FacebookAI/roberta-large": (24, 1024, 16, 4096, 50265),
+    "distilbert/distilroberta-base": (6, 768, 12, 3072, 50265),
+    "distilbert/distilbert-base-uncased": (6, 768, 12, 3072, 30522),
+    "distilbert/distilbert-base-cased": (6, 768, 12, 3072, 28996),
+    "google/electra-small-discriminator": (12, 256, 4, 1024, 30522),
+    "google/electra-base-discriminator": (12, 768, 12, 3072, 30522),
+    "google/electra-large-discriminator": (24, 1024, 16, 4096, 30522),
+    "microsoft/deberta-v3-xsmall": (12, 384, 6, 1536, 128100),
+    "microsoft/deberta-v3-small": (6, 768, 12, 3072, 128100),
+    "microsoft/deberta-v3-base": (12, 768, 12, 3072, 128100),
+    "microsoft/deberta-v3-large": (24, 1024, 16, 4096, 128100),
     "minilm": (6, 384, 12, 1536, 30522),
 }
 
@@ -48,7 +60,10 @@ def test_catalogue_shapes() -> None:
     }
     assert found == SHAPES
     for known in catalogue.known_backbones().values():
-        assert (known.shape.positions, known.shape.types) == (512, 2)
+        assert known.shape.positions == 512
+        assert known.shape.types == {"roberta": 1, "distilbert": 0, "deberta-v2": 0}.get(
+            known.shape.architecture, 2
+        )
 
 
 def test_names_say_the_shape() -> None:
@@ -192,8 +207,8 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "config.json").write_text("[]"), r"no readable config\.json",
     ),
     "another architecture": (
-        lambda f: edit_config(f, model_type="roberta"),
-        r"config\.json: a 'roberta' model; only BERT is supported; choose a BERT",
+        lambda f: edit_config(f, model_type="t5"),
+        r"config\.json: a 't5' model is not supported; choose a BERT, RoBERTa, ELECTRA",
     ),
     "an incomplete configuration": (
         lambda f: (f / "config.json").write_text('{"model_type": "bert", "num_hidden_layers": 2}'),
@@ -214,7 +229,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights without pooler": (
         drop_pooler,
         r"model\.safetensors: 2 parameters are not in the weights, pooler\.dense\.bias for one; "
-        r"give a complete BERT checkpoint, pooler included",
+        r"give a complete checkpoint, BERT's pooler included",
     ),
     "weights of something else": (
         rename_all, r"model\.safetensors: \d+ parameters are not in the weights",
@@ -340,11 +355,11 @@ def test_models_of_the_hub(tiny_bert: Path, tmp_path: Path) -> None:
         first = hub.add_repo("model", "me/bert", files | {"README.md": b"first"})
         second = hub.add_repo("model", "me/bert", files | others | {"pytorch_model.bin": pickled})
         tiny_sha = hub.add_repo("model", tiny, old)
-        hub.add_repo("model", "me/roberta", files | {"config.json": b'{"model_type": "roberta"}'})
+        hub.add_repo("model", "me/t5", files | {"config.json": b'{"model_type": "t5"}'})
         hub.add_repo("model", "me/empty", {"README.md": b"nothing"})
         hub.add_repo("model", "me/damaged", files)
         good = [("me/bert", False), (f"me/bert@{first}", False), ("bert-tiny", False)]
-        bad = [("me/roberta", False), ("me/empty", False), ("me/none", False),
+        bad = [("me/t5", False), ("me/empty", False), ("me/none", False),
                (f"me/bert@{'0' * 40}", False)]  # fmt: skip
         online = ask(hub, tmp_path / "hf", good + bad)
         assert online[:3] == [
@@ -352,8 +367,8 @@ def test_models_of_the_hub(tiny_bert: Path, tmp_path: Path) -> None:
             [f"me/bert@{first}", "model.safetensors", safe, first, sorted(files)],
             [tiny, "pytorch_model.bin", hashlib.sha256(pickled).hexdigest(), tiny_sha, sorted(old)],
         ]
-        roberta, empty, none, revision = online[3:]
-        assert "config.json: a 'roberta' model; only BERT is supported" in roberta
+        t5, empty, none, revision = online[3:]
+        assert "config.json: a 't5' model is not supported" in t5
         assert "no readable config.json" in empty
         for answer, name in ((none, "me/none"), (revision, f"me/bert@{'0' * 40}")):
             assert answer.startswith(

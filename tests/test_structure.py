@@ -70,7 +70,8 @@ def test_only_execute_opens_a_configuration() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
+    ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone",
+     "model.architecture", "report.tables",
      "report.speed", "report.heatmap", "report.pruning", "report.ablation", "report.evidence",
      "report.comparison", "study.ablation", "report.figures", "report.charts", "report.page",
      "report.terminal", "stats", "runs.store",

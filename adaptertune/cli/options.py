@@ -81,7 +81,7 @@ Backbone = Annotated[
     _option(
         "--backbone",
         panel=MODEL,
-        text="A BERT of the hub, a folder, or minilm (default: google-bert/bert-base-uncased).",
+        text="A model of the hub, a folder, or minilm (default: google-bert/bert-base-uncased).",
     ),
 ]
 Recipe = Annotated[

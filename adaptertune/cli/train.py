@@ -118,6 +118,9 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
         rows = f"[yellow]partial training set, {data.num_train:,} of {data.num_train_complete:,}[/]"
     facts.add_row("data", f"{data.description}, {rows}")
     facts.add_row("backbone", f"{plan.located.name} (SHA-256 {plan.located.sha256[:12]}…)")
+    if not plan.located.shape.has_pooler:
+        kind = plan.located.shape.architecture
+        facts.add_row("head", f"on the first token itself, for {kind} has no pre-trained pooler")
     facts.add_row("device", f"{plan.device}, {plan.precision}")
     shown = plan.resolved.origins if in_full else _worth_telling(plan)
     values = _flat(config.model_dump(mode="json"))
@@ -149,7 +152,7 @@ def dry_run_json(plan: Plan) -> dict[str, object]:
         "config": plan.config.model_dump(mode="json"),
         "origins": dict(plan.resolved.origins),
         "data": plan.data.model_dump(mode="json"),
-        "backbone": {"name": plan.located.name, "sha256": plan.located.sha256},
+        "backbone": plan.backbone.model_dump(mode="json"),
         "precision": plan.precision,
         "device": plan.device,
         "ledger": plan.ledger.as_json(),

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from adaptertune import hub, paths
 from adaptertune.config import digest
-from adaptertune.data.encode import Encoded, encode, load_tokenizer, starts_of
+from adaptertune.data.encode import SUFFIXES, Encoded, encode, load_tokenizer, starts_of
 from adaptertune.data.sources import Source, fingerprint, load_splits
 from adaptertune.errors import DataError, StoreError
 from adaptertune.files import write_atomically
@@ -48,7 +48,7 @@ class Wanted:
     def digest(self) -> str:
         """That of everything that decides the tokens, their order and the labels."""
         # Which files a tokenizer is made of is up to transformers.
-        files = [path for path in self.model.iterdir() if path.suffix in (".json", ".txt")]
+        files = [path for path in self.model.iterdir() if path.suffix in SUFFIXES]
         libraries = ("tokenizers", "transformers")
         return digest(
             {

@@ -7,6 +7,7 @@ ties the other way, so the truncation is done here, by numpy for many examples a
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,11 @@ Counts = npt.NDArray[np.int64]
 
 # Examples that are tokenised at a time: the library's own objects take 100 times a token's 4 bytes.
 CHUNK = 8192
+
+# A folder has one of these: all in one, WordPiece, BPE (with merges.txt), SentencePiece.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model")
+SUFFIXES = (".json", ".txt", ".model")  # of all files that a tokenizer may be made of
+SENTENCEPIECE = ("sentencepiece", "google.protobuf")  # what reading the last one takes
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     from transformers import AutoTokenizer
 
-    remedy = "the folder needs tokenizer.json, or vocab.txt and tokenizer_config.json"
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    remedy = "the folder needs tokenizer.json, or its kind's vocabulary and tokenizer_config.json"
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         # transformers would make do with a vocabulary of [UNK] and its like.
         raise BackboneError("no tokenizer files", where=folder, remedy=remedy)
+    if not any((folder / name).is_file() for name in VOCABULARIES[:-1]):
+        missing = [name for name in SENTENCEPIECE if importlib.util.find_spec(name) is None]
+        if missing:
+            raise BackboneError(
+                f"a SentencePiece model, which needs {' and '.join(missing)}",
+                where=folder / VOCABULARIES[-1],
+                remedy="pip install 'adaptertune[deberta]'",
+            )
     try:
         wrapped = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         backend: Tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())

@@ -22,6 +22,7 @@ from typing import Any
 
 from adaptertune import paths
 from adaptertune.data import cache
+from adaptertune.data.encode import SUFFIXES
 from adaptertune.errors import ConfigError, Interrupted, InUse
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.files import write_atomically
@@ -209,7 +210,7 @@ class RayExecutor:
         if key not in self.shipments:
             cache.tokenised(plan.tokens, progress=lambda *_: None, note=progress.note)
             folder = plan.located.folder
-            names = [path for path in folder.iterdir() if path.suffix in (".json", ".txt")]
+            names = [path for path in folder.iterdir() if path.suffix in SUFFIXES]
             model = {path.name: path.read_bytes() for path in [*names, plan.located.weights]}
             tokens = {
                 path.name: path.read_bytes()

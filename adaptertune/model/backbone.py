@@ -1,4 +1,4 @@
-"""Finds a pre-trained BERT (hub, folder or package) as a folder of files, and loads it.
+"""Finds a pre-trained encoder (hub, folder or package) as a folder of files, and loads it.
 
 Finding needs no torch; loading does.
 """
@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from adaptertune import catalogue, hub
 from adaptertune.catalogue import Shape
 from adaptertune.errors import BackboneError, HubError
+from adaptertune.model import architecture
 
 if TYPE_CHECKING:
-    from transformers import BertModel
+    from transformers import PreTrainedModel
 
 # Only what is read: a hub repository may hold the same weights for four other frameworks.
 FILES = [
@@ -26,7 +27,11 @@ FILES = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spm.model",
 ]
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"  # transformers reads it with weights_only=True
@@ -48,7 +53,7 @@ def locate(name: str, *, offline: bool) -> Located:
     """Find a backbone by catalogue name, hub id (``id@revision`` too) or folder; download if needed.
 
     Raises:
-        BackboneError: not found, not reachable, damaged, or not a BERT.
+        BackboneError: not found, not reachable, damaged, or of a kind that adapters have no place in.
     """
     known = catalogue.known(name)
     commit = None
@@ -78,20 +83,21 @@ def locate(name: str, *, offline: bool) -> Located:
     return Located(catalogue.full_name(name), folder, weights, sha256, shape, commit)
 
 
-def load(located: Located, *, attention: str = "eager") -> BertModel:
-    """The plain ``BertModel`` in fp32; ``attention`` is for transformers' own forward pass.
+def load(located: Located, *, attention: str = "eager") -> PreTrainedModel:
+    """transformers' plain model in fp32; ``attention`` is for its own forward pass.
 
     Raises:
         BackboneError: the weights are damaged or do not fit the configuration.
     """
     import torch
-    from transformers import BertModel
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        model, info = BertModel.from_pretrained(
+        kind = getattr(transformers, architecture.CLASSES[located.shape.architecture])
+        model, info = kind.from_pretrained(
             str(located.folder),
             dtype=torch.float32,
             attn_implementation=attention,
@@ -104,12 +110,13 @@ def load(located: Located, *, attention: str = "eager") -> BertModel:
             where=located.folder,
             remedy="delete it and fetch it again",
         ) from None
-    missing = sorted(info["missing_keys"])
+    poolers = () if located.shape.has_pooler else ("pooler.",)
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(poolers))
     if missing:
         raise BackboneError(
             f"{len(missing)} parameters are not in the weights, {missing[0]} for one",
             where=located.weights,
-            remedy="give a complete BERT checkpoint, pooler included",
+            remedy="give a complete checkpoint, BERT's pooler included",
         )
     model.eval()
     return model
@@ -152,28 +159,21 @@ def _read_shape(folder: Path) -> Shape:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        kind = config.get("model_type")
+        config.get("model_type")
     except (OSError, ValueError, AttributeError):
         raise BackboneError(
             "no readable config.json", where=folder, remedy="give a model folder"
         ) from None
-    if kind != "bert":
-        raise BackboneError(
-            f"a '{kind}' model; only BERT is supported", where=path, remedy="choose a BERT"
-        )
     try:
-        return Shape(
-            layers=config["num_hidden_layers"],
-            width=config["hidden_size"],
-            heads=config["num_attention_heads"],
-            intermediate=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            positions=config["max_position_embeddings"],
-            types=config["type_vocab_size"],
-        )
+        problem = architecture.unsupported(config)
+        if problem is None:
+            return architecture.read_shape(config)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        what = f"the {problem['loc'][0]} can't be {problem['input']!r}"
+        first = error.errors(include_url=False)[0]
+        what = f"the {first['loc'][0]} can't be {first['input']!r}"
         raise BackboneError(what, where=path, remedy="give a complete model folder") from None
     except KeyError as error:
         raise BackboneError(f"the configuration lacks {error}", where=path) from None
+    except (TypeError, ValueError, AttributeError):
+        raise BackboneError("a size is not a number", where=path) from None
+    raise BackboneError(problem, where=path, remedy=architecture.REMEDY)

@@ -7,6 +7,7 @@ import torch
 from adaptertune import config, seeds
 from adaptertune.model import backbone
 from adaptertune.model.classifier import Classifier
+from adaptertune.model.encoder import Encoder
 from adaptertune.model.methods import prepare
 
 
@@ -21,7 +22,7 @@ def load_model(
     is_compiled: bool = False,
 ) -> Classifier:
     """The backbone with head and whatever the method inserts, on its device, ready to train."""
-    bert = backbone.load(located)
+    bert = Encoder(backbone.load(located))
     stream = torch.Generator().manual_seed(seeds.derive(seed, "head"))
     model = Classifier(bert, num_outputs, stream)
     prepare(model, method, seed)

@@ -1,9 +1,8 @@
-"""A BERT with a linear head on its pooled output, for classification and regression."""
+"""An encoder with a linear head on its first token, for classification and regression."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,30 +10,31 @@ from torch import nn
 from adaptertune.model import forward
 from adaptertune.model.adapter import linear, linear_of_each
 from adaptertune.model.dropout import Dropout
-
-if TYPE_CHECKING:
-    from transformers import BertModel
+from adaptertune.model.encoder import Encoder
 
 HEAD_INIT_STD = 0.02  # official code
 
 
 class Classifier(nn.Module):
-    """``head(dropout(tanh(pooler([CLS]))))`` on top of a transformers ``BertModel``.
+    """``head(dropout(tanh(pooler([CLS]))))`` on BERT, ``head(dropout([CLS]))`` where there is no pooler.
+
+    The paper has its "final classification layer" on [CLS]; that of its official code reads BERT's
+    pooler, which pre-training has made. A pooler that no pre-training made would be one more layer of
+    random values to train for each task, or to freeze: there is none.
 
     Args:
-        backbone: a ``BertModel`` with pooler.
+        backbone: the pre-trained part.
         num_outputs: classes, or 1 for regression.
         generator: where the head's initial weights come from.
     """
 
-    def __init__(self, backbone: BertModel, num_outputs: int, generator: torch.Generator) -> None:
+    def __init__(self, backbone: Encoder, num_outputs: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.backbone: BertModel = backbone
-        config = backbone.config
+        self.backbone = backbone
         self.compute_type = torch.float32
         self.is_compiled = False  # whether torch.compile makes its layers' kernels
         self.trunk_depth = 0  # of the layers, from the bottom, in which nothing trains
-        head = nn.Linear(config.hidden_size, num_outputs, device="meta")
+        head = nn.Linear(backbone.config.hidden_size, num_outputs, device="meta")
         self.head = head.to_empty(device="cpu")
         std = HEAD_INIT_STD
         nn.init.trunc_normal_(self.head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
@@ -137,7 +137,7 @@ def _pooled(
         )  # fmt: skip
     pooled = forward.pooled(berts, hidden, mask, dropout, depth, compiled=first.is_compiled).float()
     if dropout is not None:
-        pooled = dropout(pooled, first.backbone.config.hidden_dropout_prob)
+        pooled = dropout(pooled, first.backbone.dropout_rate)
     return pooled.view(len(models), -1, pooled.shape[-1])
 
 

@@ -51,6 +51,12 @@ def training_step(
         forward += flops
         backward += flops * (of_input + of_weight)
 
+    if shape.embedding and not known_layers:
+        below, own = lowest < 0, isinstance(method, config.Full)
+        product(batch * length, shape.embedding, width, of_input=below, of_weight=own)
+    # Rows for the distances between an example's tokens. Large ones share rows (in DeBERTa-v3 from 128
+    # on), so longer examples need fewer than this.
+    distances = min(2 * length - 1, shape.relative_rows)
     for layer in range(known_layers, shape.layers):
         trains = layer >= lowest  # something in it or below it does
         own = trains and trains_weights
@@ -59,11 +65,16 @@ def training_step(
         is_lora, is_ia3 = isinstance(method, config.LoRA), isinstance(method, config.IA3)
         rows = batch * length
         queries = batch if layer == shape.layers - 1 else rows
+        # Of query and value, where LoRA trains: how many rows, and whether they have a gradient.
+        readers = [(queries, below), (rows, below)]
+        if distances:
+            readers.append((distances, False))
+            product(distances, width, 2 * width, of_input=lowest < 0, of_weight=own)
         product(queries, width, width, of_input=below, of_weight=own)  # query
         product(rows, width, 2 * width, of_input=below, of_weight=own)  # key and value
         if isinstance(method, config.LoRA):
-            for reading in (queries, rows):  # of query and of value
-                product(reading, width, method.rank, of_input=below, of_weight=True)
+            for reading, has_gradient in readers:
+                product(reading, width, method.rank, of_input=has_gradient, of_weight=True)
                 product(reading, method.rank, width, of_input=True, of_weight=True)
         moves = below or own
         attends = moves or is_lora or is_ia3  # whether attention has a gradient
@@ -73,6 +84,18 @@ def training_step(
         # Scores and mixing, over all heads: query by key, weights by value.
         product(queries, width, length, of_input=moves or is_lora, of_weight=moves or is_ia3)
         product(queries, width, length, of_input=attends, of_weight=attends)
+        if distances:  # content to position, position to content
+            of_position = lowest < 0 or own
+            product(
+                queries,
+                width,
+                distances,
+                of_input=moves or is_lora,
+                of_weight=of_position or is_ia3,
+            )
+            product(
+                rows, width, distances, of_input=moves or is_ia3, of_weight=of_position or is_lora
+            )
         for place, reached, products in (
             ("attention", attends, [(width, width)]),
             ("feedforward", is_reached, [(width, intermediate), (intermediate, width)]),
@@ -86,8 +109,9 @@ def training_step(
                 for _ in range(method.depth - 1):
                     product(queries, size, size, of_input=True, of_weight=True)
                 product(queries, size, width, of_input=True, of_weight=True)
-    own_pooler = isinstance(method, config.Adapter) and method.pooler == "trained"
-    product(batch, width, width, of_input=True, of_weight=trains_weights or own_pooler)  # pooler
+    if shape.has_pooler:
+        own_pooler = isinstance(method, config.Adapter) and method.pooler == "trained"
+        product(batch, width, width, of_input=True, of_weight=trains_weights or own_pooler)
     product(batch, width, num_outputs, of_input=True, of_weight=True)  # head
     return Flops(forward, backward)
 

@@ -1,4 +1,4 @@
-"""BERT's forward pass over a transformers ``BertModel``'s own parameters, made for training speed.
+"""The forward pass of BERT and its kin over the pre-trained modules themselves, made for training speed.
 
 Equal to transformers' (a test holds them together), but: the hidden states run in the compute type
 throughout, query, key and value are one product, the last layer computes its first position only, and
@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,17 +27,26 @@ from torch.nn import functional
 from adaptertune.model import fused
 from adaptertune.model.adapter import Adapter, linear, linear_of_each
 from adaptertune.model.dropout import Dropout
+from adaptertune.model.encoder import Encoder
 from adaptertune.model.inject import AdaptedOutput
-
-if TYPE_CHECKING:
-    from transformers import BertModel
 
 # Kinds of call that one compiled layer meets: first in the model or not, last or not, adapted or not,
 # padded or not, training or not, one model or several. Each is compiled when it first comes up.
 COMPILED_KINDS = 64
 
 
-def set_compute_type(bert: BertModel, dtype: torch.dtype) -> None:
+class Relative(NamedTuple):
+    """DeBERTa's positions in attention.
+
+    ``states``: (models, rows, width), of distances between tokens. ``row_of``: int64 (length, length),
+    the row of each query's distance to each key.
+    """
+
+    states: torch.Tensor
+    row_of: torch.Tensor
+
+
+def set_compute_type(bert: Encoder, dtype: torch.dtype) -> None:
     """Hold the frozen weights of products and tables in ``dtype``, the other parameters in fp32.
 
     Frozen query, key and value lie one behind the other, so that they are one product as they are.
@@ -60,7 +69,7 @@ def set_compute_type(bert: BertModel, dtype: torch.dtype) -> None:
 
 
 def trunk(
-    berts: Sequence[BertModel],
+    berts: Sequence[Encoder],
     tokens: torch.Tensor,
     segments: torch.Tensor,
     mask: torch.Tensor | None,
@@ -85,7 +94,7 @@ def trunk(
 
 
 def pooled(
-    berts: Sequence[BertModel],
+    berts: Sequence[Encoder],
     hidden: torch.Tensor,
     mask: torch.Tensor | None,
     dropout: Dropout | None,
@@ -93,7 +102,7 @@ def pooled(
     *,
     compiled: bool,
 ) -> torch.Tensor:
-    """The layers from ``depth`` on and the pooler: ``tanh(pooler([CLS]))``, (batch, width).
+    """The layers from ``depth`` on, and what the head reads of them: (batch, width).
 
     ``hidden``: what :func:`trunk` gives; the others as there.
     """
@@ -101,16 +110,22 @@ def pooled(
     bias = attention_bias(mask, hidden.dtype)
     # All that is read of the last layer is its first position, so only that one is computed.
     first = apply_layers(berts, upper, hidden, bias, dropout, compiled=compiled, only_first=True)
-    poolers, rows = [bert.pooler.dense for bert in berts], first[:, 0]
+    return pool(berts, first[:, 0])
+
+
+def pool(berts: Sequence[Encoder], first: torch.Tensor) -> torch.Tensor:
+    """``tanh(pooler(first))`` of the first token's states, or these as they are without a pooler."""
+    poolers = [bert.pooler.dense for bert in berts if bert.pooler is not None]
+    if not poolers:
+        return first
     if len(poolers) > 1 and poolers[0].weight.requires_grad:  # each has its own
-        return torch.tanh(
-            linear_of_each(poolers, rows.view(len(berts), -1, rows.shape[-1])).flatten(0, 1)
-        )
-    return torch.tanh(linear(poolers[0], rows))
+        rows = first.view(len(berts), -1, first.shape[-1])
+        return torch.tanh(linear_of_each(poolers, rows).flatten(0, 1))
+    return torch.tanh(linear(poolers[0], first))
 
 
 def apply_layers(
-    berts: Sequence[BertModel],
+    berts: Sequence[Encoder],
     indices: range,
     hidden: torch.Tensor,
     bias: torch.Tensor | None,
@@ -123,12 +138,11 @@ def apply_layers(
 
     With ``only_first`` the uppermost gives its first position only.
     """
+    relative = _relative(berts, hidden)
 
     def is_fused(index: int) -> bool:
-        is_plain = len(berts) == 1 and berts[0].config.hidden_act == "gelu" and not compiled
-        return (
-            is_plain and fused.is_supported(hidden) and fused.covers(berts[0].encoder.layer[index])
-        )
+        is_single = len(berts) == 1 and not compiled
+        return is_single and fused.is_supported(hidden) and has_fused_layer(berts[0], index)
 
     one = compiled_layer() if compiled else transformer_layer
     for in_one_node, group in groupby(indices, is_fused):
@@ -141,8 +155,14 @@ def apply_layers(
         for index in chosen:
             layers = [bert.encoder.layer[index] for bert in berts]
             is_last = ends_first and index == chosen[-1]
-            hidden = one(layers, hidden, bias, dropout, only_first=is_last)
+            hidden = one(layers, hidden, bias, dropout, relative, only_first=is_last)
     return hidden
+
+
+def has_fused_layer(bert: Encoder, index: int) -> bool:
+    """Whether ``fused.py`` has what a layer computes."""
+    is_plain = bert.activation == "gelu" and bert.embeddings.relative is None
+    return is_plain and fused.covers(bert.encoder.layer[index])
 
 
 @cache
@@ -158,7 +178,7 @@ def compiled_layer(backend: str = "inductor") -> Callable[..., torch.Tensor]:
 
 
 def embed(
-    berts: Sequence[BertModel],
+    berts: Sequence[Encoder],
     tokens: torch.Tensor,
     segments: torch.Tensor,
     dtype: torch.dtype,
@@ -166,11 +186,21 @@ def embed(
 ) -> torch.Tensor:
     """int64 (batch, length) twice -> (batch, length, width)."""
     tables = berts[0].embeddings
+    types, positions = tables.token_type_embeddings, tables.position_embeddings
     hidden = functional.embedding(tokens, tables.word_embeddings.weight)
-    hidden = hidden + functional.embedding(segments, tables.token_type_embeddings.weight)
-    hidden = hidden + tables.position_embeddings.weight[: tokens.shape[1]]
+    if types is not None:
+        # RoBERTa has one type for both texts.
+        of_token = (
+            functional.embedding(segments, types.weight) if len(types.weight) > 1 else types.weight
+        )
+        hidden = hidden + of_token
+    if positions is not None:
+        first = berts[0].first_position
+        hidden = hidden + positions.weight[first : first + tokens.shape[1]]
     hidden = _norm([bert.embeddings.LayerNorm for bert in berts], hidden.to(dtype))
-    return hidden if dropout is None else dropout(hidden, tables.dropout.p)
+    if dropout is not None:
+        hidden = dropout(hidden, tables.dropout.p)
+    return hidden if tables.projection is None else linear(tables.projection, hidden)
 
 
 def attention_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
@@ -186,6 +216,7 @@ def transformer_layer(
     hidden: torch.Tensor,
     bias: torch.Tensor | None,
     dropout: Dropout | None,
+    relative: Relative | None = None,
     *,
     only_first: bool = False,
 ) -> torch.Tensor:
@@ -194,7 +225,7 @@ def transformer_layer(
     ``layers``: that of each model.
     """
     shared = layers[0]
-    attended = _attention(shared.attention.self, hidden, bias, dropout, only_first)
+    attended = _attention(shared.attention.self, hidden, bias, dropout, relative, only_first)
     residual = hidden[:, :1] if only_first else hidden
     hidden = _output([layer.attention.output for layer in layers], attended, residual, dropout)
     inner = shared.intermediate.intermediate_act_fn(linear(shared.intermediate.dense, hidden))
@@ -225,6 +256,7 @@ def _attention(
     hidden: torch.Tensor,
     bias: torch.Tensor | None,
     dropout: Dropout | None,
+    relative: Relative | None,
     only_first: bool,
 ) -> torch.Tensor:
     """Multi-head self-attention: (batch, length, width) -> (batch, length or 1, width)."""
@@ -234,16 +266,61 @@ def _attention(
         key, value = _split_heads((block.key, block.value), hidden, heads)
     else:
         query, key, value = _split_heads((block.query, block.key, block.value), hidden, heads)
+    size, scale = query.shape[-1], None
+    if relative is not None:
+        # Three terms are summed: content to content, content to position, position to content.
+        size = 3 * size
+        scale = 1 / math.sqrt(size)
+        added = scale * _relative_scores(block, query, key, relative, dropout)
+        bias = added if bias is None else added + bias
     rate = 0.0 if dropout is None else block.dropout.p
     if hidden.device.type == "cpu":  # torch's fused kernel has no dropout of ours
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        scores = query @ key.transpose(-1, -2) / math.sqrt(size)
         weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
         mixed = (weights if dropout is None else dropout(weights, rate)) @ value
     else:
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, dropout_p=rate
+            query, key, value, attn_mask=bias, dropout_p=rate, scale=scale
         )
     return mixed.transpose(1, 2).flatten(2)
+
+
+def _relative(berts: Sequence[Encoder], hidden: torch.Tensor) -> Relative | None:
+    """The states of all distances that occur; None for models that have no such thing."""
+    tables = [bert.embeddings.relative for bert in berts]
+    if tables[0] is None:
+        return None
+    rows, row_of = tables[0].rows(hidden.shape[1], hidden.device)
+    states = tables[0].table.weight[rows].to(hidden.dtype)
+    return Relative(torch.stack([_norm([table.LayerNorm], states) for table in tables]), row_of)
+
+
+def _relative_scores(
+    block: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    relative: Relative,
+    dropout: Dropout | None,
+) -> torch.Tensor:
+    """Content to position and position to content (He et al. 2021, equation 4), not yet scaled.
+
+    Two times (batch, heads, queries or length, size) -> (batch, heads, queries, length).
+    """
+    states = relative.states
+    if dropout is not None:
+        states = dropout(states, block.position_dropout.p)
+    models, rows = states.shape[:2]
+    heads, size = query.shape[1], query.shape[3]
+    of_query, of_key = (
+        linear(module, states).view(models, rows, heads, size).transpose(1, 2)[:, None]
+        for module in (block.query, block.key)
+    )  # (models, 1, heads, rows, size) each
+    by_model = (models, -1, heads)
+    to_position = query.reshape(*by_model, *query.shape[2:]) @ of_key.mT
+    from_position = of_query @ key.reshape(*by_model, *key.shape[2:]).mT
+    where = relative.row_of[: query.shape[2]].expand(*query.shape[:2], -1, -1)
+    found: torch.Tensor = to_position.flatten(0, 1).gather(-1, where)  # of (…, queries, rows)
+    return found + from_position.flatten(0, 1).gather(-2, where)  # of (…, rows, length)
 
 
 def _split_heads(

@@ -1,6 +1,6 @@
 """BERT's layers for a CPU, their backward pass written out.
 
-Equal to ``forward.transformer_layer`` (a test holds them together), for BERT's own GELU, and faster: all
+Equal to ``forward.transformer_layer`` (a test holds them together), for exact GELU, and faster: all
 layers are one autograd node, a matrix product takes bias and summand along, what is no longer needed
 is overwritten, a residual gradient is added by the product that follows, and frozen weights keep no
 inputs.

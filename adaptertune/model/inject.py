@@ -1,4 +1,4 @@
-"""Puts adapters into a BERT and takes them away again.
+"""Puts adapters into an encoder and takes them away again.
 
 Place (Houlsby et al. 2019, figure 2; official code): after both sub-layers of a Transformer layer,
 behind their dense layer and its dropout and before the residual sum and its LayerNorm.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,8 +17,7 @@ from adaptertune import config
 from adaptertune.model.adapter import Adapter
 
 if TYPE_CHECKING:
-    from transformers import BertModel
-    from transformers.models.bert.modeling_bert import BertOutput, BertSelfOutput
+    from adaptertune.model.encoder import Encoder
 
 PLACES = ("attention", "feedforward")  # the sub-layers of a layer
 
@@ -27,11 +26,11 @@ class AdaptedOutput(nn.Module):
     """A sub-layer's output block with an adapter: ``LayerNorm(adapter(dropout(dense(h))) + x)``, where
     x is the sub-layer's input.
 
-    Stands in for transformers' ``BertSelfOutput`` and ``BertOutput`` and keeps their modules under
-    their own names, so every name of the plain model stays valid.
+    Stands in for transformers' ``BertSelfOutput`` and ``BertOutput`` and their like, and keeps their
+    modules under their own names, so every name of the plain model stays valid.
     """
 
-    def __init__(self, plain: BertSelfOutput | BertOutput, adapter: Adapter) -> None:
+    def __init__(self, plain: Any, adapter: Adapter) -> None:
         super().__init__()
         self.dense = plain.dense
         self.dropout = plain.dropout
@@ -60,18 +59,18 @@ class AdaptedOutput(nn.Module):
 
 
 def insert_adapters(
-    bert: BertModel,
+    bert: Encoder,
     layers: Iterable[int],
     make: Callable[[int, str], Adapter],
     places: Container[str] = PLACES,
 ) -> None:
-    """Put adapters into each of the given layers of a ``BertModel``. Changes the model in place.
+    """Put adapters into each of the given layers. Changes the model in place.
 
     Insert after loading: transformers re-initialises every module that was not in a checkpoint, and
     the near-identity start would be lost.
 
     Args:
-        bert: a transformers ``BertModel``.
+        bert: an ``Encoder``, or a transformers model whose layers have BERT's names.
         layers: layer numbers from 0.
         make: (layer, place) -> adapter.
         places: "attention", "feedforward" or both: behind which sub-layers.
@@ -85,8 +84,8 @@ def insert_adapters(
                 owner.output = AdaptedOutput(owner.output, make(index, place))
 
 
-def insert_peft(bert: BertModel, method: config.LoRA | config.IA3, seed: int) -> None:
-    """Let peft put LoRA or (IA)³ into a ``BertModel``. Changes the model in place.
+def insert_peft(bert: Encoder, method: config.LoRA | config.IA3, seed: int) -> None:
+    """Let peft put LoRA or (IA)³ into an encoder. Changes the model in place.
 
     The places are those of the papers: LoRA's at query and value, without dropout; (IA)³'s at key,
     value and the feed-forward's second product.
@@ -111,7 +110,7 @@ def insert_peft(bert: BertModel, method: config.LoRA | config.IA3, seed: int) ->
         peft.inject_adapter_in_model(settings, bert)
 
 
-def adapted_outputs(bert: BertModel) -> Iterator[tuple[int, AdaptedOutput]]:
+def adapted_outputs(bert: Encoder) -> Iterator[tuple[int, AdaptedOutput]]:
     """(layer number, output block) of every adapter, bottom to top."""
     for index, layer in enumerate(bert.encoder.layer):
         for block in (layer.attention.output, layer.output):
@@ -120,7 +119,7 @@ def adapted_outputs(bert: BertModel) -> Iterator[tuple[int, AdaptedOutput]]:
 
 
 @contextmanager
-def adapters_removed(bert: BertModel, layers: Iterable[int]) -> Iterator[None]:
+def adapters_removed(bert: Encoder, layers: Iterable[int]) -> Iterator[None]:
     """Within the block the adapters of the given layers do nothing; LayerNorms stay as trained."""
     chosen = set(layers)
     blocks = [block for index, block in adapted_outputs(bert) if index in chosen]

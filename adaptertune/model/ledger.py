@@ -103,12 +103,19 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
     """
     d, wide, num_layers = shape.width, shape.intermediate, shape.layers
     norm = 2 * d
-    tables = (shape.vocabulary + shape.positions + shape.types) * d
+    embedded = shape.embedding or d
+    rows = shape.positions if shape.position_rows is None else shape.position_rows
+    tables = (shape.vocabulary + rows + shape.types) * embedded + shape.relative_rows * d
+    projection_bias = d if shape.embedding else 0
+    if shape.embedding:
+        tables += embedded * d + projection_bias
     layer_weights = 4 * d * d + 2 * d * wide
     layer_biases = 4 * d + wide + d
     layer = layer_weights + layer_biases  # without its two LayerNorms
-    pooler = d * d + d
-    num_norms = 2 * num_layers + 1
+    pooler_bias = d if shape.has_pooler else 0
+    pooler = d * pooler_bias + pooler_bias
+    # Those of the layers, of the embeddings, and of relative positions.
+    norms = 2 * num_layers * norm + 2 * embedded + (norm if shape.relative_rows else 0)
     head = d * num_outputs + num_outputs
 
     trained = {
@@ -134,17 +141,17 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
             adapter += 2 * d
         adapters = chosen * (2 if method.places == "both" else 1) * adapter
         all_norms = method.layers is None or method.layernorms == "all"
-        trained_norms = num_norms if all_norms else 2 * chosen
+        trained_norms = norms if all_norms else 2 * chosen * norm
         if method.layernorms == "none":
             trained_norms = 0
-        trained |= {"adapters": adapters, "LayerNorms": trained_norms * norm}
+        trained |= {"adapters": adapters, "LayerNorms": trained_norms}
         if method.pooler == "trained":
             trained |= {"pooler": pooler}
     elif isinstance(method, config.Full):
         trained |= {
             "embeddings": tables,
             "encoder": num_layers * layer,
-            "LayerNorms": num_norms * norm,
+            "LayerNorms": norms,
             "pooler": pooler,
         }
     elif isinstance(method, config.TopLayers):
@@ -160,7 +167,7 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
             "pooler": pooler,
         }
     elif isinstance(method, config.LayerNorm):
-        trained |= {"LayerNorms": num_norms * norm}
+        trained |= {"LayerNorms": norms}
     elif isinstance(method, config.LoRA):
         adapters = num_layers * 2 * 2 * method.rank * d  # a pair at query and at value
         trained |= {"adapters": adapters}
@@ -168,12 +175,17 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         adapters = num_layers * (2 * d + wide)  # key, value, inner states
         trained |= {"adapters": adapters}
     else:
-        trained |= {"encoder": num_layers * layer_biases, "LayerNorms": num_norms * d, "pooler": d}
+        trained |= {
+            "embeddings": projection_bias,
+            "encoder": num_layers * layer_biases,
+            "LayerNorms": norms // 2,
+            "pooler": pooler_bias,
+        }
 
     totals = {
         "embeddings": tables,
         "encoder": num_layers * layer,
-        "LayerNorms": num_norms * norm,
+        "LayerNorms": norms,
         "pooler": pooler,
         "adapters": adapters,
         "head": head,
@@ -182,7 +194,7 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         method=method.name,
         parts=tuple(Part(name, total, trained[name]) for name, total in totals.items() if total),
         encoder_layers=num_layers * (layer + 2 * norm),
-        all_parameters=tables + norm + num_layers * (layer + 2 * norm) + pooler,
+        all_parameters=tables + num_layers * layer + norms + pooler,
     )
 
 

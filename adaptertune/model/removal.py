@@ -83,8 +83,7 @@ def logits(
             after |= zip(chosen, torch.split(result, batch), strict=True)
         states = after
     first = torch.stack([states[removal][:, 0] for removal in removals])  # (removals, batch, width)
-    pooled = torch.tanh(linear(bert.pooler.dense, first)).float()
-    return linear(model.head, pooled)
+    return linear(model.head, forward.pool([bert], first).float())
 
 
 def _prefixes(removals: Iterable[Removal], index: int) -> list[Removal]:

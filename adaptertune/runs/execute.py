@@ -104,7 +104,7 @@ class Runner:
     ) -> list[results.SeedResult]:
         import torch
 
-        from adaptertune.model import fused
+        from adaptertune.model import forward
         from adaptertune.train import checkpoint, evaluate, loop
         from adaptertune.train import device as devices
 
@@ -118,9 +118,9 @@ class Runner:
         is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
         if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest
-            layers = models[seeds[0]].backbone.encoder.layer
-            if device.type == "cpu" and not all(map(fused.covers, layers)):
-                progress.note("this method's layers take the generic pass, the slower on a CPU")
+            bert, layers = models[seeds[0]].backbone, range(plan.located.shape.layers)
+            if device.type == "cpu" and not all(forward.has_fused_layer(bert, i) for i in layers):
+                progress.note("these layers take the generic pass, the slower on a CPU")
             forecast.announce(
                 plan,
                 models,

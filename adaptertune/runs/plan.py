@@ -119,7 +119,10 @@ class Plan:
     def backbone(self) -> results.BackboneFacts:
         located = self.located
         return results.BackboneFacts(
-            name=located.name, sha256=located.sha256, commit=located.commit
+            name=located.name,
+            sha256=located.sha256,
+            commit=located.commit,
+            architecture=located.shape.architecture,
         )
 
 

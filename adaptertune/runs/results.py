@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from adaptertune.catalogue import Architecture
 from adaptertune.stats import Interval, PairedDifference
 
 FORMAT = 1
@@ -53,6 +54,8 @@ class BackboneFacts(Record):
     """SHA-256 of its weights file."""
     commit: str | None
     """The hub's commit, if it came from there."""
+    architecture: Architecture = "bert"
+    """transformers' model_type. BERT's head reads its pooler, the others' the first token's state."""
 
 
 class SplitScores(Record):

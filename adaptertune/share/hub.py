@@ -136,7 +136,12 @@ def card(run: Run, summary: CellResult, *, license: str) -> str:
         "library_name": "adaptertune",
         "pipeline_tag": "text-classification",
         "license": license,
-        "tags": ["adapters", "parameter-efficient-fine-tuning", "bert", task.name],
+        "tags": [
+            "adapters",
+            "parameter-efficient-fine-tuning",
+            result.backbone.architecture,
+            task.name,
+        ],
     }
     if REPOSITORY.fullmatch(result.backbone.name):
         front["base_model"] = result.backbone.name

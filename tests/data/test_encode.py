@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
+from transformers import AutoTokenizer
 
 from adaptertune import tasks
 from adaptertune.data.encode import Encoded, encode, load_tokenizer, truncated_lengths
 from adaptertune.data.sources import Source, Split, load_splits
 from adaptertune.errors import BackboneError
 from tests.conftest import WORDS
+from tests.kinds import KINDS
 
 CLS, SEP = "[CLS]", "[SEP]"
 
@@ -230,6 +233,61 @@ def test_vocab_txt_is_enough(tiny_bert: Path, tmp_path: Path, files: list[str]) 
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_of_other_encoders_equal_transformers_own(
+    tiny_kind: Callable[[str], Path], kind: str
+) -> None:
+    """BPE and its frame with two </s>, SentencePiece, WordPiece; nothing is too long here."""
+    wrapped = AutoTokenizer.from_pretrained(tiny_kind(kind))
+    first = ["word0  word1", " Word2, wörd3 word44", "word5"]
+    second = ["word6 \u4e2d", "word7word8", "!"]
+    for texts in ([first], [first, second]):
+        found = encode(load_tokenizer(tiny_kind(kind)), split(*texts), 64)
+        expected = wrapped(*texts, return_token_type_ids=True)
+        ids, types = expected["input_ids"], expected["token_type_ids"]
+        assert [tokens for tokens, _ in rows(found)] == ids
+        assert [segments for _, segments in rows(found)] == types
+        assert len({*map(tuple, ids)}) == 3
+    tokenizer = load_tokenizer(tiny_kind(kind))
+    whole = encode(tokenizer, split(first, second), 64)
+    cut = encode(tokenizer, split(first, second), int(whole.lengths.min()) + 1)
+    assert cut.lengths.max() == whole.lengths.min() + 1
+    assert cut.num_truncated == 2
+
+
+def test_bpe_without_the_all_in_one_file(tiny_kind: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_kind("roberta")
+    for file in ("config.json", "vocab.json", "merges.txt"):
+        shutil.copy(folder / file, tmp_path)
+    some = split(["word3 word4"], ["word44"])
+    expected = rows(encode(load_tokenizer(folder), some, 64))
+    assert rows(encode(load_tokenizer(tmp_path), some, 64)) == expected
+
+
+def test_a_sentencepiece_model_alone(
+    tiny_kind: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DeBERTa-v3 has it on the hub. What splits the words is sentencepiece's own."""
+    import sentencepiece
+
+    monkeypatch.chdir(tmp_path)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS[n:]) for n in range(40)]), model_prefix="spm",
+        vocab_size=21, pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece="[PAD]",
+        bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]", minloglevel=2,
+    )  # fmt: skip
+    shutil.copy(tiny_kind("deberta-v2") / "config.json", tmp_path)
+    found = encode(load_tokenizer(tmp_path), split(["word3 word44"], ["word0 zzz"]), 64)
+    pieces = sentencepiece.SentencePieceProcessor(model_file="spm.model")
+    a, b = pieces.encode("word3 word44"), pieces.encode("word0 zzz")
+    assert rows(found) == [([1, *a, 2, *b, 2], [0] * (len(a) + 2) + [1] * (len(b) + 1))]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        BackboneError, match=r"spm\.model: .* needs sentencepiece and google\.proto"
+    ):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("content", [None, "", "{", "{}"])
 def test_a_folder_without_tokenizer_is_refused_in_one_line(
     tiny_bert: Path, tmp_path: Path, content: str | None
@@ -239,7 +297,7 @@ def test_a_folder_without_tokenizer_is_refused_in_one_line(
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(
-        BackboneError, match=r"tokenizer.*needs tokenizer\.json, or vocab"
+        BackboneError, match=r"tokenizer.*needs tokenizer\.json, or its kind's vocab"
     ) as refusal:
         load_tokenizer(tmp_path)
     assert "\n" not in str(refusal.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from adaptertune.model import backbone, fused
 from adaptertune.model.build import load_model
 from adaptertune.model.classifier import loss
 from adaptertune.model.flops import training_step
+from tests.kinds import KINDS
 
 BATCH, LENGTH = 3, 7
 METHODS: list[config.Method] = [
@@ -44,15 +46,22 @@ METHODS: list[config.Method] = [
 ]
 
 
+@pytest.mark.parametrize("kind", ["bert", *KINDS])
 @pytest.mark.parametrize(
     ("method", "known_layers"), [*((method, 0) for method in METHODS), (METHODS[1], 1)], ids=str
 )
 def test_as_torch_counts(
-    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, method: config.Method, known_layers: int
+    tiny_bert: Path,
+    tiny_kind: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    method: config.Method,
+    known_layers: int,
 ) -> None:
     # torch does not look into the fused layers' oneDNN calls; the generic ones do the same products.
     monkeypatch.setattr(fused, "is_supported", lambda _: False)
-    located = backbone.locate(str(tiny_bert), offline=True)
+    folder = tiny_bert if kind == "bert" else tiny_kind(kind)
+    located = backbone.locate(str(folder), offline=True)
     model = load_model(located, method, 3, seed=0, device="cpu", precision="fp32")
     tokens = torch.from_numpy(np.random.default_rng(0).integers(5, 50, (BATCH, LENGTH)))
     mask = torch.ones_like(tokens, dtype=torch.bool)

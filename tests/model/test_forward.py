@@ -15,6 +15,7 @@ from adaptertune.model import backbone, forward, fused
 from adaptertune.model.adapter import ACTIVATIONS
 from adaptertune.model.build import load_model
 from adaptertune.model.dropout import Dropout
+from tests.conftest import as_transformers
 
 CPU = torch.device("cpu")
 ADAPTER = config.Adapter(size=8, init_std=0.2, activation="gelu")
@@ -45,8 +46,7 @@ def test_equals_transformers_forward_and_backward(
     ours, theirs = build(tiny_bert, method), build(tiny_bert, method)
     tokens, segments, mask = batch(padded=padded)
     mine = ours(tokens, segments, mask)
-    output = theirs.backbone(tokens, attention_mask=mask, token_type_ids=segments)
-    reference = theirs.head(output.pooler_output)
+    reference = theirs.head(as_transformers(theirs.backbone)(tokens, mask, segments).pooler_output)
     torch.testing.assert_close(mine, reference, atol=1e-6, rtol=1e-5)
     weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
     (mine * weights).sum().backward()
@@ -205,7 +205,7 @@ def test_all_three_places_have_dropout(tiny_bert: Path) -> None:
         for name, module in model.backbone.named_modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = attention if name.endswith("self.dropout") else hidden
-        model.backbone.config.hidden_dropout_prob = head
+        model.backbone.dropout_rate = head
         plain = model(tokens, segments, mask)
         return not torch.equal(plain, model(tokens, segments, mask, Dropout(1, CPU)))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import AutoModel
 
 from adaptertune import catalogue, config
 from adaptertune.catalogue import Shape
 from adaptertune.errors import ConfigError
-from adaptertune.model import ledger
+from adaptertune.model import backbone, ledger
+from adaptertune.model.build import load_model
 from adaptertune.model.ledger import Ledger, Part, count, sizes_between
+from tests.kinds import KINDS
 
 BASE, LARGE, MINILM = "google-bert/bert-base-uncased", "google-bert/bert-large-uncased", "minilm"
 
@@ -124,6 +129,29 @@ def test_a_model_of_30_billion_parameters() -> None:
         assert trained == 48 * per_layer + (2 * 48 + 1) * 2 * 7168
 
 
+# What others publish of the plain encoders; ELECTRA's with a pooler that the model does not have.
+PUBLISHED = {
+    "roberta-base": 124_052_736 + 3 * 768,  # theirs is without two rows of positions and the type
+    "roberta-large": 354_307_072 + 3 * 1024,
+    "distilbert-base-uncased": 66_362_880,
+    "distilbert-base-cased": 65_190_912,
+    "electra-small": 13_548_800 - 256 * 257,
+    "deberta-v3-xsmall": 70_682_112,
+    "deberta-v3-small": 141_304_320,
+    "deberta-v3-base": 183_831_552,
+    "deberta-v3-large": 434_012_160,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_other_encoders_have_as_many_parameters_as_is_published(name: str) -> None:
+    known = catalogue.known(name)
+    assert known is not None
+    counts = count(known.shape, config.Full(), 2)
+    assert counts.all_parameters == counts.trained == PUBLISHED[name]
+    assert not any(part.name == "pooler" for part in counts.parts)
+
+
 # ---- against a real model ----
 
 
@@ -221,6 +249,31 @@ def test_closed_form_equals_counting_a_real_bert(form: str, method: config.Metho
         assert counts.trained == expected["trained"]
         assert counts.head == expected["head"]
         assert counts.stored == expected["trained"] + expected["head"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "method", [*METHODS, config.LoRA(rank=3, alpha=3.0), config.IA3()],
+    ids=lambda m: f"{m.name}-{getattr(m, 'k', '')}",
+)  # fmt: skip
+def test_other_encoders_are_counted_as_they_are(
+    tiny_kind: Callable[[str], Path], kind: str, method: config.Method
+) -> None:
+    """The plain model as transformers loads it, and what of ours has a gradient."""
+    located = backbone.locate(str(tiny_kind(kind)), offline=True)
+    plain = {
+        name: p.numel()
+        for name, p in AutoModel.from_pretrained(tiny_kind(kind)).named_parameters()
+        if not name.startswith("pooler.")  # RoBERTa's, which no pre-training made
+    }
+    model = load_model(located, method, 3, seed=0, device="cpu", precision="fp32")
+    counts = count(located.shape, method, 3)
+    assert counts.all_parameters == sum(plain.values())
+    layers = (n for name, n in plain.items() if ".layer." in name)
+    assert counts.encoder_layers == sum(layers)
+    assert counts.total == sum(p.numel() for p in model.parameters())
+    assert counts.stored == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert counts.head == 3 * 32 + 3
 
 
 # ---- the rest ----

@@ -14,7 +14,9 @@ from transformers.models.bert.modeling_bert import BertOutput, BertSelfOutput
 from adaptertune import config
 from adaptertune.model import forward, fused, removal
 from adaptertune.model.classifier import Classifier
+from adaptertune.model.encoder import Encoder
 from adaptertune.model.methods import prepare
+from tests.conftest import as_transformers
 
 ADAPTER = config.Adapter(size=4, init_std=0.5, activation="gelu")
 
@@ -27,7 +29,7 @@ def build(num_layers: int, method: config.Adapter = ADAPTER) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         bert = BertModel(shape).eval()
-    model = Classifier(bert, 3, torch.Generator().manual_seed(0))
+    model = Classifier(Encoder(bert), 3, torch.Generator().manual_seed(0))
     prepare(model, method, 0)
     return model.requires_grad_(False)
 
@@ -56,7 +58,9 @@ def really_without(model: Classifier, layers: Any) -> torch.Tensor:
             )
             setattr(owner, name, block)
     tokens, segments, mask = inputs()
-    pooled = bert(tokens, attention_mask=mask, token_type_ids=segments).pooler_output
+    pooled = as_transformers(bert)(
+        tokens, attention_mask=mask, token_type_ids=segments
+    ).pooler_output
     logits: torch.Tensor = plain.head(pooled)
     return logits
 

@@ -31,7 +31,7 @@ def without_dropout(model: Classifier) -> Classifier:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    model.backbone.config.hidden_dropout_prob = 0.0
+    model.backbone.dropout_rate = 0.0
     return model
 
 
