@@ -94,6 +94,7 @@ def compare(
     )  # fmt: skip
     from adaptertune import __version__
     from adaptertune.report import comparison, evidence, page, tables, terminal
+    from adaptertune.report.schema import Report
     from adaptertune.runs import grid as grids
 
     talk = tables.console(stderr=as_json, quiet=quiet)
@@ -116,7 +117,7 @@ def compare(
         written = page.write(groups, [], made.output, to, __version__)
     if as_json:
         print(
-            comparison.Report(
+            Report(
                 store=str(made.output),
                 comparisons=[group.comparison for group in groups],
                 missing=[],

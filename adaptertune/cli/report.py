@@ -24,7 +24,8 @@ def report(
     """
     from adaptertune import __version__
     from adaptertune.errors import StoreError
-    from adaptertune.report import comparison, evidence, page, tables, terminal
+    from adaptertune.report import comparison, evidence, holes, page, tables, terminal
+    from adaptertune.report.schema import Report
 
     root = output or Path("runs")
     talk = tables.console(stderr=True, quiet=quiet)
@@ -36,12 +37,12 @@ def report(
             remedy="begin with: adaptertune train --task stsb --offline (--output for another place)",
         )
     groups = comparison.compare(cells)
-    missing = comparison.missing(groups, unfinished)
+    missing = holes.missing(groups, unfinished)
     with talk.status("drawing"):
         written = page.write(groups, missing, root, to, __version__)
     if as_json:
         print(
-            comparison.Report(
+            Report(
                 store=str(root),
                 comparisons=[group.comparison for group in groups],
                 missing=missing,

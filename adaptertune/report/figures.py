@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
-from adaptertune.report import charts, comparison, heatmap, tables
+from adaptertune.report import charts, heatmap, methods, tables
 from adaptertune.report.charts import Axis, Bar, Dot, Point, Summary
-from adaptertune.report.comparison import Column, Entry, Group
+from adaptertune.report.columns import on_column
+from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
+from adaptertune.report.schema import Column, Entry
 from adaptertune.runs.store import CellFolder
 
 SETTINGS = {
@@ -62,22 +64,20 @@ def _overview(group: Group) -> list[Figure]:
     """The paper's figure 1: the difference to full fine-tuning over tasks, against what trains."""
     columns = group.comparison.columns
     reference = _methods(group).get(("full", ""), [])
-    base = [column for column in columns if comparison.on_column(column, reference)]
+    base = [column for column in columns if on_column(column, reference)]
     if len(base) < stats.FEWEST:
         return []
     points = []
     for (family, variant), cells in _methods(group).items():
-        series = comparison.method_label(family, [], variant)
+        series = methods.label(family, [], variant)
         for one, members in _by_size(cells):
             differences, trained = [], []
             for column in base:
-                own = comparison.on_column(column, members)
+                own = on_column(column, members)
                 if own:
-                    chosen = comparison.choose(own)
+                    chosen = methods.choose(own)
                     pair = [_mean(chosen, column)]
-                    pair.append(
-                        _mean(comparison.choose(comparison.on_column(column, reference)), column)
-                    )
+                    pair.append(_mean(methods.choose(on_column(column, reference)), column))
                     if pair[0] is not None and pair[1] is not None:
                         differences.append(100 * (pair[0] - pair[1]))
                         trained.append(chosen.facts.ledger["trained"])
@@ -85,7 +85,7 @@ def _overview(group: Group) -> list[Figure]:
                 continue
             low, *_, high = statistics.quantiles(differences, n=5, method="inclusive")
             middle = statistics.median(differences)
-            name = comparison.method_label(family, [] if one is None else [one], variant)
+            name = methods.label(family, [] if one is None else [one], variant)
             note = f"{name}: {middle:+.1f} ({low:+.1f} to {high:+.1f})"
             points.append(Point(series, statistics.fmean(trained), middle, low, high, note, series))
     if len({point.series for point in points}) < 2:
@@ -109,10 +109,10 @@ def _trade_off(group: Group, column: Column) -> list[Figure]:
     """The paper's figures 3 and 4: score against what trains, each size at its best candidate."""
     points = []
     for (family, variant), cells in _methods(group).items():
-        series = comparison.method_label(family, [], variant)
-        for one, members in _by_size(comparison.on_column(column, cells)):
-            name = comparison.method_label(family, [] if one is None else [one], variant)
-            chosen = comparison.choose(members)
+        series = methods.label(family, [], variant)
+        for one, members in _by_size(on_column(column, cells)):
+            name = methods.label(family, [] if one is None else [one], variant)
+            chosen = methods.choose(members)
             points += _point(series, chosen, column, chosen.facts.ledger["trained"], name, series)
     if len(points) < 2:
         return []
@@ -176,11 +176,11 @@ def _learning_curves(group: Group, column: Column) -> list[Figure]:
     means: list[Point] = []
     faint: list[Point] = []
     for (family, variant), cells in _methods(group).items():
-        here = comparison.on_column(column, cells)
+        here = on_column(column, cells)
         if not here:
             continue
-        cell = comparison.choose(here)
-        series = comparison.method_label(family, [], variant)
+        cell = methods.choose(here)
+        series = methods.label(family, [], variant)
         by_epoch: dict[int, list[float]] = {}
         for seed, lines in cell.epochs.items():
             for line in lines:
@@ -197,7 +197,7 @@ def _learning_curves(group: Group, column: Column) -> list[Figure]:
             means.append(Point(series, epoch, 100 * mean, None, None, note, series))
     if len({point.x for point in means}) < 2:
         return []
-    split = comparison.on_column(column, group.cells)[0].selecting
+    split = on_column(column, group.cells)[0].selecting
     last = {point.series: point.note for point in means}
     return [
         _figure(
@@ -230,7 +230,7 @@ def _setting_curves(group: Group, column: Column) -> list[Figure]:
 
 def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[Figure]:
     alike: dict[str, list[Cell]] = {}
-    for cell in comparison.on_column(column, group.cells):
+    for cell in on_column(column, group.cells):
         if key in cell.settings:
             others = {name: value for name, value in cell.settings.items() if name != key}
             alike.setdefault(repr(sorted(others.items())), []).append(cell)
@@ -253,14 +253,14 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
     ]
     points, order = [], {}
     for number, cells in enumerate(lines):
-        one = comparison.size(cells[0])
+        one = methods.size(cells[0])
         sizes = [] if one is None or key == "method.size" else [one]
-        variant = comparison.describe({name: cells[0].settings.get(name) for name in telling})
-        series = comparison.method_label(cells[0].config["method"]["name"], sizes, variant)
+        variant = methods.describe({name: cells[0].settings.get(name) for name in telling})
+        series = methods.label(cells[0].config["method"]["name"], sizes, variant)
         order[series] = number
         for cell in sorted(cells, key=lambda cell: float(cell.settings[key])):
             value = cell.settings[key]
-            name = f"{series}, {axis.title} {comparison.written(value)}"
+            name = f"{series}, {axis.title} {methods.written(value)}"
             points += _point(series, cell, column, float(value), name, series)
     left_out = (
         f" Of {num_lines} lines the {MOST_LINES} with the highest points."
@@ -283,7 +283,7 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
 def _heatmaps(group: Group, column: Column) -> list[Figure]:
     """What trained adapters are good for, layer by layer, of runs of which `ablate spans` was asked."""
     made = []
-    for cell in comparison.on_column(column, group.cells):
+    for cell in on_column(column, group.cells):
         result = CellFolder(cell.folder).read_spans()
         if result is None:
             continue
@@ -391,7 +391,7 @@ def _order(group: Group) -> dict[str, int]:
     number = {key: position for position, key in enumerate(_methods(group))}
     for row in group.comparison.rows:
         position = number[row.method, row.variant]
-        order[comparison.method_label(row.method, [], row.variant)] = position
+        order[methods.label(row.method, [], row.variant)] = position
         order[row.label] = position
     return order
 
@@ -399,7 +399,7 @@ def _order(group: Group) -> dict[str, int]:
 def _by_size(cells: Sequence[Cell]) -> list[tuple[int | None, list[Cell]]]:
     found: dict[int | None, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(comparison.size(cell), []).append(cell)
+        found.setdefault(methods.size(cell), []).append(cell)
     return sorted(found.items(), key=lambda item: item[0] or 0)
 
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptertune import stats
-from adaptertune.report import comparison, tables
-from adaptertune.report.comparison import Comparison, Entry, Group, Hole, Missing
+from adaptertune.report import tables, words
+from adaptertune.report.comparison import Group
+from adaptertune.report.schema import Comparison, Entry, Hole, Missing
 
 NAME_WIDTH = 15
 
@@ -64,7 +65,7 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
         below.append(Padding(tables.titled(f"{source} ({why})", published), style="dim"))
     below += [
         Text(remark, style="yellow" if remark.startswith("†") else "dim")
-        for remark in comparison.remarks(shown)
+        for remark in words.remarks(shown)
     ]
     below.append(Text(shown.protocol, style="dim"))
     below += [Text(f"\n{sentence}", style="bold") for sentence in shown.sentences]

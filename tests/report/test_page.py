@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from adaptertune import __version__
-from adaptertune.report import comparison, evidence, page
+from adaptertune.report import comparison, evidence, holes, page
 from tests import chromium
 from tests.conftest import Finished
 from tests.report.records import add, one_metric, two_metrics
@@ -48,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(store: Path) -> Path:
     cells, unfinished = evidence.read(store)
     groups = comparison.compare(cells)
-    missing = comparison.missing(groups, unfinished)
+    missing = holes.missing(groups, unfinished)
     page.write(groups, missing, store, store.parent / "report", __version__)
     return store.parent / "report"
 
@@ -87,7 +87,7 @@ def test_the_terminal_and_the_folder_hold_everything(
 def test_json_says_the_same_and_fits_its_schema(
     store: Path, tmp_path: Path, cli: Callable[..., Finished]
 ) -> None:
-    from adaptertune.report.comparison import Entry, Report
+    from adaptertune.report.schema import Entry, Report
 
     done = cli("report", "--output", store, "--to", tmp_path / "report", "--json")
     found = Report.model_validate_json(done.out)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from adaptertune.report import comparison, evidence, terminal
-from adaptertune.report.comparison import Comparison, Missing
+from adaptertune.report.schema import Comparison, Missing
 from tests.report.records import add, one_metric
 
 

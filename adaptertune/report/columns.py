@@ -1,0 +1,81 @@
+"""Tasks as columns, in the paper's order, and the averages over them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from adaptertune import tasks
+from adaptertune.report.evidence import Cell
+from adaptertune.report.schema import Column
+
+# The columns of GLUE in the paper's order; the leaderboard's average is over these tasks.
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+def columns_of(cells: Sequence[Cell]) -> list[Column]:
+    """A column for each split that a task reports, and for each set of rows."""
+    found: dict[tuple[str, str, str], Column] = {}
+    for cell in cells:
+        facts = cell.facts
+        for split in cell.reported:
+            key = (facts.task, split, facts.data.fingerprint)
+            if key not in found:
+                is_shipped = cell.config["task"] in tasks.shipped()
+                several = f" {split}" if len(cell.reported) > 1 else ""
+                found[key] = Column(
+                    task=facts.task,
+                    label=_column_label(tasks.load(facts.task), split)
+                    if is_shipped
+                    else f"{facts.task}{several}",
+                    split=split,
+                    metric=cell.headline,
+                    data=facts.data,
+                    glue=is_shipped and not facts.data.sample and facts.task in GLUE,
+                )
+
+    def order(column: Column) -> tuple[bool, int, str]:
+        known = column.task in GLUE
+        return (not known, GLUE.index(column.task) if known else 0, column.task)
+
+    return sorted(found.values(), key=order)
+
+
+def _column_label(task: tasks.Task, split: str) -> str:
+    """``MNLI-m`` for its matched split: the GLUE server's name for it."""
+    position = task.evaluation.index(split)
+    if position < len(task.test) and task.test[position] in task.submission:
+        return task.submission[task.test[position]].file.removesuffix(".tsv")
+    return task.name
+
+
+def on_column(column: Column, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a column's task and rows."""
+    return [
+        cell
+        for cell in cells
+        if cell.facts.task == column.task and cell.facts.data.fingerprint == column.data.fingerprint
+    ]
+
+
+def plain_mean(values: Sequence[float | None]) -> float | None:
+    """The mean of all columns; None if one is missing."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def glue_average(columns: Sequence[Column], means: Sequence[Mapping[str, float]]) -> float | None:
+    """GLUE's leaderboard rule over the columns that are GLUE's: the mean over tasks, each counted by
+    the mean of its metrics (F1 and accuracy, Pearson and Spearman) and of its sets (MNLI).
+
+    ``means``: a column's metrics; empty where there is no score, and then there is no average.
+    """
+    by_task: dict[str, list[float]] = {}
+    for column, metrics in zip(columns, means, strict=True):
+        if column.glue:
+            if not metrics:
+                return None
+            by_task.setdefault(column.task, []).append(statistics.fmean(metrics.values()))
+    if not by_task:
+        return None
+    return statistics.fmean(statistics.fmean(values) for values in by_task.values())

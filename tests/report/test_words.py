@@ -1,0 +1,38 @@
+"""What is said of a comparison's figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adaptertune.report import words
+from tests.report.records import add, entry, one_metric, only, two_metrics
+
+
+def test_collapsed_seeds_count_diverged_ones_do_not_and_both_are_named(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.7, 0.5, None, 0.6), collapsed=[1])
+    shown = only(tmp_path)
+    found = entry(shown, "adapters 64", "RTE")
+    assert found.mean == pytest.approx(0.6)
+    assert found.collapsed == [1]
+    assert found.diverged == [2]
+    remarks = "\n".join(words.remarks(shown))
+    assert re.search(r"Collapsed.* adapters 64 on RTE 1 of 4 seeds \(1\)\.", remarks)
+    assert re.search(r"Diverged.* adapters 64 on RTE 1 of 4 seeds \(2\)\.", remarks)
+
+
+def test_a_collapsed_seed_without_a_defined_metric_is_counted(tmp_path: Path) -> None:
+    scores = {"validation": {"pearson": None, "spearman": None}}
+    add(tmp_path, "stsb", {0: scores}, collapsed=[0])
+    shown = only(tmp_path)
+    assert entry(shown, "adapters 64", "STS-B").mean is None
+    assert "1 of 1 seeds (0)" in words.remarks(shown)[0]
+
+
+def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:
+    scores = two_metrics("pearson", "spearman", (-0.3, -0.2))
+    add(tmp_path, "stsb", scores, options={"method.name": "full"})
+    add(tmp_path, "stsb", two_metrics("pearson", "spearman", (0.4, 0.5)))
+    assert only(tmp_path).sentences == []
