@@ -100,6 +100,7 @@ class Bar:
     series: str
     amount: float
     note: str
+    beside: str = ""  # written at the bar's end
 
 
 def curves(
@@ -205,11 +206,20 @@ def bars(amounts: Sequence[Bar], x: Axis, order: Mapping[str, int]) -> Spec:
     rows = [name for name in order if any(bar.series == name for bar in amounts)]
     base = alt.Chart(_data(amounts)).encode(
         y=alt.Y("series:N", title=None, sort=rows, axis=_names()),
-        x=alt.X("amount:Q", title=x.title, axis=alt.Axis(tickCount=5)),
+        x=alt.X(
+            "amount:Q",
+            title=x.title,
+            axis=alt.Axis(tickCount=5),
+            # Room for what is written at the ends.
+            scale=alt.Scale(domainMin=0, domainMax=1.3 * max(bar.amount for bar in amounts))
+            if any(bar.beside for bar in amounts)
+            else alt.Scale(),
+        ),
         tooltip=[alt.Tooltip("series:N", title="method"), alt.Tooltip("note:N", title="amount")],
     )
     drawn = base.mark_bar(height={"band": 0.6}).encode(color=_colour(order, amounts, legend=False))
-    return _spec(drawn.properties(height=ROW_HEIGHT * len(rows)))
+    beside = base.mark_text(align="left", dx=4).encode(text="beside:N")
+    return _spec(alt.layer(drawn, beside).properties(height=ROW_HEIGHT * len(rows)))
 
 
 def _data(rows: Sequence[Point | Dot | Summary | Bar]) -> alt.InlineData:

@@ -58,6 +58,21 @@ def on_column(column: Column, cells: Sequence[Cell]) -> list[Cell]:
     ]
 
 
+def first_of_task(columns: Sequence[Column]) -> list[Column]:
+    """Without the further splits of a task: one column for each task and its rows."""
+    return [
+        column
+        for number, column in enumerate(columns)
+        if not number
+        or (columns[number - 1].task, columns[number - 1].data) != (column.task, column.data)
+    ]
+
+
+def num_glue(columns: Sequence[Column]) -> int:
+    """How many of GLUE's tasks are there, that is, of how many the leaderboard's rule is taken."""
+    return len({column.task for column in columns if column.glue})
+
+
 def plain_mean(values: Sequence[float | None]) -> float | None:
     """The mean of all columns; None if one is missing."""
     known = [value for value in values if value is not None]

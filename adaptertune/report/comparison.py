@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
-from adaptertune.report import methods, words
+from adaptertune.report import costs, methods, words
 from adaptertune.report.columns import columns_of, glue_average, on_column, plain_mean
 from adaptertune.report.evidence import Cell, train_command
 from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.published import published_rows
-from adaptertune.report.schema import Column, Comparison, Entry, Hole, Row
+from adaptertune.report.schema import Column, Comparison, Cost, Entry, Hole, Row
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _group(cells: Sequence[Cell], number: int) -> Group:
         rows=rows,
         elsewhere=elsewhere,
         published=[] if facts.data.sample else published_rows(columns, facts.backbone.name),
-        sentences=words.sentences(rows),
+        sentences=words.sentences(columns, rows),
     )
     return Group(comparison, tuple(cells), by_method)
 
@@ -95,15 +95,20 @@ def _row(
     entries: list[Entry | Hole] = []
     differences: list[stats.PairedDifference | None] = []
     best_runs: list[stats.McNemar | None] = []
-    shown: dict[str, Cell] = {}
+    expenses: list[Cost | None] = []
+    of_full: list[Cost | None] = []
+    shown: dict[tuple[str, str], Cell] = {}  # by task and its rows: two columns may show one cell
     for column in columns:
         candidates, other = on_column(column, members), on_column(column, reference)
-        difference, best_run = None, None
+        full = choose(other) if other else None
+        difference, best_run, expense = None, None, None
         if candidates:
-            cell = shown[column.task] = choose(candidates)
+            cell = choose(candidates)
             entries.append(_entry(cell, column, len(candidates)))
-            if other:
-                full = choose(other)
+            place = column.task, column.data.fingerprint
+            if place not in shown:
+                shown[place], expense = cell, costs.cost(cell, full)
+            if full:
                 difference = stats.paired_difference(
                     cell.values(column.split, column.metric),
                     full.values(column.split, column.metric),
@@ -113,6 +118,8 @@ def _row(
             entries.append(_hole(members[0], on_column(column, everything)[0]))
         differences.append(difference)
         best_runs.append(best_run)
+        expenses.append(expense)
+        of_full.append(costs.cost(full, None) if full else None)
     scores = [entry.mean if isinstance(entry, Entry) else None for entry in entries]
     metrics = [entry.means if isinstance(entry, Entry) else {} for entry in entries]
     ledgers = [cell.facts.ledger for cell in shown.values()]
@@ -134,6 +141,10 @@ def _row(
         multiple=over_tasks("multiple_of_encoder_layers"),
         differences=differences,
         best_runs=best_runs,
+        wins=sum(found.mean > 0 for found in differences if found),
+        losses=sum(found.mean < 0 for found in differences if found),
+        costs=expenses,
+        total_cost=costs.total(expenses, of_full),
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
-from adaptertune.report import charts, heatmap, methods, tables
+from adaptertune.report import charts, heatmap, methods, tables, words
 from adaptertune.report.charts import Axis, Bar, Dot, Point, Summary
-from adaptertune.report.columns import on_column
+from adaptertune.report.columns import first_of_task, on_column
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Entry
@@ -23,6 +23,7 @@ from adaptertune.runs.store import CellFolder
 SETTINGS = {
     "training.learning_rate": Axis("learning rate", log=True, at_values=True),
     "method.size": Axis("bottleneck size", log=True, at_values=True),
+    "method.rank": Axis("rank", log=True, at_values=True),
     "method.init_std": Axis("std of the first weights", log=True, at_values=True),
 }
 TRAINED = Axis("trained parameters, without the head", log=True)
@@ -45,18 +46,12 @@ class Figure:
 def figures(group: Group) -> list[Figure]:
     """All figures of a comparison, chapter by chapter."""
     columns = group.comparison.columns
-    first_of_task = [
-        column
-        for number, column in enumerate(columns)
-        if not number
-        or columns[number - 1].data != column.data
-        or columns[number - 1].task != column.task
-    ]
+    once = first_of_task(columns)
     found = _overview(group)
     for make in (_trade_off, _seed_dots):
         found += [figure for column in columns for figure in make(group, column)]
     for make in (_learning_curves, _setting_curves, _heatmaps, _costs):
-        found += [figure for column in first_of_task for figure in make(group, column)]
+        found += [figure for column in once for figure in make(group, column)]
     return found
 
 
@@ -249,12 +244,12 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
         for name in lines[0][0].settings
         if name != key
         and len({repr(cells[0].settings.get(name)) for cells in lines}) > 1
-        and not name.startswith(("method.name", "method.size", "method.k"))
+        and name not in ("method.name", *methods.SIZE_KEYS)
     ]
     points, order = [], {}
     for number, cells in enumerate(lines):
         one = methods.size(cells[0])
-        sizes = [] if one is None or key == "method.size" else [one]
+        sizes = [] if one is None or key in methods.SIZE_KEYS else [one]
         variant = methods.describe({name: cells[0].settings.get(name) for name in telling})
         series = methods.label(cells[0].config["method"]["name"], sizes, variant)
         order[series] = number
@@ -311,24 +306,20 @@ def _heatmaps(group: Group, column: Column) -> list[Figure]:
 def _costs(group: Group, column: Column) -> list[Figure]:
     """What a seed took: seconds of training, and memory."""
     position = group.comparison.columns.index(column)
-    by_digest = {cell.digest: cell for cell in group.cells}
-    times, memories, hosts = [], [], set()
+    times, memories, machines = [], [], set()
     for row in group.comparison.rows:
-        entry = row.entries[position]
-        if not isinstance(entry, Entry):
+        spent = row.costs[position]
+        if spent is None:
             continue
-        cell = by_digest[entry.run]
-        costs = [result.cost for result in cell.seeds]
-        hosts |= {f"{result.cost.host} ({result.device})" for result in cell.seeds}
-        seconds = statistics.fmean(cost.train_seconds + cost.trunk_seconds for cost in costs)
-        epochs = _count(range(max(result.num_epochs for result in cell.seeds)), "epoch")
-        times.append(Bar(row.label, seconds, f"{row.label}: {tables.duration(seconds)}, {epochs}"))
-        peaks = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
-        if peaks:
-            note = f"{row.label}: {tables.size(min(peaks))}"
-            memories.append(Bar(row.label, min(peaks) / 1e9, note))
-    where = f"Measured on {', '.join(sorted(hosts))}"
-    warning = "" if len(hosts) < 2 else "; machines differ, so compare with care"
+        machines |= set(spent.machines)
+        epochs = words.plural(spent.epochs or 0, "epoch")
+        note = f"{row.label}: {tables.duration(spent.seconds)}, {epochs}"
+        times.append(Bar(row.label, spent.seconds, note, epochs))
+        if spent.peak_memory_bytes is not None:
+            note = f"{row.label}: {tables.size(spent.peak_memory_bytes)}"
+            memories.append(Bar(row.label, spent.peak_memory_bytes / 1e9, note))
+    where = f"Measured on {'; '.join(sorted(machines))}"
+    warning = "" if len(machines) < 2 else ": machines differ, so compare with care"
     made = []
     if times:
         made.append(
@@ -337,7 +328,8 @@ def _costs(group: Group, column: Column) -> list[Figure]:
                 f"{column.label}-time",
                 "Time and memory",
                 f"{column.label}: training time of a seed{_note(column)}",
-                f"Seconds of training, mean over seeds, evaluation apart. {where}{warning}.",
+                "Mean over seeds, for the epochs that are written beside the bars; evaluation apart. "
+                f"{where}{warning}.",
                 [bar.note for bar in times],
                 charts.bars(times, Axis("seconds"), _order(group)),
             )
@@ -349,8 +341,8 @@ def _costs(group: Group, column: Column) -> list[Figure]:
                 f"{column.label}-memory",
                 "Time and memory",
                 f"{column.label}: largest memory{_note(column)}",
-                "The seed with the least. On a CPU it is the largest of the process so far, so that a "
-                f"run after a larger one in the same process shows the larger's. {where}{warning}.",
+                "Peak while a seed trains, the least of its seeds: on a CPU of the whole process, on "
+                f"CUDA what was allocated there. {where}{warning}.",
                 [bar.note for bar in memories],
                 charts.bars(memories, Axis("GB"), _order(group)),
             )
@@ -428,6 +420,5 @@ def _note(column: Column) -> str:
     return "" if column.data.sample else tables.data_note(column.data)
 
 
-def _count(things: Sequence[object] | Iterable[object], noun: str) -> str:
-    number = len(list(things))
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _count(things: Collection[object], noun: str) -> str:
+    return words.plural(len(things), noun)

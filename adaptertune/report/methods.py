@@ -16,7 +16,7 @@ from adaptertune.runs import selection
 
 # What a search varies: cells that differ in nothing else are candidates of one method.
 SEARCHED = ("training.learning_rate", "training.epochs")
-SIZE_KEYS = ("method.size", "method.k")
+SIZE_KEYS = ("method.size", "method.k", "method.rank")
 FIXED_SIZE = 64  # the paper's
 FAMILIES = {
     "full": "full fine-tuning",
@@ -24,6 +24,8 @@ FAMILIES = {
     "top_layers": "top layers",
     "layernorm": "LayerNorms only",
     "bitfit": "biases only (BitFit)",
+    "lora": "LoRA",
+    "ia3": "(IA)³",
 }
 SHORT_NAMES = {
     "training.learning_rate": "lr",
@@ -68,10 +70,9 @@ def written(value: object) -> str:
 
 
 def size(cell: Cell) -> int | None:
-    """The bottleneck size or the number of top layers; None for a method without either."""
-    method = cell.config["method"]
-    found = method.get("size", method.get("k"))
-    return None if found is None else int(found)
+    """The bottleneck size, the rank or the number of top layers; None for a method without any."""
+    flat = (cell.settings.get(key) for key in SIZE_KEYS)
+    return next((int(found) for found in flat if found is not None), None)
 
 
 def choose(cells: Sequence[Cell]) -> Cell:

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
-from adaptertune.report import charts, methods, tables, words
+from adaptertune.report import charts, leftovers, methods, tables, words
+from adaptertune.report.columns import first_of_task, num_glue
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures
@@ -51,6 +52,8 @@ def write(
 ) -> list[Path]:
     """Write everything into ``to``; the page, which needs nothing beside it, comes last.
 
+    Charts that an earlier report left there and this one has not are deleted.
+
     Raises:
         StoreError: a file can't be written.
     """
@@ -73,6 +76,8 @@ def write(
             save(to / CHARTS / f"{figure.name}.png", charts.png(figure.spec, figure.title))
             chapters.setdefault(figure.chapter, []).append(drawn)
         parts.append(Part(group, words.remarks(group.comparison), chapters))
+    if written or (to / CHARTS).is_dir():
+        leftovers.renew(to / CHARTS, written)
     shared = {"parts": parts, "missing": missing, "store": store, "version": version}
     save(to / "report.md", render("report.md.j2", **shared).encode())
     page = render(
@@ -112,6 +117,11 @@ def render(template: str, **values: Any) -> str:
     environment.tests["any_difference"] = any
     environment.globals |= {
         "METRICS": tables.METRIC_NAMES,
+        "DIFFERENCES": words.DIFFERENCES,
+        "COSTS": words.COSTS,
+        "first_of_task": first_of_task,
+        "num_glue": num_glue,
+        "plural": words.plural,
         "about": about,
         "best": best_means,
         "overview": overview,

@@ -50,6 +50,22 @@ class Entry(Record):
     """Seeds that answer the same for every example; they count in the mean."""
 
 
+class Cost(Record):
+    """What training a seed takes, and how much of full fine-tuning's that is on the same machine."""
+
+    seconds: float
+    """Of training, evaluation apart; the mean over seeds."""
+    epochs: int | None
+    """Null for several tasks."""
+    peak_memory_bytes: int | None
+    """The least of its seeds: a process may still hold what an earlier run left."""
+    machines: list[str]
+    """Host, device, threads and precision of its seeds."""
+    time_of_full: float | None = None
+    """Null where machines differ."""
+    memory_of_full: float | None = None
+
+
 class Hole(Record):
     """A run that nobody made yet."""
 
@@ -79,6 +95,13 @@ class Row(Record):
     """To full fine-tuning, by column, paired over seeds; null for that itself."""
     best_runs: list[stats.McNemar | None]
     """The best seed's labels beside those of full fine-tuning's best, by column."""
+    wins: int
+    """Columns on which the mean difference is above 0; a count, and no test."""
+    losses: int
+    costs: list[Cost | None]
+    """By column; null in a hole, and where an earlier column has it, for two splits of one task."""
+    total_cost: Cost | None
+    """Of all tasks that full fine-tuning was run on too, on the same machine; null for that itself."""
 
 
 class PublishedRow(Record):

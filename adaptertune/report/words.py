@@ -7,7 +7,19 @@ from collections.abc import Sequence
 
 from adaptertune.report import tables
 from adaptertune.report.evidence import Cell
-from adaptertune.report.schema import Comparison, Entry, Row
+from adaptertune.report.schema import Column, Comparison, Entry, Row
+
+DIFFERENCES = (
+    "Mean over n seeds that both have, each less the other's with the same seed; its 95 % bootstrap "
+    "interval, of three pairs or more; p of the Wilcoxon signed-rank test, two-sided: of five pairs it "
+    "can't be below 0.0625. Best: McNemar's exact test of the answers of the two seeds that are best "
+    "on the selecting split. No p is corrected for the number of tests. Higher / lower: columns."
+)
+COSTS = (
+    "Mean time over seeds without evaluation; the peak of memory, the least of the seeds. x: of full "
+    "fine-tuning's, where one machine ran both alike. All: the tasks one after the other, those of "
+    "which both were run on one machine, and the largest peak."
+)
 
 
 def protocol(cells: Sequence[Cell]) -> str:
@@ -28,34 +40,61 @@ def protocol(cells: Sequence[Cell]) -> str:
     return f"Means and sample deviations over seeds. Each seed keeps {epoch}. {chosen}{optimism}"
 
 
-def sentences(rows: Sequence[Row]) -> list[str]:
+def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     """ "Adapters 64 keep 99.4 % of full fine-tuning's score with 2.1 % …", where both were run."""
     reference = next((row for row in rows if row.method == "full"), None)
     if reference is None:
         return []
-    sentences = []
+    found = []
     for row in rows:
-        pairs = [
-            (own.mean, full.mean)
-            for own, full in zip(row.entries, reference.entries, strict=True)
+        both = [
+            (column, own, full)
+            for column, own, full in zip(columns, row.entries, reference.entries, strict=True)
             if isinstance(own, Entry) and isinstance(full, Entry)
             if own.mean is not None and full.mean is not None
         ]
+        pairs = [(own.mean or 0.0, full.mean or 0.0) for _, own, full in both]
         if row.method != "adapter" or not pairs:
             continue
         if min(min(pair) for pair in pairs) <= 0:  # a share of a correlation below 0 means nothing
             continue
         own = statistics.fmean(pair[0] for pair in pairs)
         full = statistics.fmean(pair[1] for pair in pairs)
-        over = f"mean of {len(pairs)} columns" if len(pairs) > 1 else "on one column"
-        name = row.label[0].upper() + row.label[1:]
-        sentences.append(
-            f"{name} {'keep' if own < full else 'reach'} {tables.percent(own / full)} % of full "
-            f"fine-tuning's score "
-            f"({tables.percent(own)} against {tables.percent(full)}, {over}) with "
+        splits = " and ".join(sorted({column.split.split("_")[0] for column, _, _ in both}))
+        if len(both) > 1:
+            over = f"mean of {len(both)} columns on {splits}"
+        else:
+            over = f"{both[0][0].label} on {splits}"
+        seeds = sorted({entry.n for _, *entries in both for entry in entries})
+        counted = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else plural(seeds[0], "seed")
+        said = (
+            f"{row.label[0].upper()}{row.label[1:]} {'keep' if own < full else 'reach'} "
+            f"{tables.percent(own / full)} % of full fine-tuning's score "
+            f"({tables.percent(own)} against {tables.percent(full)}, {over}, {counted}) with "
             f"{tables.percent(row.share_of_encoder_layers)} % of the encoder's parameters trained."
         )
-    return sentences
+        if row.wins + row.losses > 1:
+            said += f" Their mean is higher on {plural(row.wins, 'column')}, lower on {row.losses}."
+        found.append(said + _saved(row))
+    return found
+
+
+def _saved(row: Row) -> str:
+    """What training costs beside full fine-tuning; nothing where it was not on the same machine."""
+    spent = row.total_cost
+    if spent is None or spent.time_of_full is None:
+        return ""
+    memory = (
+        f", and the largest peak of memory was {spent.memory_of_full:.2f}x"
+        if spent.memory_of_full is not None
+        else ""
+    )
+    return f" Training them took {spent.time_of_full:.2f}x its time{memory}."
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 seed``, ``5 seeds``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def remarks(comparison: Comparison) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from adaptertune import config as configuration
+from adaptertune.report import methods
 from adaptertune.report.schema import Entry
 from tests.report.records import add, entry, one_metric, only
 
@@ -86,3 +88,13 @@ def test_runs_from_before_a_setting_came_are_not_another_variant(tmp_path: Path)
     (alone,) = only(tmp_path).rows
     assert (alone.label, alone.variant) == ("adapters 64", "")
     assert all(isinstance(one, Entry) for one in alone.entries)
+
+
+def test_every_method_there_is_has_a_row(tmp_path: Path) -> None:
+    assert set(methods.FAMILIES) == {
+        one.model_fields["name"].default for one in configuration.METHODS
+    }
+    for rank in (2, 8):
+        add(tmp_path, "rte", one_metric(0.7), options={"method.name": "lora", "method.rank": rank})
+    add(tmp_path, "rte", one_metric(0.6), options={"method.name": "ia3"})
+    assert [row.label for row in only(tmp_path).rows] == ["LoRA, best of 2/8", "(IA)³"]
