@@ -145,9 +145,9 @@ def fine_tune(settings: Mapping[str, Any]) -> CellResult:
     """
     from adaptertune.cli.live import Lines
     from adaptertune.config import resolve
+    from adaptertune.executors.serial import run_cell
     from adaptertune.report.tables import console
     from adaptertune.runs.plan import plan
-    from adaptertune.runs.work import run_cell
 
     made = plan(resolve({key: (value, key) for key, value in settings.items()}))
     return run_cell(made, Lines(made, console(stderr=True, quiet=True), lambda: False))

@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adaptertune.runs import grid, results, sweep, work
+from adaptertune.runs import grid, results, sweep, units
 from adaptertune.runs.plan import Plan
+from adaptertune.runs.summary import so_far
 
 GRID = """\
 name: scale
@@ -92,9 +93,9 @@ def write_store(made: sweep.Sweep) -> int:
         for seed in cell.plan.config.seeds:
             write_seed(cell.plan, seed_result(cell.plan, seed, rng))
             count += 1
-        config = json.dumps(work.config_file(cell.plan), indent=2)
+        config = json.dumps(units.config_file(cell.plan), indent=2)
         cell.plan.folder.config.write_text(config)
-        summary = work.summary(cell.plan).model_dump(mode="json")
+        summary = so_far(cell.plan).model_dump(mode="json")
         cell.plan.folder.result.write_text(json.dumps(summary, indent=2))
     return count
 

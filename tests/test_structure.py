@@ -20,6 +20,7 @@ STOREYS = [
     {"data", "model"},
     {"train"},
     {"runs"},
+    {"executors"},
     {"study", "share", "doctor"},
     {"report"},
     {"cli"},
@@ -75,7 +76,7 @@ def test_only_execute_opens_a_configuration() -> None:
      "report.holes", "report.comparison",
      "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
      "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",
-     "runs.reopen", "runs.sweep", "runs.cluster", "runs.local",
+     "runs.reopen", "runs.sweep", "executors.ray", "executors.local",
      "runs.load", "runs.predict", "share.glue", "share.bundle", "share.hub", "doctor"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:

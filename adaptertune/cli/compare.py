@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from adaptertune.cli import options, sweeping
+from adaptertune.cli import options
+from adaptertune.cli.carry_out import How, carry_out
 from adaptertune.cli.report import publish
 from adaptertune.errors import ConfigError
 
@@ -68,14 +69,14 @@ def compare(
     Each method searches its own learning rates by one seed; the best cells get all seeds. Ends with
     the page and the charts that `report` makes, of these runs.
     """
-    wanted = ["adapter", *(["full"] if full else [])]
-    wanted += [name for name in (methods or "").split(",") if name and name not in wanted]
+    further = [name.strip() for name in methods.split(",")] if methods else []
+    wanted = list(dict.fromkeys(["adapter", *(["full"] if full else []), *further]))
     if len(wanted) == 1:
         raise ConfigError(
             "adapters need something beside them",
             remedy="add --full for full fine-tuning, or --methods",
         )
-    how = sweeping.How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
     how.check()
     grid = {"method.name": (list[object](wanted), "--methods")}
     if sizes is not None:
@@ -103,7 +104,7 @@ def compare(
         seeds_on=seeds_on,
         protocol=protocol,
     )
-    carried_out = sweeping.carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+    carried_out = carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
     if carried_out is None:
         return
     made, result = carried_out

@@ -22,7 +22,7 @@ from adaptertune.runs.plan import Plan, method_label
 if TYPE_CHECKING:
     from adaptertune.runs.results import Failure, SeedResult
     from adaptertune.runs.sweep import Cell, Sweep
-    from adaptertune.runs.work import Unit
+    from adaptertune.runs.units import Unit
     from adaptertune.train.loop import EpochRecord
 
 RECENT = 6  # finished trainings that the table keeps in sight

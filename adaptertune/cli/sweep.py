@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from adaptertune.cli import options, sweeping
+from adaptertune.cli import options
+from adaptertune.cli.carry_out import How, carry_out
 from adaptertune.errors import ConfigError
 
 
@@ -76,7 +77,7 @@ def sweep(
     Nothing is trained twice, an interrupted sweep goes on, and several processes on one store share
     the work. `train` is the sweep of one cell.
     """
-    how = sweeping.How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
     how.check()
     chosen = {
         "method.name": methods, "method.size": sizes, "training.learning_rate": learning_rates,
@@ -120,7 +121,7 @@ def sweep(
         seeds_on=seeds_on,
         protocol=protocol,
     )
-    carried_out = sweeping.carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+    carried_out = carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
     if carried_out is None:
         return
     made, result = carried_out

@@ -80,9 +80,9 @@ def train(
     )
     from adaptertune.cli import live
     from adaptertune.cli.stop import StopRequest
+    from adaptertune.executors.serial import run_cell
     from adaptertune.report import tables
     from adaptertune.runs.plan import plan as make_plan
-    from adaptertune.runs.work import run_cell
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):

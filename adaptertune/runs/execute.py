@@ -1,6 +1,6 @@
 """From a plan to results: the only place where all parts meet.
 
-``plan.py`` finds out what there is to do, ``work.py`` whose turn it is; ``Runner`` does it.
+``plan.py`` finds out what there is to do, ``units.py`` whose turn it is; ``Runner`` does it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from adaptertune.runs.plan import Lookups, Plan, method_label
 if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
-    from adaptertune.train.forecast import Pace
+    from adaptertune.train.timing import Pace
 
 
 def announce(
@@ -33,18 +33,18 @@ def announce(
     """
     import torch
 
-    from adaptertune.train import forecast
+    from adaptertune.train import timing
 
     *_, last = models
     later = plan.config.seeds[plan.config.seeds.index(last) + 1 :]
     num_later = sum(not plan.folder.seed(other).result.exists() for other in later)
     num_trainings = num_later + 1 - steps_done / plan.num_steps
     training = plan.config.training
-    found = forecast.measure(
+    found = timing.measure(
         models, train, evaluation, training, torch.device(plan.device), num_trainings
     )
     seconds = num_trainings * found.training(training.epochs)
-    if seconds >= forecast.WORTH_SECONDS:
+    if seconds >= timing.WORTH_SECONDS:
         num_seeds = num_later + len(models)
         seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
         seeds += " in one pass" if plan.is_stacked else ""
@@ -87,7 +87,7 @@ class Forecaster:
         """Of training these seeds, in one pass if there are several; hidden states of frozen lower
         layers count as not kept, for that depends on what ran before.
         """
-        from adaptertune.train import forecast
+        from adaptertune.train import timing
 
         once, config = self._lookups.once, plan.config
         train, splits = once(
@@ -100,7 +100,7 @@ class Forecaster:
         training = config.training
         found = once(
             ("forecast", pace, plan.tokens.digest, training.batch_size, plan.is_held_out),
-            lambda: forecast.apply(pace, train, splits, training, list(seeds)),
+            lambda: timing.apply(pace, train, splits, training, list(seeds)),
         )
         return found.training(training.epochs)
 
@@ -120,9 +120,9 @@ class Forecaster:
     ) -> Pace:
         import torch
 
-        from adaptertune.train import forecast
+        from adaptertune.train import timing
 
         self._tell(f"measuring {method_label(plan.config.method)}")
         models = load_models(plan, seeds)
         device = torch.device(plan.device)
-        return forecast.pace(models, train, splits[0], plan.config.training, device, 1.0)
+        return timing.pace(models, train, splits[0], plan.config.training, device, 1.0)

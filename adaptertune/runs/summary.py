@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from adaptertune import config as configuration
-from adaptertune.runs import results
+from adaptertune.runs import results, store
 from adaptertune.runs.plan import Plan
 
 
@@ -157,3 +157,22 @@ def _paper_rows(plan: Plan) -> tuple[str, ...]:
     if isinstance(method, configuration.TopLayers) and method.k == 1:
         return ("top_1_layer",)
     return ()
+
+
+def conclude(plan: Plan) -> results.CellResult:
+    """Summarise what is there of a cell's seeds, and write it down."""
+    found = so_far(plan)
+    store.write_result(plan.folder.result, found)
+    return found
+
+
+def so_far(plan: Plan) -> results.CellResult:
+    """Of what is there of a cell's seeds."""
+    folder = plan.folder
+    found = [folder.seed(seed).read_result() for seed in plan.config.seeds]
+    failed = [
+        seed
+        for seed, result in zip(plan.config.seeds, found, strict=True)
+        if result is None and folder.seed(seed).failure.exists()
+    ]
+    return summarise(plan, [result for result in found if result is not None], failed)

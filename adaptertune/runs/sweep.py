@@ -12,11 +12,12 @@ from typing import Any, NamedTuple, Protocol
 from adaptertune import config as configuration
 from adaptertune import stats
 from adaptertune.errors import ConfigError
-from adaptertune.runs import grid, results, selection, store, work
+from adaptertune.runs import grid, results, selection, store, units
 from adaptertune.runs.grid import SweepConfig, SweepSource
 from adaptertune.runs.plan import Lookups, Plan, method_label, plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.work import Settled, Unit
+from adaptertune.runs.summary import conclude
+from adaptertune.runs.units import Settled, Unit
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ def first_units(sweep: Sweep) -> list[Unit]:
     """What runs whatever comes out: all seeds of all cells, or their first ones."""
     only = slice(None) if sweep.config.seeds_on == "all" else slice(1)
     return [
-        unit for cell in sweep.cells for unit in work.units(cell.plan, cell.plan.config.seeds[only])
+        unit
+        for cell in sweep.cells
+        for unit in units.of_cell(cell.plan, cell.plan.config.seeds[only])
     ]
 
 
@@ -229,7 +232,7 @@ def survey(
     """
     ahead, num_done, num_failed = [], 0, 0
     for number, unit in enumerate(todo, start=1):
-        found = work.earlier(unit, lambda _: None, retry_failed=retry_failed)
+        found = units.earlier(unit, lambda _: None, retry_failed=retry_failed)
         if found is None:
             ahead.append(unit)
         else:
@@ -243,7 +246,7 @@ def survey(
 
 def others(cell: Cell) -> list[Unit]:
     """All seeds of a cell but the first, where that one alone decided."""
-    return work.units(cell.plan, cell.plan.config.seeds[1:])
+    return units.of_cell(cell.plan, cell.plan.config.seeds[1:])
 
 
 def run(
@@ -280,14 +283,14 @@ def _settle(found: Survey, book: Book, executor: Executor, view: View) -> None:
     view.stage(found.ahead, found.num_done, found.num_failed)
     for made in found.plans:
         if not num_open[made.digest] and not _is_summarised(made):
-            work.conclude(made)
+            conclude(made)
     for settled in executor(found.ahead, view.of):
         made = settled.unit.plan
         book.enter(settled)
         settled.tell(view.of(made))
         num_open[made.digest] -= 1
         if not num_open[made.digest]:
-            work.conclude(made)
+            conclude(made)
 
 
 def _is_summarised(made: Plan) -> bool:

@@ -24,7 +24,7 @@ from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.removal import Removal
-from adaptertune.runs import bench, execute, results, store, work
+from adaptertune.runs import bench, execute, results, store, units
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
@@ -89,7 +89,7 @@ def prune(
         summary = summarise(plan, [_read_seed(plan, seed) for seed in run.seeds])
         name = run.folder.path.name
         origin = f" Pruned: {name} without the adapters of layers {_list(removed)}."
-        write_json(plan.folder.config, work.config_file(plan))
+        write_json(plan.folder.config, units.config_file(plan))
         store.write_result(
             plan.folder.result, summary.model_copy(update={"protocol": summary.protocol + origin})
         )

@@ -20,10 +20,12 @@ from safetensors import safe_open
 
 from adaptertune import config
 from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
+from adaptertune.executors import serial
+from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
 from adaptertune.model import forward
 from adaptertune.model.dropout import Dropout
-from adaptertune.runs import execute, results, store, work
+from adaptertune.runs import execute, results, store, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
@@ -107,7 +109,7 @@ def comparable(path: Path) -> Any:
 def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
     progress = Quiet()
-    done = work.run_cell(made, progress)
+    done = run_cell(made, progress)
     folder = made.folder
     assert progress.done == [(0, False), (1, False)]
     assert [path.name for path in sorted(folder.path.iterdir())] == [
@@ -147,16 +149,16 @@ def test_a_cell_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_a_finished_cell_is_not_run_again(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
-    first = work.run_cell(made, Quiet())
+    first = run_cell(made, Quiet())
     before = made.folder.seed(0).checkpoint.stat().st_mtime_ns
     progress = Quiet()
-    again = work.run_cell(plan(tiny_bert, tmp_path), progress)
+    again = run_cell(plan(tiny_bert, tmp_path), progress)
     assert progress.done == [(0, True), (1, True)]
     assert progress.started == []
     assert made.folder.seed(0).checkpoint.stat().st_mtime_ns == before
     assert again == first
     more = Quiet()
-    wider = work.run_cell(plan(tiny_bert, tmp_path, seeds=3), more)
+    wider = run_cell(plan(tiny_bert, tmp_path, seeds=3), more)
     assert more.done == [(0, True), (1, True), (2, False)]
     assert len(wider.seeds) == 3
 
@@ -169,13 +171,13 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
     tiny_bert: Path, tmp_path: Path, stop_at: int, changes: dict[str, Any]
 ) -> None:
     whole = plan(tiny_bert, tmp_path / "whole", **changes)
-    work.run_cell(whole, Quiet())
+    run_cell(whole, Quiet())
     made = plan(tiny_bert, tmp_path / "stopped", **changes)
     with pytest.raises(Interrupted, match="goes on from here"):
-        work.run_cell(made, Quiet(stop_at))
+        run_cell(made, Quiet(stop_at))
     assert made.folder.read_result() is None
     progress = Quiet()
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     assert any(resumed for _, _, resumed in progress.started)
     assert_equal_cells(whole.folder, made.folder)
 
@@ -183,11 +185,11 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
 def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> None:
     """What a seed comes to depends on its company: with one result lost, all are trained again."""
     made = plan(tiny_bert, tmp_path, stack="on")
-    first = work.run_cell(made, Quiet())
+    first = run_cell(made, Quiet())
     kept = [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)]
     made.folder.seed(1).result.unlink()
     progress = Quiet()
-    assert work.run_cell(made, progress).scores == first.scores
+    assert run_cell(made, progress).scores == first.scores
     assert [seed for seed, _, _ in progress.started] == [0, 1]
     assert progress.done == [(0, False), (1, False)]
     assert [made.folder.seed(seed).checkpoint.read_bytes() for seed in (0, 1)] == kept
@@ -210,7 +212,7 @@ def test_the_lower_layers_are_computed_once_for_all_seeds(
     monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
     progress = Quiet()
     made = plan(tiny_bert, tmp_path / "a", method__layers=[1])
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     told = [text for text in progress.notes if "this once" in text]
     assert len(told) == 1
     assert "layers 0-0, in which nothing trains" in told[0]
@@ -221,7 +223,7 @@ def test_the_lower_layers_are_computed_once_for_all_seeds(
     assert first.cost.trunk_seconds > 0
     assert second.cost.trunk_seconds == 0
     off = Quiet()
-    work.run_cell(plan(tiny_bert, tmp_path / "b", method__layers=[1], trunk_cache=0), off)
+    run_cell(plan(tiny_bert, tmp_path / "b", method__layers=[1], trunk_cache=0), off)
     assert not any("this once" in text or "earlier" in text for text in off.notes)
 
 
@@ -241,8 +243,8 @@ def test_kept_tokens_change_nothing(
     monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
     first, second = Quiet(), Quiet()
     one, other = plan(tiny_bert, tmp_path / "one"), plan(tiny_bert, tmp_path / "other")
-    work.run_cell(one, first)
-    work.run_cell(other, second)
+    run_cell(one, first)
+    run_cell(other, second)
     assert first.tokenised == [(800, 1000), (1000, 1000)]
     assert second.tokenised == []
     assert plan(tiny_bert, tmp_path).data == one.data, "known without reading the rows"
@@ -255,7 +257,7 @@ def test_stopped_while_it_tokenises(
     monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
     made = plan(tiny_bert, tmp_path)
     with pytest.raises(Interrupted, match="before the training began; the same command begins"):
-        work.run_cell(made, Quiet(stop_at=0))
+        run_cell(made, Quiet(stop_at=0))
     assert not made.folder.seed(0).result.exists()
     assert not (tmp_path / "cache").exists()
 
@@ -265,7 +267,7 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
 ) -> None:
     """SIGKILL to the real command, again and again, until it gets through."""
     whole = plan(tiny_bert, tmp_path / "whole", threads=1)
-    work.run_cell(whole, Quiet())
+    run_cell(whole, Quiet())
     command = [
         sys.executable, "-c", EAGER, "train", "--task", "rte", "--backbone", str(tiny_bert),
         "--set", "data.source=sample", "--seeds", "2", "--size", "8", "--epochs", "2",
@@ -314,26 +316,26 @@ def test_a_damaged_snapshot_is_dropped_and_named(
     tiny_bert: Path, tmp_path: Path, keep: int
 ) -> None:
     whole = plan(tiny_bert, tmp_path / "whole", seeds=1)
-    work.run_cell(whole, Quiet())
+    run_cell(whole, Quiet())
     made = plan(tiny_bert, tmp_path / "damaged", seeds=1)
     with pytest.raises(Interrupted):
-        work.run_cell(made, Quiet(10))
+        run_cell(made, Quiet(10))
     snapshot = made.folder.seed(0).snapshot
     snapshot.write_bytes(snapshot.read_bytes()[:keep])
     progress = Quiet()
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     assert "begins anew" in " ".join(progress.notes)
     assert_equal_cells(whole.folder, made.folder)
 
 
 def test_a_lost_or_cut_checkpoint_is_trained_again(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
-    work.run_cell(made, Quiet())
+    run_cell(made, Quiet())
     checkpoint = made.folder.seed(1).checkpoint
     before = checkpoint.read_bytes()
     checkpoint.write_bytes(before[:-5])
     progress = Quiet()
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     assert progress.done == [(0, True), (1, False)]
     assert "truncated" in progress.notes[0]
     assert checkpoint.read_bytes() == before
@@ -343,17 +345,17 @@ def test_a_run_that_is_trained_again_is_not_finished_meanwhile(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
     made = plan(tiny_bert, tmp_path, seeds=1)
-    work.run_cell(made, Quiet())
+    run_cell(made, Quiet())
     made.folder.seed(0).checkpoint.unlink()
     with pytest.raises(Interrupted):
-        work.run_cell(made, Quiet(stop_at=3))
+        run_cell(made, Quiet(stop_at=3))
     assert not made.folder.seed(0).result.exists()
 
 
 def test_threads_are_the_runs_own(tiny_bert: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     made = plan(tiny_bert, tmp_path, seeds=1, threads=before + 1)
-    work.run_cell(made, Quiet())
+    run_cell(made, Quiet())
     result = made.folder.seed(0).read_result()
     assert result is not None
     assert result.cost.threads == before + 1
@@ -362,21 +364,21 @@ def test_threads_are_the_runs_own(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_result_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path)
-    work.run_cell(made, Quiet())
+    run_cell(made, Quiet())
     made.folder.seed(0).result.write_text('{"format": 1')
     with pytest.raises(StoreError, match=r"result\.json: damaged result"):
-        work.run_cell(made, Quiet())
+        run_cell(made, Quiet())
 
 
 def test_what_another_process_has_is_left_to_it(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(serial, "WAIT_SECONDS", 0.05)
     made = plan(tiny_bert, tmp_path)
     progress = Quiet()
     first, second = made.folder.seed(0), made.folder.seed(1)
     with exclusive(first.path):
-        found = work.serial(work.units(made), lambda _: progress, retry_failed=False)
+        found = serial.run(units.of_cell(made), lambda _: progress, retry_failed=False)
         assert [result.seed for result in next(found).done] == [1]
         progress.should_stop = lambda: True  # type: ignore[method-assign]
         with pytest.raises(Interrupted, match="other processes"):
@@ -384,7 +386,7 @@ def test_what_another_process_has_is_left_to_it(
     assert progress.notes[1:] == ["waiting for other processes, which are at 1 trainings"]
     assert second.result.exists()
     assert not first.result.exists()
-    work.run_cell(made, Quiet())  # its lock is free again
+    run_cell(made, Quiet())  # its lock is free again
     assert first.result.exists()
 
 
@@ -401,7 +403,7 @@ def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
 
     monkeypatch.setattr(execute.Runner, "run", broken)
     progress = Quiet()
-    result = work.run_cell(made, progress)
+    result = run_cell(made, progress)
     assert [(line.seed, line.status, line.score is None) for line in result.seeds] == [
         (1, "finished", False), (0, "failed", True),
     ]  # fmt: skip
@@ -411,14 +413,14 @@ def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
     assert failure is not None
     assert failure.error == "ZeroDivisionError: of all things"
     assert "in broken" in failure.traceback
-    kept = list(work.serial(work.units(made), lambda _: Quiet(), retry_failed=False))
+    kept = list(serial.run(units.of_cell(made), lambda _: Quiet(), retry_failed=False))
     assert [(one.is_earlier, len(one.failures)) for one in kept] == [(True, 1), (True, 0)]
-    work.run_cell(made, Quiet())
+    run_cell(made, Quiet())
     again = made.folder.seed(0).read_failure()
     assert again is not None
     assert again.attempts == 2
     monkeypatch.undo()
-    assert work.run_cell(made, Quiet()).num_failed == 0
+    assert run_cell(made, Quiet()).num_failed == 0
     assert not made.folder.seed(0).failure.exists()
 
 
@@ -431,7 +433,7 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
 
     monkeypatch.setattr(dropout.Dropout, "mask", lambda self, shape, *_: (torch.ones(shape), 1.0))
     plain = plan(tiny_bert, tmp_path / "plain", seeds=[0])
-    expected = work.run_cell(plain, Quiet())
+    expected = run_cell(plain, Quiet())
     step = loop._Pass._add_gradients
 
     def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
@@ -443,7 +445,7 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", short)
     made, progress = plan(tiny_bert, tmp_path / "short", seeds=[0]), Quiet()
-    found = work.run_cell(made, progress)
+    found = run_cell(made, progress)
     assert [note.split("anew with ")[1] for note in progress.notes[1:]] == [
         f"{count} examples at a time, 32 a step as before" for count in (16, 8)
     ]
@@ -466,7 +468,7 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", starved)
     with pytest.raises(TrainingError, match="no seed was finished: MemoryError"):
-        work.run_cell(plan(tiny_bert, tmp_path / "starved", seeds=[0]), Quiet())
+        run_cell(plan(tiny_bert, tmp_path / "starved", seeds=[0]), Quiet())
 
 
 def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
@@ -483,12 +485,12 @@ def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", short)
     whole = plan(tiny_bert, tmp_path / "whole", seeds=[0])
-    work.run_cell(whole, Quiet())
+    run_cell(whole, Quiet())
     made = plan(tiny_bert, tmp_path / "stopped", seeds=[0])
     with pytest.raises(Interrupted):
-        work.run_cell(made, Quiet(stop_at=5))
+        run_cell(made, Quiet(stop_at=5))
     progress = Quiet()
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     assert not any(
         "memory" in note for note in progress.notes
     )  # it did not begin with the whole batch again
@@ -501,7 +503,7 @@ def test_held_out_rows_select_and_validation_is_only_scored(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
     made = plan(tiny_bert, tmp_path, protocol="held-out")
-    result = work.run_cell(made, Quiet())
+    result = run_cell(made, Quiet())
     assert result.selecting_split == "held-out"
     assert list(result.scores) == ["held-out", "validation"]
     assert result.data.num_held_out == round(
@@ -523,7 +525,7 @@ def test_held_out_rows_select_and_validation_is_only_scored(
 def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, training__learning_rate=1e30, training__clip_norm=1e30)
     with pytest.raises(TrainingError, match=r"all 2 seeds diverged.*smaller --lr"):
-        work.run_cell(made, Quiet())
+        run_cell(made, Quiet())
     result = made.folder.seed(0).read_result()
     assert result is not None
     assert result.status == "diverged"
@@ -567,7 +569,7 @@ def line(seed: int, accuracy: float | None, *, collapsed: bool = False) -> dict[
 
 def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, seeds=[0, 1, 2, 3])
-    work.run_cell(plan(tiny_bert, tmp_path, seeds=[0]), Quiet())
+    run_cell(plan(tiny_bert, tmp_path, seeds=[0]), Quiet())
     template = made.folder.seed(0).read_result()
     assert template is not None
 
@@ -616,7 +618,7 @@ def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -
 
 def test_results_follow_their_schema(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, seeds=1)
-    done = work.run_cell(made, Quiet())
+    done = run_cell(made, Quiet())
     assert CellResult.model_validate_json(made.folder.result.read_text()) == done
     schema = CellResult.model_json_schema(mode="serialization")
     assert set(schema["required"]) <= set(json.loads(made.folder.result.read_text()))
@@ -626,7 +628,7 @@ def test_mnli_scores_both_validation_sets_and_selects_on_the_first(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
     made = plan(tiny_bert, tmp_path, task="mnli", seeds=1, training__epochs=1)
-    done = work.run_cell(made, Quiet())
+    done = run_cell(made, Quiet())
     assert done.selecting_split == "validation_matched"
     assert list(done.scores) == ["validation_matched", "validation_mismatched"]
     with safe_open(made.folder.seed(0).logits, framework="np") as stream:
@@ -642,7 +644,7 @@ def test_regression_end_to_end(tiny_bert: Path, tmp_path: Path) -> None:
     import numpy as np
 
     made = plan(tiny_bert, tmp_path, task="stsb", seeds=1, training__epochs=1)
-    done = work.run_cell(made, Quiet())
+    done = run_cell(made, Quiet())
     with safe_open(made.folder.seed(0).logits, framework="np") as stream:
         logits, labels = (stream.get_tensor(f"{part}.validation") for part in ("logits", "labels"))
     assert logits.shape == (200, 1)
@@ -693,5 +695,5 @@ def test_compiling_makes_another_run(
     monkeypatch.setattr(forward, "compiled_layer", counted)
     torchs_own = lambda seed, device: Dropout(seed, torch.device("meta"))  # as on CUDA
     monkeypatch.setattr(loop, "Dropout", torchs_own)
-    work.run_cell(compiled, Quiet())
+    run_cell(compiled, Quiet())
     assert seen

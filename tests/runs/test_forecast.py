@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.runs import work
+from adaptertune.executors.serial import run_cell
 from adaptertune.runs.forecast import line, roughly
-from adaptertune.train import forecast
+from adaptertune.train import timing
 from tests.runs.test_execute import Quiet, comparable, plan
 
 
@@ -34,9 +34,9 @@ def test_the_line() -> None:
 def test_nothing_is_said_of_seconds(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 1e9)  # however busy the machine is
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 1e9)  # however busy the machine is
     progress = Quiet()
-    work.run_cell(plan(tiny_bert, tmp_path), progress)
+    run_cell(plan(tiny_bert, tmp_path), progress)
     assert not any("forecast" in note for note in progress.notes)
 
 
@@ -45,11 +45,11 @@ def test_it_is_told_once_and_changes_nothing(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: str, way: str
 ) -> None:
     silent = plan(tiny_bert, tmp_path / "silent", seeds=3, stack=stack)
-    work.run_cell(silent, Quiet())
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
+    run_cell(silent, Quiet())
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
     told = plan(tiny_bert, tmp_path / "told", seeds=3, stack=stack)
     progress = Quiet()
-    work.run_cell(told, progress)
+    run_cell(told, progress)
     (said,) = [note for note in progress.notes if "forecast" in note]
     assert re.fullmatch(
         rf"forecast    about \d+ s for 3 seeds{way} \([\d.e-]+ s a step; 3 steps measured\)", said
@@ -64,21 +64,21 @@ def test_it_is_told_once_and_changes_nothing(
 def test_only_what_is_left_is_counted(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
     ahead = []
-    measure = forecast.measure
+    measure = timing.measure
 
-    def counting(*arguments: object) -> forecast.Forecast:
+    def counting(*arguments: object) -> timing.Forecast:
         ahead.append(arguments[-1])
         return measure(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(forecast, "measure", counting)
+    monkeypatch.setattr(timing, "measure", counting)
     made = plan(tiny_bert, tmp_path, seeds=3)
-    work.run_cell(made, Quiet())
+    run_cell(made, Quiet())
     for seed in (0, 1):  # the last one stays finished
         made.folder.seed(seed).result.unlink()
     made.folder.result.unlink()
     progress = Quiet()
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     assert ahead == [3, 2]
     assert any("for 2 seeds" in note for note in progress.notes)

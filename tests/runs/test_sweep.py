@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from adaptertune.errors import StoreError
-from adaptertune.runs import execute, grid, results, store, sweep, work
+from adaptertune.executors import serial
+from adaptertune.runs import execute, grid, results, store, sweep, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.sweep import Sweep
-from adaptertune.runs.work import Settled, Unit
+from adaptertune.runs.units import Settled, Unit
 from tests.conftest import CHECKOUT
 from tests.runs.test_execute import Quiet
 
@@ -89,8 +90,8 @@ class Executor:
             which = key(unit.plan)
             self.ran.append((which, seed))
             if which in self.broken:
-                error = work.described(ZeroDivisionError("of all things"))
-                yield Settled(unit, (), work.write_failures(unit, *error))
+                error = units.described(ZeroDivisionError("of all things"))
+                yield Settled(unit, (), units.write_failures(unit, *error))
                 continue
             result = scored(unit.plan, seed, TABLE[which][seed])
             simulation.write_seed(unit.plan, result)
@@ -292,17 +293,17 @@ def test_a_failure_in_the_training_does_not_stop_the_others(
 
     monkeypatch.setattr(execute.Runner, "run", broken)
 
-    def serial(todo: Sequence[Unit], hear: Any) -> Iterator[Settled]:
-        return work.serial(todo, hear, retry_failed=True)
+    def one_by_one(todo: Sequence[Unit], hear: Any) -> Iterator[Settled]:
+        return serial.run(todo, hear, retry_failed=True)
 
     view = Watched()
-    result = run(made, serial, view)
+    result = run(made, one_by_one, view)
     assert (result.num_failed, result.num_runs, len(view.progress.done)) == (1, 4, 3)
     failure = made.cells[1].plan.folder.seed(0).read_failure()
     assert failure is not None
     assert "in broken" in failure.traceback
     monkeypatch.undo()
-    assert run(made, serial, retry_failed=True).num_failed == 0
+    assert run(made, one_by_one, retry_failed=True).num_failed == 0
     assert not made.cells[1].plan.folder.seed(0).failure.exists()
 
 

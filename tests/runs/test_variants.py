@@ -11,10 +11,10 @@ import torch
 from adaptertune import config
 from adaptertune.data import cache
 from adaptertune.errors import ConfigError, Interrupted
+from adaptertune.executors.serial import run_cell
 from adaptertune.runs.plan import method_label
 from adaptertune.runs.reopen import reopen
 from adaptertune.runs.summary import _paper_rows
-from adaptertune.runs.work import run_cell
 from adaptertune.train import evaluate
 from tests.runs.test_execute import Quiet, assert_equal_cells, plan
 

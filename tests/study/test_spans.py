@@ -13,11 +13,11 @@ from scipy import stats as scipy_stats
 
 from adaptertune import config
 from adaptertune.errors import AdapterTuneError, ConfigError
+from adaptertune.executors.serial import run_cell
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.runs import results, store
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.reopen import Reopened, reopen
-from adaptertune.runs.work import run_cell
 from adaptertune.study.spans import relative_change, spans
 from adaptertune.train import evaluate
 from tests.conftest import tiny_glue_files

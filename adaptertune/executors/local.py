@@ -13,17 +13,14 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from adaptertune.errors import AdapterTuneError, Interrupted
-from adaptertune.runs import work
+from adaptertune.executors.serial import WAIT_SECONDS
+from adaptertune.runs import units
 from adaptertune.runs.execute import Runner
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Forwarding, Progress, Told, repeat
-from adaptertune.runs.work import Settled, Unit
-
-if TYPE_CHECKING:
-    pass
+from adaptertune.runs.units import Settled, Unit
 
 MOST_DEATHS = 3  # of workers, at one unit, before it counts as failed
 POLL_SECONDS = 0.25
@@ -65,7 +62,7 @@ class LocalExecutor:
     deaths: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
 
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
-        """Raises: Interrupted, StoreError: as :func:`work.settle`, when all workers have stopped."""
+        """Raises: Interrupted, StoreError: as :func:`units.settle`, when all workers have stopped."""
         waiting = deque(todo)
         if not waiting:
             return
@@ -90,7 +87,7 @@ class LocalExecutor:
                         hear(busy_elsewhere[0].plan).note(
                             f"waiting for other processes, which are at {count} trainings"
                         )
-                    connection.wait([], work.WAIT_SECONDS)
+                    connection.wait([], WAIT_SECONDS)
                     waiting, busy_elsewhere = busy_elsewhere, waiting
                 if hear(todo[0].plan).should_stop():
                     _stop(workers)
@@ -144,7 +141,7 @@ class LocalExecutor:
         worker.process, worker.pipe, worker.unit = *_start(worker.share), None
         if self.deaths[key] == MOST_DEATHS:
             error = f"{MOST_DEATHS} worker processes {how}; too little memory?"
-            return Settled(unit, (), work.write_failures(unit, error, trace=""))
+            return Settled(unit, (), units.write_failures(unit, error, trace=""))
         seeds = ", ".join(map(str, unit.seeds))
         progress.note(f"seed {seeds}: its worker process {how}; another one goes on with it")
         waiting.appendleft(unit)
@@ -222,7 +219,7 @@ def _serve(pipe: Connection) -> None:
         # A batch system sends it to every process, not to our parent alone.
         signal.signal(signal.SIGTERM, line.stop)
         try:
-            settled = work.settle(unit, runner, progress, retry_failed=retry_failed)
+            settled = units.settle(unit, runner, progress, retry_failed=retry_failed)
         except Interrupted:
             return
         except AdapterTuneError as error:

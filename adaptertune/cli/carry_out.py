@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adaptertune.runs.grid import SweepSource
     from adaptertune.runs.results import SweepResult
     from adaptertune.runs.sweep import Book, Executor, Row, Survey, Sweep
-    from adaptertune.runs.work import Unit
+    from adaptertune.runs.units import Unit
 
 ExecutorName = Literal["serial", "local", "ray"]
 
@@ -66,10 +66,10 @@ def carry_out(
     """
     from adaptertune.cli import live_sweep
     from adaptertune.cli.stop import StopRequest
+    from adaptertune.executors.ray import RayExecutor
     from adaptertune.report import tables
     from adaptertune.runs import grid as grids
     from adaptertune.runs import sweep as sweeps
-    from adaptertune.runs.cluster import RayExecutor
 
     retry_failed, lookups = how.retry_failed, None
     if how.executor == "ray":
@@ -106,10 +106,10 @@ def carry_out(
 
 
 def _executor(how: How) -> Executor:
-    from adaptertune.runs import local, work
+    from adaptertune.executors import local, serial
 
     if how.executor == "serial":
-        return lambda todo, hear: work.serial(todo, hear, retry_failed=how.retry_failed)
+        return lambda todo, hear: serial.run(todo, hear, retry_failed=how.retry_failed)
     import torch
 
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from adaptertune.errors import ConfigError, Interrupted
-from adaptertune.runs import work
-from adaptertune.runs.cluster import RayExecutor
+from adaptertune.executors import serial
+from adaptertune.executors.ray import RayExecutor
+from adaptertune.runs import units
 from tests.runs.test_execute import Quiet, comparable, plan
 
 ray = pytest.importorskip("ray")
@@ -76,21 +77,21 @@ def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None
         plan(tiny_bert, tmp_path / name, seeds=3, threads=1) for name in ("ray", "serial")
     )
     progress = Quiet()
-    settled = list(executor()(work.units(ours), lambda _: progress))
+    settled = list(executor()(units.of_cell(ours), lambda _: progress))
     assert sorted(one.done[0].seed for one in settled) == [0, 1, 2]
     assert sorted(seed for seed, *_ in progress.started) == [0, 1, 2]
-    list(work.serial(work.units(theirs), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(theirs), lambda _: Quiet(), retry_failed=False))
     assert_equal_stores(ours.folder.path, theirs.folder.path)
     # A run that is finished is not handed out again by the sweep, and this says how it knows.
-    assert all(work.earlier(unit, print, retry_failed=False) for unit in work.units(ours))
+    assert all(units.earlier(unit, print, retry_failed=False) for unit in units.of_cell(ours))
 
 
 def test_what_another_process_finished_meanwhile_is_not_trained_again(
     cluster: None, tiny_bert: Path, tmp_path: Path
 ) -> None:
     made = plan(tiny_bert, tmp_path, seeds=1, threads=1)
-    todo = work.units(made)  # ahead, when the store was read
-    list(work.serial(todo, lambda _: Quiet(), retry_failed=False))
+    todo = units.of_cell(made)  # ahead, when the store was read
+    list(serial.run(todo, lambda _: Quiet(), retry_failed=False))
     progress = Quiet()
     (settled,) = executor()(todo, lambda _: progress)
     assert settled.is_earlier
@@ -114,7 +115,7 @@ def test_a_killed_workers_run_goes_on_elsewhere(
     cluster: None, tiny_bert: Path, tmp_path: Path
 ) -> None:
     whole = plan(tiny_bert, tmp_path / "whole", seeds=1, threads=1, training__epochs=6)
-    list(work.serial(work.units(whole), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(whole), lambda _: Quiet(), retry_failed=False))
     made = plan(tiny_bert, tmp_path / "killed", seeds=1, threads=1, training__epochs=6)
     progress, killed = Quiet(), []
 
@@ -128,7 +129,7 @@ def test_a_killed_workers_run_goes_on_elsewhere(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    (settled,) = executor()(work.units(made), lambda _: progress)
+    (settled,) = executor()(units.of_cell(made), lambda _: progress)
     killer.join()
     assert killed
     assert [resumed for _, _, resumed in progress.started] == [False, True]
@@ -141,16 +142,16 @@ def test_stopped_and_gone_on_with_in_one_process(
 ) -> None:
     """Snapshots come back to the driver's store: any other executor can go on from there."""
     whole = plan(tiny_bert, tmp_path / "whole", seeds=2, threads=1, training__epochs=6)
-    list(work.serial(work.units(whole), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(whole), lambda _: Quiet(), retry_failed=False))
     made = plan(tiny_bert, tmp_path / "stopped", seeds=2, threads=1, training__epochs=6)
     progress = Quiet()
     snapshot = made.folder.seed(0).snapshot
     progress.should_stop = snapshot.exists  # type: ignore[method-assign]
     with pytest.raises(Interrupted, match="all states are saved"):
-        list(executor()(work.units(made), lambda _: progress))
+        list(executor()(units.of_cell(made), lambda _: progress))
     assert snapshot.exists()
     progress = Quiet()
-    list(work.serial(work.units(made), lambda _: progress, retry_failed=False))
+    list(serial.run(units.of_cell(made), lambda _: progress, retry_failed=False))
     assert (0, True) in [(seed, resumed) for seed, _, resumed in progress.started]
     assert_equal_stores(made.folder.path, whole.folder.path)
 
@@ -166,7 +167,7 @@ def test_an_error_comes_back_with_its_traceback(
     # Another folder than the whole files', which the worker may have kept.
     damaged["other.txt"] = b""
     broken.shipments[key] = ray.put(type(shipment)(damaged, shipment.weights, shipment.tokens))
-    (settled,) = broken(work.units(made), lambda _: Quiet())
+    (settled,) = broken(units.of_cell(made), lambda _: Quiet())
     (failure,) = settled.failures
     assert "BackboneError" in failure.error
     assert "in load" in failure.traceback

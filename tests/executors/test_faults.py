@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from adaptertune.runs import store
-from tests.runs import forked
+from tests.executors import forked
 from tests.runs.test_execute import assert_equal_cells
 
 KILLS = 20

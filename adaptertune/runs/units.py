@@ -1,4 +1,4 @@
-"""Whose turn it is: what is finished is found again, what another process has is left to it.
+"""Units of work: claimed, done or found done; what another process has is left to it.
 
 A unit's lock is its folders': it dies with its process, so a killed one's unit is free for the next.
 """
@@ -6,23 +6,19 @@ A unit's lock is its folders': it dies with its process, so a killed one's unit 
 from __future__ import annotations
 
 import platform
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from adaptertune.errors import Interrupted, InUse, StoreError, TrainingError
+from adaptertune.errors import Interrupted, InUse, StoreError
 from adaptertune.files import exclusive, write_json
 from adaptertune.runs import results, store
 from adaptertune.runs.execute import Runner
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.summary import summarise
-
-WAIT_SECONDS = 0.5  # before asking again whether another process is done
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Settled:
             progress.failed(failure.seed, failure)
 
 
-def units(plan: Plan, seeds: Sequence[int] | None = None) -> list[Unit]:
+def of_cell(plan: Plan, seeds: Sequence[int] | None = None) -> list[Unit]:
     """A cell's units, or those of some of its seeds."""
     if plan.is_stacked:
         return [Unit(plan, plan.config.seeds)]
@@ -151,89 +147,6 @@ def write_failures(unit: Unit, error: str, trace: str) -> tuple[results.Failure,
         store.write_result(folder.failure, failure)
         written.append(failure)
     return tuple(written)
-
-
-def serial(
-    todo: Sequence[Unit],
-    hear: Callable[[Plan], Progress],
-    *,
-    retry_failed: bool,
-    forecasts: bool = False,
-) -> Iterator[Settled]:
-    """Do units one after another in this process, those that others are at last.
-
-    Raises:
-        Interrupted, StoreError: see :func:`settle`.
-    """
-    runner = Runner(forecasts=forecasts)
-    waiting, is_told = list(todo), False
-    while waiting:
-        busy = []
-        for unit in waiting:
-            settled = settle(unit, runner, hear(unit.plan), retry_failed=retry_failed)
-            if settled is None:
-                busy.append(unit)
-            else:
-                yield settled
-        if busy and len(busy) == len(waiting):
-            progress = hear(busy[0].plan)
-            if not is_told:
-                is_told = True
-                progress.note(f"waiting for other processes, which are at {len(busy)} trainings")
-            if progress.should_stop():
-                raise Interrupted("stopped while other processes were at the rest")
-            time.sleep(WAIT_SECONDS)
-        waiting = busy
-
-
-def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
-    """Train what is not yet trained of a cell, and summarise its seeds.
-
-    Finished seeds are reused, interrupted ones go on, failed ones are tried again.
-
-    Raises:
-        Interrupted: the user stopped it; the state is saved.
-        TrainingError: no seed came to a score.
-        StoreError: the folder holds something else or can't be written.
-    """
-    failures: list[results.Failure] = []
-    todo = units(plan)
-    for settled in serial(todo, lambda _: progress, retry_failed=True, forecasts=True):
-        settled.tell(progress)
-        failures += settled.failures
-    result = conclude(plan)
-    if result.best_seed is None:
-        if failures:
-            raise TrainingError(
-                f"no seed was finished: {failures[0].error}",
-                where=plan.folder.seed(failures[0].seed).failure,
-                remedy="the file has the traceback",
-            )
-        raise TrainingError(
-            f"all {len(result.seeds)} seeds diverged: the loss was not finite",
-            where=plan.folder.path,
-            remedy="try a smaller --lr",
-        )
-    return result
-
-
-def conclude(plan: Plan) -> results.CellResult:
-    """Summarise what is there of a cell's seeds, and write it down."""
-    found = summary(plan)
-    store.write_result(plan.folder.result, found)
-    return found
-
-
-def summary(plan: Plan) -> results.CellResult:
-    """Of what is there of a cell's seeds."""
-    folder = plan.folder
-    found = [folder.seed(seed).read_result() for seed in plan.config.seeds]
-    failed = [
-        seed
-        for seed, result in zip(plan.config.seeds, found, strict=True)
-        if result is None and folder.seed(seed).failure.exists()
-    ]
-    return summarise(plan, [result for result in found if result is not None], failed)
 
 
 def finished(plan: Plan, seed: int, note: Callable[[str], None]) -> results.SeedResult | None:

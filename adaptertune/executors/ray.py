@@ -18,20 +18,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adaptertune import paths
 from adaptertune.data import cache
 from adaptertune.errors import ConfigError, Interrupted, InUse
+from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.files import write_atomically
-from adaptertune.runs import work
+from adaptertune.runs import units
 from adaptertune.runs.execute import LIBRARIES, Runner
 from adaptertune.runs.plan import Lookups, Plan
 from adaptertune.runs.progress import Forwarding, Progress, Told, repeat
-from adaptertune.runs.work import Settled, Unit
-
-if TYPE_CHECKING:
-    pass
+from adaptertune.runs.units import Settled, Unit
 
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.5  # between two looks at the mailbox, and of a worker at whether to stop
@@ -138,7 +136,7 @@ class RayExecutor:
         return lookups
 
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
-        """Raises: Interrupted, StoreError: as :func:`work.settle`, when all runs have stopped."""
+        """Raises: Interrupted, StoreError: as :func:`units.settle`, when all runs have stopped."""
         import ray
 
         if not todo:
@@ -154,7 +152,7 @@ class RayExecutor:
                 for reference in ready:
                     yield self._land(reference, flying.pop(reference))
                 if not ready and not flying:  # other processes have the rest
-                    time.sleep(work.WAIT_SECONDS)
+                    time.sleep(WAIT_SECONDS)
                 if hear(todo[0].plan).should_stop():
                     self._stop(flying, hear)
                     raise Interrupted(
@@ -183,7 +181,7 @@ class RayExecutor:
             waiting.popleft()
             locks, note = ExitStack(), hear(plan).note
             try:
-                found = work.claim(unit, locks, note, retry_failed=self.retry_failed)
+                found = units.claim(unit, locks, note, retry_failed=self.retry_failed)
             except InUse:
                 locks.close()
                 waiting.append(unit)
@@ -246,10 +244,10 @@ class RayExecutor:
             except ray.exceptions.RayTaskError as raised:
                 raise raised.cause from None
             except ray.exceptions.RayError as lost:
-                failure = work.described(lost)
+                failure = units.described(lost)
             self._mailbox.forget.remote(_key(unit))
             if failure is not None:
-                return Settled(unit, (), work.write_failures(unit, *failure))
+                return Settled(unit, (), units.write_failures(unit, *failure))
             folders = [unit.plan.folder.seed(seed) for seed in unit.seeds]
             for folder in folders:
                 folder.failure.unlink(missing_ok=True)
@@ -338,9 +336,9 @@ def _train(
         try:
             _runner.run(plan, unit.seeds, progress)
         except Interrupted as stop:
-            return work.described(stop)
+            return units.described(stop)
         except Exception as error:
-            return work.described(error)
+            return units.described(error)
         finally:
             line.flush()
     return None

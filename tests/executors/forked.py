@@ -11,8 +11,8 @@ from pathlib import Path
 
 PRELOADED = [
     "torch", "transformers", "scipy.stats", "adaptertune.cli.sweep", "adaptertune.cli.live_sweep",
-    "adaptertune.model.build", "adaptertune.runs.local", "adaptertune.runs.sweep",
-    "adaptertune.train.forecast", "adaptertune.train.loop", "adaptertune.train.speed",
+    "adaptertune.model.build", "adaptertune.executors.local", "adaptertune.runs.sweep",
+    "adaptertune.train.timing", "adaptertune.train.loop", "adaptertune.train.speed",
 ]  # fmt: skip
 
 

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from adaptertune.errors import Interrupted, StoreError
-from adaptertune.runs import local, work
-from adaptertune.runs.local import LocalExecutor, Share
+from adaptertune.executors import local, serial
+from adaptertune.executors.local import LocalExecutor, Share
+from adaptertune.executors.serial import run_cell
+from adaptertune.runs import units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.results import Failure
-from tests.runs import forked
+from adaptertune.runs.summary import conclude
+from tests.executors import forked
 from tests.runs.test_execute import Quiet, assert_equal_cells, plan
 
 
@@ -41,12 +44,12 @@ def whole(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pla
     """The cells as they come out of one process."""
     made = cells(tiny_bert, tmp_path_factory.mktemp("whole"))
     for cell in made:
-        work.run_cell(cell, Quiet())
+        run_cell(cell, Quiet())
     return made
 
 
-def units(made: list[Plan]) -> list[work.Unit]:
-    return [unit for cell in made for unit in work.units(cell)]
+def all_units(made: list[Plan]) -> list[units.Unit]:
+    return [unit for cell in made for unit in units.of_cell(cell)]
 
 
 def test_two_workers_give_what_one_process_gives(
@@ -54,13 +57,13 @@ def test_two_workers_give_what_one_process_gives(
 ) -> None:
     made, progress = cells(tiny_bert, tmp_path), Quiet()
     executor = LocalExecutor([Share(1), Share(1)], retry_failed=False)
-    settled = list(executor(units(made), lambda _: progress))
+    settled = list(executor(all_units(made), lambda _: progress))
     assert len(settled) == len(progress.started) == 4
     assert not any(one.is_earlier or one.failures for one in settled)
     for cell, expected in zip(made, whole, strict=True):
-        work.conclude(cell)
+        conclude(cell)
         assert_equal_cells(expected.folder, cell.folder)
-    again = list(executor(units(made), lambda _: progress))
+    again = list(executor(all_units(made), lambda _: progress))
     assert all(one.is_earlier for one in again)
     assert not multiprocessing.active_children()
 
@@ -92,9 +95,9 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(
 ) -> None:
     (made, _), progress = cells(tiny_bert, tmp_path), Killer({0: 1, 1: 3})
     with pytest.raises(Interrupted):  # the first one leaves a snapshot
-        list(work.serial(work.units(made), lambda _: Quiet(stop_at=5), retry_failed=False))
+        list(serial.run(units.of_cell(made), lambda _: Quiet(stop_at=5), retry_failed=False))
     executor = LocalExecutor([Share(1)], retry_failed=False)
-    first, second = executor(work.units(made), lambda _: progress)
+    first, second = executor(units.of_cell(made), lambda _: progress)
     assert [seed for seed, _, _ in progress.started] == [0, 0, 1, 1, 1]
     assert progress.started[1] == (0, 0, True), "it resumes"
     assert [note for note in progress.notes if "died" in note] == [
@@ -109,9 +112,9 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(
     assert second.failures == (made.folder.seed(1).read_failure(),)
     assert second.failures[0].error == "3 worker processes died of SIGKILL; too little memory?"
     mended = LocalExecutor([Share(1)], retry_failed=True)
-    (found,) = mended(work.units(made, [1]), lambda _: Quiet())
+    (found,) = mended(units.of_cell(made, [1]), lambda _: Quiet())
     assert not found.failures
-    work.conclude(made)
+    conclude(made)
     assert_equal_cells(whole[0].folder, made.folder)
 
 
@@ -125,7 +128,7 @@ def test_what_goes_wrong_in_a_worker(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(
         StoreError, match=rf"{folder.result}: damaged result .*; delete it"
     ) as error:
-        list(LocalExecutor([Share(1)], retry_failed=False)(work.units(made), lambda _: Quiet()))
+        list(LocalExecutor([Share(1)], retry_failed=False)(units.of_cell(made), lambda _: Quiet()))
     assert error.value.where == str(folder.result)
     assert not multiprocessing.active_children()
 
@@ -138,7 +141,7 @@ def test_a_failure_is_told_and_the_worker_goes_on(
     made.folder.seed(0).path.mkdir(parents=True)
     made.folder.seed(0).snapshot.mkdir()  # can't be read as a file, which nobody expects
     first, second = LocalExecutor([Share(1)], retry_failed=False)(
-        work.units(made), lambda _: Quiet()
+        units.of_cell(made), lambda _: Quiet()
     )
     assert isinstance(first.failures[0], Failure)
     assert "Traceback" in first.failures[0].traceback
@@ -203,9 +206,9 @@ def test_when_the_parent_is_stopped_its_workers_save_and_end(
     assert not any(folder.result.exists() for folder in folders)
     assert all(folder.snapshot.exists() for folder in folders)
     progress = Quiet()
-    work.run_cell(made, progress)
+    run_cell(made, progress)
     assert [resumed for _, _, resumed in progress.started] == [True, True]
     assert all(epochs_done > 0 for _, epochs_done, _ in progress.started)
     expected = plan(tiny_bert, tmp_path / "expected", **changes)
-    work.run_cell(expected, Quiet())
+    run_cell(expected, Quiet())
     assert_equal_cells(expected.folder, made.folder)

@@ -12,7 +12,7 @@ import torch
 from adaptertune import config, seeds
 from adaptertune.data.batches import collate, join, training_batches
 from adaptertune.data.encode import Encoded, starts_of
-from adaptertune.train import forecast
+from adaptertune.train import timing
 from adaptertune.train.loop import Lane
 from tests.train.test_loop import (
     METHODS,
@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_the_line(points: list[tuple[int, float]], fixed: float, per_token: float) -> None:
-    line = forecast.fit_line(points)
+    line = timing.fit_line(points)
     assert (line.fixed, line.per_token) == pytest.approx((fixed, per_token))
 
 
@@ -49,8 +49,8 @@ def test_the_line(points: list[tuple[int, float]], fixed: float, per_token: floa
 def test_the_sum(of_seeds: list[int]) -> None:
     """All examples are of one length here: 12 tokens, which no batch pads."""
     train, validation, other = (of_one_length(count) for count in (44, 130, 20))
-    found = forecast.apply(
-        forecast.Pace(forecast.Line(0.2, 0.01), forecast.Line(0.0, 0.002), num_measured=2),
+    found = timing.apply(
+        timing.Pace(timing.Line(0.2, 0.01), timing.Line(0.0, 0.002), num_measured=2),
         train,
         [validation, other],
         TRAINING,
@@ -85,21 +85,21 @@ def test_tokens_of_a_step_are_those_that_go_through() -> None:
     ]
     for each in zip(*orders, strict=True):
         joint = join([collate(train, indices) for indices in each])
-        assert forecast._tokens(train, each) == joint.tokens.numel()
+        assert timing._tokens(train, each) == joint.tokens.numel()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_training_is_the_same_after_a_forecast(
     tiny_bert: Path, method: config.Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
-    monkeypatch.setattr(forecast, "BUDGET_SECONDS", 60.0)
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "BUDGET_SECONDS", 60.0)
     expected = run(build(tiny_bert, method), Recorder())
     model = build(tiny_bert, method)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     generators = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # type: ignore[index]
     train, validation = made("train", 100, seed=1), made("validation", 70, seed=2)
-    found = forecast.measure({0: model}, train, [validation, validation], TRAINING, CPU, 1.0)
+    found = timing.measure({0: model}, train, [validation, validation], TRAINING, CPU, 1.0)
     assert found.num_measured == 3
     assert min(found.epoch, found.evaluation, found.other_evaluation) > 0
     after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # type: ignore[index]
@@ -114,13 +114,13 @@ def test_a_training_is_the_same_after_a_forecast(
 
 
 def test_so_are_several_in_one_pass(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
-    monkeypatch.setattr(forecast, "BUDGET_SECONDS", 60.0)
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "BUDGET_SECONDS", 60.0)
     plain, models = stack(tiny_bert, METHODS[0]), stack(tiny_bert, METHODS[0])
     run_together([Lane(s, m, Recorder()) for s, m in zip(SEEDS, plain, strict=True)])
     train, validation = made("train", 100, seed=1), made("validation", 70, seed=2)
     by_seed = dict(zip(SEEDS, models, strict=True))
-    found = forecast.measure(by_seed, train, [validation], TRAINING, CPU, 1.0)
+    found = timing.measure(by_seed, train, [validation], TRAINING, CPU, 1.0)
     assert (found.num_measured, found.other_evaluation) == (3, 0.0)
     run_together([Lane(s, m, Recorder()) for s, m in by_seed.items()])
     for one, other in zip(plain, models, strict=True):
@@ -128,33 +128,33 @@ def test_so_are_several_in_one_pass(tiny_bert: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_little_work_is_measured_once(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 1e9)
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 1e9)
     train = made("train", 100, seed=1)
     model = build(tiny_bert, METHODS[0])
-    assert forecast.measure({0: model}, train, [train], TRAINING, CPU, 1.0).num_measured == 1
+    assert timing.measure({0: model}, train, [train], TRAINING, CPU, 1.0).num_measured == 1
 
 
 def test_so_is_much_work_beyond_the_budget(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "WORTH_SECONDS", 0.0)
-    monkeypatch.setattr(forecast, "BUDGET_SECONDS", 0.0)
-    monkeypatch.setattr(forecast, "BUDGET_SHARE", 0.0)
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "BUDGET_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "BUDGET_SHARE", 0.0)
     train = made("train", 100, seed=1)
     model = build(tiny_bert, METHODS[0])
-    assert forecast.measure({0: model}, train, [train], TRAINING, CPU, 1.0).num_measured == 1
+    assert timing.measure({0: model}, train, [train], TRAINING, CPU, 1.0).num_measured == 1
 
 
 def test_the_optimiser_is_measured_on_a_part_of_what_trains(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step takes a second on this clock, on however many numbers: the rest is in proportion."""
-    monkeypatch.setattr(forecast, "clock", _Ticks())
+    monkeypatch.setattr(timing, "clock", _Ticks())
     model = build(tiny_bert, METHODS[1])
     total = sum(parameter.numel() for parameter in model.parameters())
-    assert forecast.optimizer_seconds(model, TRAINING, CPU) == pytest.approx(1.0)
-    monkeypatch.setattr(forecast, "OPTIMIZER_NUMBERS", 1000)
-    assert forecast.optimizer_seconds(model, TRAINING, CPU) == pytest.approx(total / 1000)
+    assert timing.optimizer_seconds(model, TRAINING, CPU) == pytest.approx(1.0)
+    monkeypatch.setattr(timing, "OPTIMIZER_NUMBERS", 1000)
+    assert timing.optimizer_seconds(model, TRAINING, CPU) == pytest.approx(total / 1000)
 
 
 class _Ticks:
