@@ -17,6 +17,8 @@ Spec = dict[str, Any]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#A65628")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+BELOW_SAME_ABOVE = ("#b35806", "#f7f7f7", "#542788")  # ColorBrewer's PuOr, for all colour vision
+UNKNOWN = "#d9dde2"
 FILE_WIDTH = 460
 HEIGHT = 280
 ROW_HEIGHT = 34
@@ -101,6 +103,54 @@ class Bar:
     amount: float
     note: str
     beside: str = ""  # written at the bar's end
+
+
+@dataclass(frozen=True)
+class Square:
+    """A row's value in a column; ``change`` gives its colour, None for none."""
+
+    row: str
+    column: str
+    text: str
+    change: float | None
+    note: str
+
+
+def matrix(
+    squares: Sequence[Square], rows: Sequence[str], columns: Sequence[str], key: str
+) -> Spec:
+    """A table as a picture, its squares coloured by what they are above or below 0.
+
+    ``key``: what the colours mean.
+    """
+    largest = (
+        max((abs(one.change) for one in squares if one.change is not None), default=0.0) or 1.0
+    )
+    base = alt.Chart(_data(squares)).encode(
+        x=alt.X(
+            "column:N",
+            title=None,
+            sort=list(columns),
+            axis=alt.Axis(
+                orient="top", labelAngle=0, domain=False, ticks=False, labelOverlap=False
+            ),
+        ),
+        y=alt.Y("row:N", title=None, sort=list(rows), axis=_names()),
+        tooltip=[
+            alt.Tooltip("row:N", title="method"),
+            alt.Tooltip("column:N", title="task"),
+            alt.Tooltip("note:N", title="value"),
+        ],
+    )
+    scale = alt.Scale(domain=[-largest, 0, largest], range=list(BELOW_SAME_ABOVE))
+    known = base.transform_filter("datum.change !== null").mark_rect()
+    unknown = base.transform_filter("datum.change === null").mark_rect(color=UNKNOWN)
+    is_dark = f"abs(datum.change) > {0.6 * largest}"
+    text = base.mark_text(fontSize=10).encode(
+        text="text:N", color=alt.condition(is_dark, alt.value("white"), alt.value("black"))
+    )
+    drawn = known.encode(color=alt.Color("change:Q", title=key, scale=scale))
+    return _spec(alt.layer(unknown, drawn, text).properties(height=ROW_HEIGHT * len(rows)))
 
 
 def curves(
@@ -222,7 +272,7 @@ def bars(amounts: Sequence[Bar], x: Axis, order: Mapping[str, int]) -> Spec:
     return _spec(alt.layer(drawn, beside).properties(height=ROW_HEIGHT * len(rows)))
 
 
-def _data(rows: Sequence[Point | Dot | Summary | Bar]) -> alt.InlineData:
+def _data(rows: Sequence[Point | Dot | Summary | Bar | Square]) -> alt.InlineData:
     return alt.InlineData(values=[asdict(row) for row in rows])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from adaptertune import stats
 from adaptertune.report import charts, heatmap, methods, tables, words
-from adaptertune.report.charts import Axis, Bar, Dot, Point, Summary
+from adaptertune.report.charts import Axis, Bar, Dot, Point, Square, Summary
 from adaptertune.report.columns import first_of_task, on_column
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
@@ -47,12 +47,65 @@ def figures(group: Group) -> list[Figure]:
     """All figures of a comparison, chapter by chapter."""
     columns = group.comparison.columns
     once = first_of_task(columns)
-    found = _overview(group)
+    found = [*_table_1(group), *_overview(group)]
     for make in (_trade_off, _seed_dots):
         found += [figure for column in columns for figure in make(group, column)]
-    for make in (_learning_curves, _setting_curves, _heatmaps, _costs):
+    for make in (_learning_curves, _setting_curves, _search, _heatmaps, _costs):
         found += [figure for column in once for figure in make(group, column)]
     return found
+
+
+def _table_1(group: Group) -> list[Figure]:
+    """The table as a picture, each score on the colour of its difference to full fine-tuning."""
+    shown = group.comparison
+    squares = []
+    for row in shown.rows:
+        for column, entry, found in zip(shown.columns, row.entries, row.differences, strict=True):
+            mean = entry.mean if isinstance(entry, Entry) else None
+            spread = entry.deviation if isinstance(entry, Entry) else None
+            note = f"{row.label} on {column.label}: {tables.percent(mean)}"
+            note += "" if spread is None else f" ± {tables.percent(spread)}"
+            note += "" if found is None else f", {100 * found.mean:+.1f} points"
+            change = None if found is None else 100 * found.mean
+            squares.append(
+                Square(
+                    row.label, _heading(column, shown.columns), tables.percent(mean), change, note
+                )
+            )
+    if len(shown.rows) < 2 or not any(square.change is not None for square in squares):
+        return []
+    return [
+        _figure(
+            group,
+            "table-1",
+            "Table 1",
+            "Scores, and what is lost or gained",
+            f"Means over seeds in per cent, {_metrics(shown.columns)}. Colour: points above (purple) or "
+            "below (orange) full fine-tuning, paired over seeds; grey: nothing to compare with.",
+            [square.note for square in squares],
+            charts.matrix(
+                squares,
+                [row.label for row in shown.rows],
+                [_heading(column, shown.columns) for column in shown.columns],
+                "points",
+            ),
+        )
+    ]
+
+
+def _heading(column: Column, columns: Sequence[Column]) -> str:
+    """A column's label; with its place where several have the same, of other rows of data."""
+    alike = [one for one in columns if one.label == column.label]
+    return column.label if len(alike) == 1 else f"{column.label} {alike.index(column) + 1}"
+
+
+def _metrics(columns: Sequence[Column]) -> str:
+    """``accuracy on validation (RTE), F1 on validation (MRPC)``."""
+    named: dict[str, list[str]] = {}
+    for column in columns:
+        name = f"{tables.METRIC_NAMES[column.metric]} on {column.split.replace('_', ' ')}"
+        named.setdefault(name, []).append(_heading(column, columns))
+    return ", ".join(f"{name} ({', '.join(labels)})" for name, labels in named.items())
 
 
 def _overview(group: Group) -> list[Figure]:
@@ -271,6 +324,49 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
             f"{_metric(column)}, of runs that differ in nothing else. {ERROR_BARS}{left_out}",
             [point.note for point in points],
             charts.curves(points, axis, Axis(_metric(column)), order),
+        )
+    ]
+
+
+def _search(group: Group, column: Column) -> list[Figure]:
+    """What choosing the best of n candidates is worth, of those that the first seed was tried on."""
+    points = []
+    for (family, variant), cells in _methods(group).items():
+        series = methods.label(family, [], variant)
+        here = on_column(column, cells)
+        first = min((min(cell.config["seeds"]) for cell in here), default=0)
+        scores = [
+            cell.values(cell.selecting, cell.headline).get(first)
+            for cell in here
+            if any(result.seed == first for result in cell.seeds)
+        ]
+        known = [score for score in scores if score is not None]
+        if len(known) < stats.FEWEST:
+            continue
+        for number in range(1, len(known) + 1):
+            best = stats.expected_maximum(known, number) or 0.0
+            counted = words.plural(number, "candidate")
+            note = f"{series}, best of {counted}: {tables.percent(best)}"
+            points.append(Point(series, number, 100 * best, None, None, note, series))
+    if len({point.series for point in points}) < 2:
+        return []
+    split = on_column(column, group.cells)[0].selecting
+    last = {point.series: point.note for point in points}
+    return [
+        _figure(
+            group,
+            f"{column.label}-search",
+            "Settings",
+            f"{column.label}: what a search is worth{_note(column)}",
+            f"{_metric(column, split)} that the best of n candidates (learning rates, sizes, epochs) is "
+            "expected to reach with one seed (Dodge et al. 2019): compare methods at the same n.",
+            list(last.values()),
+            charts.curves(
+                points,
+                Axis("candidates tried", integer=True),
+                Axis(_metric(column, split)),
+                _order(group),
+            ),
         )
     ]
 

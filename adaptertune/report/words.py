@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from adaptertune.report import tables
+from adaptertune.report.columns import first_of_task
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
 
@@ -67,8 +68,10 @@ def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
             over = f"{both[0][0].label} on {splits}"
         seeds = sorted({entry.n for _, *entries in both for entry in entries})
         counted = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else plural(seeds[0], "seed")
+        name, _, how = row.label.partition(", ")
+        name = f"{name[0].upper()}{name[1:]}" + (f" ({how})" if how else "")
         said = (
-            f"{row.label[0].upper()}{row.label[1:]} {'keep' if own < full else 'reach'} "
+            f"{name} {'keep' if own < full else 'reach'} "
             f"{tables.percent(own / full)} % of full fine-tuning's score "
             f"({tables.percent(own)} against {tables.percent(full)}, {over}, {counted}) with "
             f"{tables.percent(row.share_of_encoder_layers)} % of the encoder's parameters trained."
@@ -121,9 +124,10 @@ def remarks(comparison: Comparison) -> list[str]:
         found.append(
             f"† Diverged, without a score, so not in the mean: {'; '.join(diverged.values())}."
         )
-    for column in comparison.columns:
-        if column.data.partial:
-            found.append(f"{column.label}{tables.data_note(column.data)} rows.")
+    partial = [column for column in first_of_task(comparison.columns) if column.data.partial]
+    if partial:
+        sets = "; ".join(f"{column.task} {tables.of_complete(column.data)}" for column in partial)
+        found.append(f"Partial training sets, in rows: {sets}.")
     if len({(c.task, c.split) for c in comparison.columns}) < len(comparison.columns):
         found.append("A task has several columns where the rows of its data differ.")
     single = any(isinstance(e, Entry) and e.n == 1 for row in comparison.rows for e in row.entries)
