@@ -7,6 +7,7 @@ gives it the reader's, and its column's width; a file has those below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -132,7 +133,13 @@ def matrix(
             title=None,
             sort=list(columns),
             axis=alt.Axis(
-                orient="top", labelAngle=0, domain=False, ticks=False, labelOverlap=False
+                orient="top",
+                labelAngle=-40,
+                labelAlign="left",
+                labelOverlap=False,
+                domain=False,
+                ticks=False,
+                grid=False,
             ),
         ),
         y=alt.Y("row:N", title=None, sort=list(rows), axis=_names()),
@@ -146,7 +153,7 @@ def matrix(
     known = base.transform_filter("datum.change !== null").mark_rect()
     unknown = base.transform_filter("datum.change === null").mark_rect(color=UNKNOWN)
     is_dark = f"abs(datum.change) > {0.6 * largest}"
-    text = base.mark_text(fontSize=10).encode(
+    text = base.mark_text(fontSize=12 if len(columns) < 7 else 9).encode(
         text="text:N", color=alt.condition(is_dark, alt.value("white"), alt.value("black"))
     )
     drawn = known.encode(color=alt.Color("change:Q", title=key, scale=scale))
@@ -321,18 +328,20 @@ def _spec(chart: alt.LayerChart | alt.FacetChart | alt.Chart) -> Spec:
     return made
 
 
-def png(spec: Mapping[str, Any], title: str) -> bytes:
+def png(spec: Mapping[str, Any], title: str, subtitle: str) -> bytes:
     """The chart as a picture, on white, at twice the size."""
     import vl_convert
 
-    return bytes(vl_convert.vegalite_to_png(_titled(spec, title), config=LIGHT, scale=2))
+    return bytes(vl_convert.vegalite_to_png(_titled(spec, title, subtitle), config=LIGHT, scale=2))
 
 
-def svg(spec: Mapping[str, Any], title: str) -> str:
+def svg(spec: Mapping[str, Any], title: str, subtitle: str) -> str:
     """The chart as a drawing, on white."""
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(_titled(spec, title), config=LIGHT))
+    drawn = str(vl_convert.vegalite_to_svg(_titled(spec, title, subtitle), config=LIGHT))
+    # Vega counts a legend's gradients over the whole process; the same chart shall give the same file.
+    return re.sub(r"\bgradient_\d+", "gradient", drawn)
 
 
 def script() -> str:
@@ -342,5 +351,16 @@ def script() -> str:
     return str(vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"))
 
 
-def _titled(spec: Mapping[str, Any], title: str) -> Spec:
-    return {**spec, "title": {"text": title, "anchor": "start", "fontSize": 13, "offset": 12}}
+def _titled(spec: Mapping[str, Any], title: str, subtitle: str) -> Spec:
+    """A file stands alone: the page says around a chart what is in its two lines here."""
+    return {
+        **spec,
+        "title": {
+            "text": title,
+            "subtitle": subtitle,
+            "anchor": "start",
+            "fontSize": 13,
+            "subtitleFontSize": 11,
+            "offset": 12,
+        },
+    }

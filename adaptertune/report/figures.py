@@ -38,6 +38,8 @@ class Figure:
     name: str
     chapter: str
     title: str
+    subtitle: str
+    """For a picture that stands alone: kind of chart, base model, protocol."""
     alt: str
     caption: str
     spec: charts.Spec
@@ -170,7 +172,7 @@ def _trade_off(group: Group, column: Column) -> list[Figure]:
             f"{column.label}-parameters",
             "Score against trained parameters",
             f"{column.label}{_note(column)}",
-            f"{_metric(column)}; each size at its best candidate. {ERROR_BARS}",
+            f"{_metric(column)}, mean over seeds; each size at its best candidate. {ERROR_BARS}",
             [point.note for point in points],
             charts.curves(points, TRAINED, Axis(_metric(column)), _order(group)),
         )
@@ -321,7 +323,8 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
             f"{column.label}-{key.rpartition('.')[2].replace('_', '-')}",
             "Settings",
             f"{column.label}: {axis.title}{_note(column)}",
-            f"{_metric(column)}, of runs that differ in nothing else. {ERROR_BARS}{left_out}",
+            f"{_metric(column)}, mean over seeds, of runs that differ in nothing else. {ERROR_BARS}"
+            f"{left_out}",
             [point.note for point in points],
             charts.curves(points, axis, Axis(_metric(column)), order),
         )
@@ -422,7 +425,7 @@ def _costs(group: Group, column: Column) -> list[Figure]:
             _figure(
                 group,
                 f"{column.label}-time",
-                "Time and memory",
+                "Time and memory, task by task",
                 f"{column.label}: training time of a seed{_note(column)}",
                 "Mean over seeds, for the epochs that are written beside the bars; evaluation apart. "
                 f"{where}{warning}.",
@@ -435,7 +438,7 @@ def _costs(group: Group, column: Column) -> list[Figure]:
             _figure(
                 group,
                 f"{column.label}-memory",
-                "Time and memory",
+                "Time and memory, task by task",
                 f"{column.label}: largest memory{_note(column)}",
                 "Peak while a seed trains, the least of its seeds: on a CPU of the whole process, on "
                 f"CUDA what was allocated there. {where}{warning}.",
@@ -460,6 +463,7 @@ def _figure(
         name=re.sub(r"[^a-z0-9-]+", "-", f"{group.comparison.name}-{name}".lower()),
         chapter=chapter,
         title=marked,
+        subtitle=f"{chapter} · {group.comparison.title} · {words.in_short(group.cells[0])}",
         alt=f"{marked}. {'; '.join(notes)}.",
         caption=caption.strip(),
         spec=spec,

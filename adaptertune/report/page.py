@@ -71,9 +71,10 @@ def write(
     for group in groups:
         chapters: dict[str, list[Drawn]] = {}
         for figure in figures(group):
-            drawn = Drawn(figure, charts.svg(figure.spec, figure.title))
+            said = figure.title, figure.subtitle
+            drawn = Drawn(figure, charts.svg(figure.spec, *said))
             save(to / CHARTS / f"{figure.name}.svg", drawn.svg.encode())
-            save(to / CHARTS / f"{figure.name}.png", charts.png(figure.spec, figure.title))
+            save(to / CHARTS / f"{figure.name}.png", charts.png(figure.spec, *said))
             chapters.setdefault(figure.chapter, []).append(drawn)
         parts.append(Part(group, words.remarks(group.comparison), chapters))
     if written or (to / CHARTS).is_dir():

@@ -23,6 +23,14 @@ COSTS = (
 )
 
 
+def in_short(cell: Cell) -> str:
+    """What chose and what is shown, for a picture's second line."""
+    shown = " and ".join(sorted({split.split("_")[0] for split in cell.reported}))
+    if cell.selecting in cell.reported:
+        return f"chosen and reported on {shown}"
+    return f"chosen on a {cell.selecting} part of the training set, reported on {shown}"
+
+
 def protocol(cells: Sequence[Cell]) -> str:
     """What was selected on what, and what is shown, in words."""
     cell = cells[0]
@@ -66,15 +74,15 @@ def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
             over = f"mean of {len(both)} columns on {splits}"
         else:
             over = f"{both[0][0].label} on {splits}"
-        seeds = sorted({entry.n for _, *entries in both for entry in entries})
-        counted = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else plural(seeds[0], "seed")
+        seeds = [entry.n for _, *entries in both for entry in entries]
+        counted = f"{_range(seeds)} seed{'s' * (max(seeds) > 1)}"
         name, _, how = row.label.partition(", ")
         name = f"{name[0].upper()}{name[1:]}" + (f" ({how})" if how else "")
         said = (
             f"{name} {'keep' if own < full else 'reach'} "
             f"{tables.percent(own / full)} % of full fine-tuning's score "
             f"({tables.percent(own)} against {tables.percent(full)}, {over}, {counted}) with "
-            f"{tables.percent(row.share_of_encoder_layers)} % of the encoder's parameters trained."
+            f"{tables.percent(row.share_of_encoder_layers)} % of the encoder layers' parameters trained."
         )
         if row.wins + row.losses > 1:
             said += f" Their mean is higher on {plural(row.wins, 'column')}, lower on {row.losses}."
@@ -130,6 +138,17 @@ def remarks(comparison: Comparison) -> list[str]:
         found.append(f"Partial training sets, in rows: {sets}.")
     if len({(c.task, c.split) for c in comparison.columns}) < len(comparison.columns):
         found.append("A task has several columns where the rows of its data differ.")
+    searched = {
+        row.label: [entry.num_candidates for entry in row.entries if isinstance(entry, Entry)]
+        for row in comparison.rows
+    }
+    if any(max(numbers, default=1) > 1 for numbers in searched.values()):
+        told = "; ".join(
+            f"{label} {_range(numbers)}" for label, numbers in searched.items() if numbers
+        )
+        found.append(f"Candidates among which a column's figure was chosen: {told}.")
+    if any(row.glue_average is not None for row in comparison.published):
+        found.append("The published average by the GLUE rule counts WNLI too, at 65.1.")
     single = any(isinstance(e, Entry) and e.n == 1 for row in comparison.rows for e in row.entries)
     if single:
         found.append("A figure without ± is of one seed: nothing is known of its spread.")
@@ -138,6 +157,11 @@ def remarks(comparison: Comparison) -> list[str]:
             f"Not on all columns, so only among the runs: {'; '.join(comparison.elsewhere)}."
         )
     return found
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _seeds(numbers: Sequence[int], total: int) -> str:

@@ -49,9 +49,10 @@ def test_means_deviations_and_differences_are_over_seeds(tmp_path: Path) -> None
     assert difference.mean == pytest.approx(-0.03)
     assert (difference.wins, difference.losses) == (0, 3)
     assert row(shown, "full fine-tuning").differences == [None]
+    assert (row(shown, "adapters 64").wins, row(shown, "adapters 64").losses) == (0, 1)
     (sentence,) = shown.sentences
     assert "keep 95.9 % of full fine-tuning's score" in sentence
-    assert "5.7 % of the encoder's parameters" in sentence
+    assert "5.7 % of the encoder layers' parameters" in sentence
 
 
 def test_of_one_seed_nothing_is_told_but_its_score(tmp_path: Path) -> None:

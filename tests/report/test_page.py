@@ -251,8 +251,8 @@ def test_a_number_opens_its_run(made: Path, browser: chromium.Page) -> None:
     browser.shape(1280, 900)
     browser.open(made / "report.html")
     browser.says("document.querySelector('table.scores td a[href^=\"#run-\"]').click()")
-    browser.wait("document.querySelectorAll('details[open]').length === 1")
-    opened = browser.says("document.querySelector('details[open]').innerText")
+    browser.wait("document.querySelectorAll('details.run[open]').length === 1")
+    opened = browser.says("document.querySelector('details.run[open]').innerText")
     assert "fingerprint" in opened
     assert "training.warmup" in opened
 

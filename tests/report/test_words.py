@@ -36,3 +36,20 @@ def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:
     add(tmp_path, "stsb", scores, options={"method.name": "full"})
     add(tmp_path, "stsb", two_metrics("pearson", "spearman", (0.4, 0.5)))
     assert only(tmp_path).sentences == []
+
+
+def test_from_how_many_candidates_each_row_was_chosen_is_said(tmp_path: Path) -> None:
+    for rate in (1e-4, 3e-4, 1e-3):
+        add(tmp_path, "rte", one_metric(0.6), options={"training.learning_rate": rate})
+    add(tmp_path, "rte", one_metric(0.6), options={"method.name": "full"})
+    remarks = words.remarks(only(tmp_path))
+    told = "full fine-tuning 1; adapters 64 3."
+    assert f"Candidates among which a column's figure was chosen: {told}" in remarks
+
+
+def test_partial_training_sets_are_named_once_a_task(tmp_path: Path) -> None:
+    splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
+    add(tmp_path, "mnli", {0: splits}, partial=True)
+    add(tmp_path, "rte", one_metric(0.6))
+    remarks = words.remarks(only(tmp_path))
+    assert "Partial training sets, in rows: mnli 800 of 392,702." in remarks
