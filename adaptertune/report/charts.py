@@ -328,14 +328,14 @@ def _spec(chart: alt.LayerChart | alt.FacetChart | alt.Chart) -> Spec:
     return made
 
 
-def png(spec: Mapping[str, Any], title: str, subtitle: str) -> bytes:
+def png(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> bytes:
     """The chart as a picture, on white, at twice the size."""
     import vl_convert
 
     return bytes(vl_convert.vegalite_to_png(_titled(spec, title, subtitle), config=LIGHT, scale=2))
 
 
-def svg(spec: Mapping[str, Any], title: str, subtitle: str) -> str:
+def svg(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> str:
     """The chart as a drawing, on white."""
     import vl_convert
 
@@ -351,13 +351,13 @@ def script() -> str:
     return str(vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"))
 
 
-def _titled(spec: Mapping[str, Any], title: str, subtitle: str) -> Spec:
+def _titled(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> Spec:
     """A file stands alone: the page says around a chart what is in its two lines here."""
     return {
         **spec,
         "title": {
             "text": title,
-            "subtitle": subtitle,
+            "subtitle": list(subtitle),
             "anchor": "start",
             "fontSize": 13,
             "subtitleFontSize": 11,

@@ -38,8 +38,8 @@ class Figure:
     name: str
     chapter: str
     title: str
-    subtitle: str
-    """For a picture that stands alone: kind of chart, base model, protocol."""
+    subtitle: tuple[str, ...]
+    """For a picture that stands alone, by line: kind of chart; base model, protocol."""
     alt: str
     caption: str
     spec: charts.Spec
@@ -69,11 +69,9 @@ def _table_1(group: Group) -> list[Figure]:
             note += "" if spread is None else f" ± {tables.percent(spread)}"
             note += "" if found is None else f", {100 * found.mean:+.1f} points"
             change = None if found is None else 100 * found.mean
-            squares.append(
-                Square(
-                    row.label, _heading(column, shown.columns), tables.percent(mean), change, note
-                )
-            )
+            has_fallen = isinstance(entry, Entry) and (entry.collapsed or entry.diverged)
+            text = tables.percent(mean) + "†" * bool(has_fallen)
+            squares.append(Square(row.label, _heading(column, shown.columns), text, change, note))
     if len(shown.rows) < 2 or not any(square.change is not None for square in squares):
         return []
     return [
@@ -83,7 +81,8 @@ def _table_1(group: Group) -> list[Figure]:
             "Table 1",
             "Scores, and what is lost or gained",
             f"Means over seeds in per cent, {_metrics(shown.columns)}. Colour: points above (purple) or "
-            "below (orange) full fine-tuning, paired over seeds; grey: nothing to compare with.",
+            "below (orange) full fine-tuning, paired over seeds; grey: nothing to compare with. †: some "
+            "seeds collapsed or diverged.",
             [square.note for square in squares],
             charts.matrix(
                 squares,
@@ -463,7 +462,7 @@ def _figure(
         name=re.sub(r"[^a-z0-9-]+", "-", f"{group.comparison.name}-{name}".lower()),
         chapter=chapter,
         title=marked,
-        subtitle=f"{chapter} · {group.comparison.title} · {words.in_short(group.cells[0])}",
+        subtitle=(chapter, f"{group.comparison.title} · {words.in_short(group.cells[0])}"),
         alt=f"{marked}. {'; '.join(notes)}.",
         caption=caption.strip(),
         spec=spec,

@@ -36,6 +36,12 @@ def test_averages_by_the_plain_mean_and_by_the_leaderboards_rule(tmp_path: Path)
     assert found.glue_average == pytest.approx((0.86 + 0.75 + 0.55) / 3)
 
 
+def test_of_cola_the_leaderboard_counts_matthews_alone(tmp_path: Path) -> None:
+    add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.8}}})
+    add(tmp_path, "stsb", two_metrics("pearson", "spearman", (0.9, 0.8)))
+    assert row(only(tmp_path), "adapters 64").glue_average == pytest.approx((0.5 + 0.85) / 2)
+
+
 def test_averages_of_nothing_are_missing() -> None:
     assert columns.plain_mean([]) is None
     assert columns.plain_mean([0.5, None]) is None
