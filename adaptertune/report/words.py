@@ -144,7 +144,7 @@ def remarks(comparison: Comparison) -> list[str]:
     }
     if any(max(numbers, default=1) > 1 for numbers in searched.values()):
         told = "; ".join(
-            f"{label} {_range(numbers)}" for label, numbers in searched.items() if numbers
+            f"{label}: {_range(numbers)}" for label, numbers in searched.items() if numbers
         )
         found.append(f"Candidates among which a column's figure was chosen: {told}.")
     if any(row.glue_average is not None for row in comparison.published):

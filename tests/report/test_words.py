@@ -43,7 +43,7 @@ def test_from_how_many_candidates_each_row_was_chosen_is_said(tmp_path: Path) ->
         add(tmp_path, "rte", one_metric(0.6), options={"training.learning_rate": rate})
     add(tmp_path, "rte", one_metric(0.6), options={"method.name": "full"})
     remarks = words.remarks(only(tmp_path))
-    told = "full fine-tuning 1; adapters 64 3."
+    told = "full fine-tuning: 1; adapters 64: 3."
     assert f"Candidates among which a column's figure was chosen: {told}" in remarks
 
 
