@@ -46,6 +46,7 @@ LOADERS: dict[str, Callable[[Path], BaseModel]] = {
     "recipes": lambda path: config.load_recipe(path.stem),
     "sample.yaml": lambda path: config.load_sample_settings(),
     "sweeps": lambda path: grid.read(path.stem).config,
+    "ablations": lambda path: grid.read(path.stem, "ablations").config,
     "backbones.yaml": lambda path: next(iter(catalogue.known_backbones().values())),
 }
 

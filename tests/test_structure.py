@@ -71,9 +71,9 @@ def test_only_execute_opens_a_configuration() -> None:
 @pytest.mark.parametrize(
     "module",
     ["cli", "config", "tasks", "catalogue", "model.ledger", "model.backbone", "report.tables",
-     "report.speed", "report.heatmap", "report.pruning", "report.evidence",
-     "report.schema", "report.methods", "report.columns", "report.published", "report.words",
-     "report.holes", "report.comparison",
+     "report.speed", "report.heatmap", "report.pruning", "report.ablation", "report.evidence",
+     "report.schema", "report.methods", "report.columns", "report.costs", "report.published",
+     "report.words", "report.holes", "report.leftovers", "report.comparison", "study.ablation",
      "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
      "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",
      "runs.reopen", "runs.sweep", "executors.ray", "executors.local",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adaptertune.cli import options
+from adaptertune.cli.carry_out import How, carry_out
 
 app = typer.Typer(help="Analyses of the paper: take parts away, or vary them.")
+# The ablations that are sweeps.
+SWEEPS = {
+    "init": "Train with first weights of the adapters from tiny to large (the paper's figure 6).",
+    "size": "Train adapters of every size from 1 to 512 (the paper's figure 4).",
+}
 
 
 @app.command("spans")
@@ -48,3 +55,95 @@ def spans(
         print(result.model_dump_json())
     else:
         tables.console().print(heatmap.spans(result))
+
+
+def _command(kind: str) -> Callable[..., None]:
+    """The command of one ablation; all take the same options."""
+
+    def command(
+        config: Annotated[
+            str | None,
+            typer.Option(
+                "--config",
+                help="Another sweep with this axis, as a YAML file (default: the package's own).",
+                metavar="FILE",
+                rich_help_panel=options.SWEEP,
+                show_default=False,
+            ),
+        ] = None,
+        tasks: options.Tasks = None,
+        epochs: options.EpochsList = None,
+        grid: options.Grid = None,
+        seeds: options.Seeds = None,
+        protocol: options.Protocol = None,
+        data_dir: options.DataDir = None,
+        offline: options.Offline = False,
+        backbone: options.Backbone = None,
+        recipe: options.Recipe = None,
+        batch_size: options.BatchSize = None,
+        max_length: options.MaxLength = None,
+        precision: options.Precision = None,
+        device: options.Device = None,
+        threads: options.Threads = None,
+        output: options.Output = None,
+        stack: options.Stack = None,
+        trunk_cache: options.TrunkCache = None,
+        compile: options.Compile = None,
+        settings: options.Set = None,
+        executor: options.Executor = "serial",
+        workers: options.Workers = None,
+        ray_address: options.RayAddress = None,
+        gpu_share: options.GpuShare = 1.0,
+        retry_failed: options.RetryFailed = False,
+        dry_run: options.DryRunSweep = False,
+        as_json: options.Json = False,
+        quiet: options.Quiet = False,
+    ) -> None:
+        how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+        how.check()
+        values = options.grid_values(grid)
+        if epochs is not None:
+            values["training.epochs"] = (options.values(epochs, "--epochs"), "--epochs")
+        base = options.as_settings(
+            {
+                "backbone": backbone, "recipe": recipe, "batch_size": batch_size,
+                "max_length": max_length, "precision": precision, "device": device,
+                "threads": threads, "output": output, "stack": stack, "trunk_cache": trunk_cache,
+                "compile": compile,
+            },
+            data_dir=data_dir,
+            offline=offline,
+            settings=settings,
+        )  # fmt: skip
+        from adaptertune.report import ablation as shown
+        from adaptertune.report import tables
+        from adaptertune.runs import grid as grids
+        from adaptertune.study import ablation
+
+        talk = tables.console(stderr=as_json, quiet=quiet)
+        source = grids.with_options(
+            grids.read(config or kind, "ablations"),
+            tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
+            grid=values,
+            seeds=seeds,
+            seeds_on=None,
+            protocol=protocol,
+        )
+        ablation.check(kind, source, config or kind)
+        carried_out = carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+        if carried_out is None:
+            return
+        made, _ = carried_out
+        result = ablation.summarise(kind, made)
+        if as_json:
+            print(result.model_dump_json())
+            return
+        console = tables.console()
+        console.print(shown.ablation(result))
+        console.print(f"Result      {ablation.path(made, kind)}", soft_wrap=True)
+
+    return command
+
+
+for _kind, _told in SWEEPS.items():
+    app.command(_kind, help=_told)(_command(_kind))

@@ -152,7 +152,8 @@ def schema(
     which: Annotated[
         str,
         typer.Argument(
-            help="cell (what train and show print), seed, sweep, bench, spans, prune or report."
+            help="cell (what train and show print), seed, sweep, ablation, bench, spans, prune or "
+            "report."
         ),
     ] = "cell",
 ) -> None:
@@ -165,8 +166,8 @@ def schema(
 
     models: dict[str, type[BaseModel]] = {
         "cell": results.CellResult, "seed": results.SeedResult, "sweep": results.SweepResult,
-        "bench": results.BenchResult, "spans": results.SpansResult, "prune": results.PruneResult,
-        "report": Report,
+        "ablation": results.AblationResult, "bench": results.BenchResult,
+        "spans": results.SpansResult, "prune": results.PruneResult, "report": Report,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))

@@ -174,6 +174,10 @@ Sizes = Annotated[
     str | None,
     _option("--sizes", panel=SWEEP, text="Bottleneck sizes, e.g. 8,64,256.", metavar="NUMBERS"),
 ]
+Grid = Annotated[
+    list[str] | None,
+    _option("--grid", panel=SWEEP, text="Values of any setting; repeatable.", metavar="KEY=V1,V2"),
+]
 EpochsList = Annotated[
     str | None, _option("--epochs", panel=SWEEP, text="Epochs, e.g. 3,20.", metavar="NUMBERS")
 ]
@@ -245,6 +249,22 @@ def values(text: str, where: str) -> list[Any]:
     if "" in parts:
         raise ConfigError(f"an empty value in '{text}'", where=where, remedy="e.g. 8,64")
     return [read_value(part, where) for part in parts]
+
+
+def grid_values(texts: Sequence[str] | None) -> dict[str, tuple[list[Any], str]]:
+    """``--grid KEY=V1,V2`` as dotted key -> (values, the option).
+
+    Raises:
+        ConfigError: one does not look like that.
+    """
+    found = {}
+    for text in texts or ():
+        key, equals, listed = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"'{text}' is not KEY=V1,V2", where="--grid")
+        option = f"--grid {key.strip()}"
+        found[key.strip()] = (values(listed, option), option)
+    return found
 
 
 # A command's parameter -> the configuration key, by whose last part it is named but for two.

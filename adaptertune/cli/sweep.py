@@ -8,7 +8,6 @@ import typer
 
 from adaptertune.cli import options
 from adaptertune.cli.carry_out import How, carry_out
-from adaptertune.errors import ConfigError
 
 
 def sweep(
@@ -36,16 +35,7 @@ def sweep(
         ),
     ] = None,
     epochs: options.EpochsList = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--grid",
-            help="Values of any setting; repeatable.",
-            metavar="KEY=V1,V2",
-            rich_help_panel=options.SWEEP,
-            show_default=False,
-        ),
-    ] = None,
+    grid: options.Grid = None,
     seeds: options.Seeds = None,
     seeds_on: options.SeedsOn = None,
     protocol: options.Protocol = None,
@@ -90,14 +80,7 @@ def sweep(
         for key, text in chosen.items()
         if text is not None
     }
-    for text in grid or ():
-        key, equals, listed = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"'{text}' is not KEY=V1,V2", where="--grid")
-        values[key.strip()] = (
-            options.values(listed, f"--grid {key.strip()}"),
-            f"--grid {key.strip()}",
-        )
+    values |= options.grid_values(grid)
     base = options.as_settings(
         {
             "backbone": backbone, "recipe": recipe, "batch_size": batch_size,

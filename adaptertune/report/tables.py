@@ -292,10 +292,15 @@ def _is_one_data(result: SweepResult) -> bool:
 def setting(key: str, value: Any) -> str:
     """A setting in a word or two: ``lr 3e-4``, ``epochs 20``, ``warmup 0.1``."""
     name = key.rpartition(".")[2].replace("learning_rate", "lr")
+    return f"{name} {number(value)}"
+
+
+def number(value: Any) -> str:
+    """A setting's value: 3e-4, 0.1, 64."""
     if isinstance(value, float) and 0 < value < 0.1:
         digits, exponent = f"{value:e}".split("e")
-        value = f"{float(digits):g}e{int(exponent)}"
-    return f"{name} {value}"
+        return f"{float(digits):g}e{int(exponent)}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def varied(grids: Sequence[Mapping[str, Sequence[Any]]]) -> set[str]:

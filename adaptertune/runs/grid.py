@@ -58,21 +58,24 @@ class SweepSource:
     where: Callable[[Location], str | None]
 
 
-def read(name: str) -> SweepSource:
+def read(name: str, kind: str = "sweeps") -> SweepSource:
     """A shipped sweep by name, or any by the path of its YAML file.
+
+    Args:
+        kind: the folder of the shipped ones: ``sweeps`` or ``ablations``.
 
     Raises:
         ConfigError: there is none, or the file is wrong.
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-    elif name in paths.names("sweeps"):
-        path = paths.CONFIGS / "sweeps" / f"{name}.yaml"
+    elif name in paths.names(kind):
+        path = paths.CONFIGS / kind / f"{name}.yaml"
     else:
         raise ConfigError(
-            f"unknown sweep '{name}'",
+            f"unknown {kind.removesuffix('s')} '{name}'",
             where="--config",
-            remedy=f"{nearest(name, paths.names('sweeps'))} (or give the path of a YAML file)",
+            remedy=f"{nearest(name, paths.names(kind))} (or give the path of a YAML file)",
         )
     document = read_yaml(path)
     return SweepSource(parse(SweepConfig, document.data, document.where), document.where)

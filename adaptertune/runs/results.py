@@ -3,7 +3,8 @@
 ``seed-N/result.json`` is a :class:`SeedResult`; the cell's ``result.json`` is a :class:`CellResult`.
 Both are written last: their presence means finished. ``bench`` prints a :class:`BenchResult`, and
 ``ablate spans`` writes a :class:`SpansResult` beside the cell's result, ``prune`` a
-:class:`PruneResult` beside the smaller one's.
+:class:`PruneResult` beside the smaller one's. The other ablations, sweeps, write an
+:class:`AblationResult` into the store's folder ``ablations``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from adaptertune.stats import Interval, PairedDifference
 
 FORMAT = 1
 
@@ -259,6 +262,79 @@ class SweepResult(Record):
     num_diverged: int
     num_collapsed: int
     choices: list[Choice]
+
+
+class AblationScores(Record):
+    """A metric of one point of an ablation, on the reported split; values are fractions."""
+
+    values: dict[int, float]
+    """By seed; without those that diverged, failed, or for which it is not defined."""
+    mean: float | None
+    deviation: float | None
+    """Sample standard deviation; null for fewer than two seeds."""
+    standard_error: float | None
+    """Of the mean."""
+    interval: Interval | None
+    """Of the mean; null for fewer than three seeds."""
+    difference: PairedDifference | None
+    """To the reference, paired over seeds; null for itself, or without one."""
+
+
+class AblationPoint(Record):
+    """One value of what an ablation varies: the best of its candidates."""
+
+    value: float
+    cell: str
+    """The run's folder."""
+    digest: str
+    chosen: dict[str, Any]
+    """The settings that the grid chose for it."""
+    num_candidates: int
+    """Cells with this value; the highest mean over seeds on the selecting split chose among them."""
+    trained: int
+    """Parameters without the head."""
+    scores: dict[str, AblationScores]
+    """By metric."""
+    diverged: list[int]
+    """Seeds whose loss was no longer finite: they have no score."""
+    failed: list[int]
+    """Seeds that ended with an error."""
+    collapsed: list[int]
+    """Seeds that answer the same for every example; they count in the mean."""
+
+
+class AblationCurve(Record):
+    """Points that differ in nothing but one setting, on one task."""
+
+    task: str
+    label: str
+    """The method, without what varies."""
+    split: str
+    """That is reported."""
+    headline: str
+    data: DataFacts
+    reference: float | None
+    """The value that the recipe has, to which differences are taken; null if it is no point."""
+    points: list[AblationPoint]
+    """By value."""
+
+
+class AblationResult(Record):
+    """What one setting does to the score: ``ablate init``, ``ablate size``."""
+
+    format: int = FORMAT
+    kind: str
+    """The command: ``init``, ``size``."""
+    axis: str
+    """The setting that varies, by its dotted key."""
+    digest: str
+    """The sweep's."""
+    config: dict[str, Any]
+    """The sweep's configuration."""
+    backbone: BackboneFacts
+    protocol: str
+    """In words: which statistic, of which split, and what was selected on what."""
+    curves: list[AblationCurve]
 
 
 class StepSeconds(Record):

@@ -1,4 +1,4 @@
-"""``ablate spans`` as it is typed: its output, its JSON, and one line for what is wrong."""
+"""``ablate`` as it is typed: its output, its JSON, and one line for what is wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from adaptertune.runs.results import SpansResult
+import pytest
+
+from adaptertune.cli import ablate as ablate_command
+from adaptertune.runs.results import AblationResult, SpansResult
 from tests.conftest import Finished
 from tests.study.test_spans import train
 
@@ -39,3 +42,108 @@ def test_it_prints_writes_and_answers_bad_input(cli: Cli, tiny_bert: Path, tmp_p
 def test_help(cli: Cli) -> None:
     assert "Remove trained adapters from every span" in cli("ablate", "--help").out
     assert cli("ablate").code == 2
+
+
+def ablate(kind: str, bert: Path, glue: Path, *more: str | Path) -> list[str | Path]:
+    return [
+        "ablate", kind, "--data-dir", glue, "--backbone", bert, "--max-length", "24", "--epochs", "1",
+        "--tasks", "rte", "--precision", "fp32", *more,
+    ]  # fmt: skip
+
+
+def test_an_ablation_and_the_same_again(
+    cli: Cli, tiny_bert: Path, tiny_glue: Path, tmp_path: Path
+) -> None:
+    line = ablate("init", tiny_bert, tiny_glue, "--seeds", "3", "--set", "method.size=4")
+    line += ["--grid", "method.init_std=1e-2,1"]
+    plan = cli(*line, "--dry-run", "--json")
+    assert plan.code == 0, plan.err
+    (planned,) = json.loads(plan.out)["rows"]
+    assert (planned["cells"], planned["runs_ahead"]) == (2, 6)
+    assert not (tmp_path / "runs").exists()
+    first = cli(*line)
+    assert first.code == 0, first.err
+    assert "rte, adapter-4: accuracy on validation by init std" in first.out
+    (written,) = (tmp_path / "runs" / "ablations").glob("init-*.json")
+    assert str(written.relative_to(tmp_path)) in first.out
+    asked = cli(*line, "--json")
+    assert "6 trainings were settled earlier" in asked.err
+    result = AblationResult.model_validate_json(asked.out)
+    assert result == AblationResult.model_validate_json(written.read_bytes())
+    (curve,) = result.curves
+    for point in curve.points:  # each number is that of the run it names
+        cell = json.loads((tmp_path / point.cell / "result.json").read_text())
+        assert cell["digest"] == point.digest
+        assert cell["config"]["method"]["init_std"] == point.value
+        spread = cell["scores"]["validation"]["accuracy"]
+        assert point.scores["accuracy"].mean == pytest.approx(spread["mean"])
+    one = cli("train", *(str(word) for word in line[2:9]), "1", "--task", "rte", "--precision", "fp32",
+              "--seeds", "3", "--size", "4", "--init-std", "1")  # fmt: skip
+    assert one.code == 0, one.err
+    assert "finished earlier" in one.out, "a point of the curve is a run of train"
+
+
+BAD: dict[str, tuple[str, list[str], str]] = {
+    "a std of 0": (
+        "init", ["--grid", "method.init_std=0,1e-2"],
+        "--grid method.init_std: 'method.init_std' should be greater than 0, not 0",
+    ),
+    "a negative std": (
+        "init", ["--grid", "method.init_std=-1,1e-2"], "should be greater than 0, not -1",
+    ),
+    "one std": ("init", ["--grid", "method.init_std=1e-2"], "--grid method.init_std: a grid of `ablate"),
+    "a std as a setting": (
+        "init", ["--set", "method.init_std=1"], "--set method.init_std: 'method.init_std' is in the",
+    ),
+    "a size of 0": (
+        "size", ["--grid", "method.size=0,8"],
+        "--grid method.size: 'method.size' should be greater than or equal to 1, not 0",
+    ),
+    "half a size": ("size", ["--grid", "method.size=8,1.5"], "'method.size' should be a valid integer"),
+    "a grid without values": (
+        "size", ["--grid", "method.size"], "--grid: 'method.size' is not KEY=V1,V2",
+    ),
+    "another ablation": (
+        "init", ["--config", "size"], "a grid of `ablate init` must vary 'method.init_std'",
+    ),
+    "no such ablation": (
+        "init", ["--config", "inti"], "--config: unknown ablation 'inti'; did you mean init",
+    ),
+    "no such file": ("size", ["--config", "none.yaml"], "none.yaml: no such file; check the path"),
+    "an unknown task": ("size", ["--tasks", "rta"], "--tasks: unknown task 'rta'; did you mean rte"),
+    "no seeds": ("size", ["--seeds", "0"], "--seeds: 'seeds' should be greater than or equal to 1"),
+    "workers of one process": ("init", ["--workers", "2"], "--workers: only local processes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_ablation(
+    cli: Cli, tiny_bert: Path, tiny_glue: Path, tmp_path: Path, name: str
+) -> None:
+    kind, more, words = BAD[name]
+    bad = cli(*ablate(kind, tiny_bert, tiny_glue, *more))
+    assert (bad.code, bad.out) == (2, "")
+    (line,) = bad.err.splitlines()
+    assert words in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_run(cli: Cli, tiny_bert: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    line = ablate("size", tiny_bert, tiny_glue, "--seeds", "1", "--grid", "method.size=2,4")
+    assert cli(*line).code == 0
+    damaged = next((tmp_path / "runs").glob("rte/adapter-2-*/seed-0/result.json"))
+    damaged.write_text("{")
+    bad = cli(*line)
+    assert bad.code == 2
+    (complaint,) = [text for text in bad.err.splitlines() if text.startswith("error: ")]
+    assert "seed-0/result.json: damaged result" in complaint
+    assert complaint.endswith("delete it and run the same command again")
+
+
+@pytest.mark.parametrize("kind", ablate_command.SWEEPS)
+def test_help_of_an_ablation(cli: Cli, kind: str) -> None:
+    done = cli("ablate", kind, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert ablate_command.SWEEPS[kind].split()[0] in done.out
+    for option in ("--config", "--tasks", "--seeds", "--dry-run", "--json", "--offline", "--set"):
+        assert option in done.out

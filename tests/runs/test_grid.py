@@ -267,7 +267,8 @@ def test_shipped_sweeps_expand(name: str) -> None:
     else:
         rows = {(c.task, str(c.method)) for c in cells}
         assert num_runs == num_cells + len(rows) * (source.config.seeds - 1)
-    assert "wnli" not in {cell.task for cell in cells}
+    # The paper leaves WNLI out; the study has it.
+    assert ("wnli" in {cell.task for cell in cells}) == (name == "study")
 
 
 def test_the_papers_search_is_its_own() -> None:
@@ -280,4 +281,32 @@ def test_the_papers_search_is_its_own() -> None:
     assert values == {(m, r, e) for m in (8, 64, 256) for r in (3e-5, 3e-4, 3e-3) for e in (3, 20)}
     assert {cell.training.batch_size for cell in cells} == {32}
     assert {cell.backbone for cell in cells} == {"google-bert/bert-large-uncased"}
+    assert {cell.seeds for cell in cells} == {(0, 1, 2, 3, 4)}
+
+
+# Each ablation's values, from the paper (section 3.6 and figures 4 and 6).
+AXES = {
+    "init": ("init_std", [10.0**power for power in range(-7, 1)]),
+    "size": ("size", [2**power for power in range(10)]),
+}
+
+
+def test_all_shipped_ablations_are_known_here() -> None:
+    assert sorted(AXES) == paths.names("ablations")
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_shipped_ablations_expand(name: str) -> None:
+    source = grid.read(name, "ablations")
+    assert source.config.name == name
+    assert source.config.source
+    cells = [resolved.config for resolved, _ in grid.cells(source, {})]
+    axis, values = AXES[name]
+    for task in ("cola", "mnli"):
+        found = [getattr(cell.method, axis) for cell in cells if cell.task == task]
+        assert found == pytest.approx(values)
+    assert len(cells) == 2 * len(values)
+    # In nothing else do cells of a task differ, and that is what the recipe says.
+    others = [cell.method.model_dump(exclude={axis}) for cell in cells]
+    assert all(other == others[0] for other in others)
     assert {cell.seeds for cell in cells} == {(0, 1, 2, 3, 4)}
