@@ -150,6 +150,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
     """All cells of a store, by task and name: those with results, and those without.
 
     Imported ones are left out: their protocol is not known, so they can't be set beside others.
+    The results of sweeps are not read: they choose among these cells and hold nothing else.
 
     Raises:
         StoreError: a file is damaged.
