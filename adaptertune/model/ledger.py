@@ -146,6 +146,12 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
             trained_norms = 0
         trained |= {"adapters": adapters, "LayerNorms": trained_norms}
         if method.pooler == "trained":
+            if not shape.has_pooler:
+                raise ConfigError(
+                    "the backbone has no pooler to train",
+                    where="method.pooler",
+                    remedy="leave it frozen",
+                )
             trained |= {"pooler": pooler}
     elif isinstance(method, config.Full):
         trained |= {
