@@ -9,6 +9,7 @@ import typer
 
 from adaptertune.cli import options
 from adaptertune.cli.carry_out import How, carry_out
+from adaptertune.cli.report import publish
 from adaptertune.errors import ConfigError
 
 
@@ -53,9 +54,7 @@ def compare(
     threads: options.Threads = None,
     output: options.Output = None,
     settings: options.Set = None,
-    to: Annotated[Path, typer.Option("--to", help="Folder for the page and the pictures.")] = Path(
-        "report"
-    ),
+    to: options.ReportFolder = Path("report"),
     executor: options.Executor = "serial",
     workers: options.Workers = None,
     ray_address: options.RayAddress = None,
@@ -68,10 +67,10 @@ def compare(
     """Run adapters beside full fine-tuning (or reuse their runs), and print the paper's Table 1.
 
     Each method searches its own learning rates by one seed; the best cells get all seeds. Ends with
-    the page and the charts that `report` makes, of the chosen runs.
+    the page and the charts that `report` makes, of these runs.
     """
-    wanted = ["adapter", *(["full"] if full else [])]
-    wanted += [name for name in (methods or "").split(",") if name and name not in wanted]
+    further = [name.strip() for name in methods.split(",")] if methods else []
+    wanted = list(dict.fromkeys(["adapter", *(["full"] if full else []), *further]))
     if len(wanted) == 1:
         raise ConfigError(
             "adapters need something beside them",
@@ -93,8 +92,7 @@ def compare(
         offline=offline,
         settings=settings,
     )  # fmt: skip
-    from adaptertune import __version__
-    from adaptertune.report import comparison, evidence, page, tables, terminal
+    from adaptertune.report import comparison, evidence, holes, tables
     from adaptertune.runs import grid as grids
 
     talk = tables.console(stderr=as_json, quiet=quiet)
@@ -110,27 +108,15 @@ def compare(
     if carried_out is None:
         return
     made, result = carried_out
-    chosen = {choice.digest for choice in result.choices}
-    cells = [cell for cell in evidence.read(made.output)[0] if cell.digest in chosen]
-    groups = comparison.compare(cells)
-    with talk.status("Drawing …"):
-        written = page.write(groups, [], made.output, to, __version__)
-    if as_json:
-        print(
-            comparison.Report(
-                store=str(made.output),
-                comparisons=[group.comparison for group in groups],
-                missing=[],
-                files=[str(path) for path in written],
-            ).model_dump_json()
-        )
-        return
-    console = tables.console()
-    terminal.comparisons(groups, console)
+    talk.print(f"What was chosen among what: {made.result}", style="dim", soft_wrap=True)
     if result.num_failed or result.num_diverged:
-        console.print(
+        talk.print(
             f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "
             "zeros.[/] --retry-failed tries them again."
         )
-    console.print(f"What was chosen among what: {made.result}", style="dim", soft_wrap=True)
-    console.print(f"[bold]{written[-1].resolve().as_uri()}[/]", soft_wrap=True)
+    cells, unfinished = evidence.read(made.output)
+    digests = {cell.plan.digest for cell in made.cells}
+    folders = {cell.plan.folder.path for cell in made.cells}
+    groups = comparison.compare(cell for cell in cells if cell.digest in digests)
+    missing = holes.missing(groups, [one for one in unfinished if one.folder in folders])
+    publish(groups, missing, made.output, to, talk, as_json=as_json)

@@ -160,7 +160,7 @@ def schema(
     """Print the JSON Schema of the result files and of --json."""
     from pydantic import BaseModel
 
-    from adaptertune.report.comparison import Report
+    from adaptertune.report.schema import Report
     from adaptertune.runs import results
     from adaptertune.yamlfile import nearest
 

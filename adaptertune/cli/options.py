@@ -156,6 +156,9 @@ Json = Annotated[
     bool,
     _option("--json", panel=RUN, text="One JSON object on standard output, the rest on error."),
 ]
+ReportFolder = Annotated[
+    Path, _option("--to", panel=RUN, text="Folder for the page and the pictures (report/).")
+]
 Quiet = Annotated[bool, _option("--quiet", panel=RUN, text="Only the result.")]
 
 SWEEP = "Sweep"

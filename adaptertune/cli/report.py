@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from adaptertune.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptertune.report.comparison import Group
+    from adaptertune.report.schema import Missing
 
 
 def report(
     output: options.Output = None,
-    to: Annotated[Path, typer.Option("--to", help="Folder for the page and the pictures.")] = Path(
-        "report"
-    ),
+    to: options.ReportFolder = Path("report"),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -22,12 +25,10 @@ def report(
 
     Writes report.html (one file, works without a network), report.md, and each chart as PNG and SVG.
     """
-    from adaptertune import __version__
     from adaptertune.errors import StoreError
-    from adaptertune.report import comparison, evidence, page, tables, terminal
+    from adaptertune.report import comparison, evidence, holes, tables
 
     root = output or Path("runs")
-    talk = tables.console(stderr=True, quiet=quiet)
     cells, unfinished = evidence.read(root)
     if not cells:
         raise StoreError(
@@ -36,15 +37,32 @@ def report(
             remedy="begin with: adaptertune train --task stsb --offline (--output for another place)",
         )
     groups = comparison.compare(cells)
-    missing = comparison.missing(groups, unfinished)
-    with talk.status("drawing"):
+    missing = holes.missing(groups, unfinished)
+    publish(groups, missing, root, to, tables.console(stderr=True, quiet=quiet), as_json=as_json)
+
+
+def publish(
+    groups: Sequence[Group],
+    missing: Sequence[Missing],
+    root: Path,
+    to: Path,
+    talk: Console,
+    *,
+    as_json: bool,
+) -> None:
+    """Write the files and print the tables, or one JSON object; the last line is the page's address."""
+    from adaptertune import __version__
+    from adaptertune.report import page, tables, terminal
+    from adaptertune.report.schema import Report
+
+    with talk.status("Drawing …"):
         written = page.write(groups, missing, root, to, __version__)
     if as_json:
         print(
-            comparison.Report(
+            Report(
                 store=str(root),
                 comparisons=[group.comparison for group in groups],
-                missing=missing,
+                missing=list(missing),
                 files=[str(path) for path in written],
             ).model_dump_json()
         )
@@ -52,7 +70,7 @@ def report(
     console = tables.console()
     terminal.comparisons(groups, console)
     if missing:
-        console.print(terminal.holes(missing))
+        console.print(terminal.holes(missing), soft_wrap=True)
     num_charts = sum(path.suffix == ".png" for path in written)
-    console.print(f"[bold]{written[-1].resolve().as_uri()}[/]", soft_wrap=True)
     console.print(f"report.md and {num_charts} charts (PNG, SVG) lie in {to}", style="dim")
+    console.print(f"[bold]{written[-1].resolve().as_uri()}[/]", soft_wrap=True)

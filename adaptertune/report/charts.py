@@ -7,6 +7,7 @@ gives it the reader's, and its column's width; a file has those below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,8 @@ Spec = dict[str, Any]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#A65628")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+BELOW_SAME_ABOVE = ("#b35806", "#f7f7f7", "#542788")  # ColorBrewer's PuOr, for all colour vision
+UNKNOWN = "#d9dde2"
 FILE_WIDTH = 460
 HEIGHT = 280
 ROW_HEIGHT = 34
@@ -100,6 +103,61 @@ class Bar:
     series: str
     amount: float
     note: str
+    beside: str = ""  # written at the bar's end
+
+
+@dataclass(frozen=True)
+class Square:
+    """A row's value in a column; ``change`` gives its colour, None for none."""
+
+    row: str
+    column: str
+    text: str
+    change: float | None
+    note: str
+
+
+def matrix(
+    squares: Sequence[Square], rows: Sequence[str], columns: Sequence[str], key: str
+) -> Spec:
+    """A table as a picture, its squares coloured by what they are above or below 0.
+
+    ``key``: what the colours mean.
+    """
+    largest = (
+        max((abs(one.change) for one in squares if one.change is not None), default=0.0) or 1.0
+    )
+    base = alt.Chart(_data(squares)).encode(
+        x=alt.X(
+            "column:N",
+            title=None,
+            sort=list(columns),
+            axis=alt.Axis(
+                orient="top",
+                labelAngle=-40,
+                labelAlign="left",
+                labelOverlap=False,
+                domain=False,
+                ticks=False,
+                grid=False,
+            ),
+        ),
+        y=alt.Y("row:N", title=None, sort=list(rows), axis=_names()),
+        tooltip=[
+            alt.Tooltip("row:N", title="method"),
+            alt.Tooltip("column:N", title="task"),
+            alt.Tooltip("note:N", title="value"),
+        ],
+    )
+    scale = alt.Scale(domain=[-largest, 0, largest], range=list(BELOW_SAME_ABOVE))
+    known = base.transform_filter("datum.change !== null").mark_rect()
+    unknown = base.transform_filter("datum.change === null").mark_rect(color=UNKNOWN)
+    is_dark = f"abs(datum.change) > {0.6 * largest}"
+    text = base.mark_text(fontSize=12 if len(columns) < 7 else 9).encode(
+        text="text:N", color=alt.condition(is_dark, alt.value("white"), alt.value("black"))
+    )
+    drawn = known.encode(color=alt.Color("change:Q", title=key, scale=scale))
+    return _spec(alt.layer(unknown, drawn, text).properties(height=ROW_HEIGHT * len(rows)))
 
 
 def curves(
@@ -205,14 +263,23 @@ def bars(amounts: Sequence[Bar], x: Axis, order: Mapping[str, int]) -> Spec:
     rows = [name for name in order if any(bar.series == name for bar in amounts)]
     base = alt.Chart(_data(amounts)).encode(
         y=alt.Y("series:N", title=None, sort=rows, axis=_names()),
-        x=alt.X("amount:Q", title=x.title, axis=alt.Axis(tickCount=5)),
+        x=alt.X(
+            "amount:Q",
+            title=x.title,
+            axis=alt.Axis(tickCount=5),
+            # Room for what is written at the ends.
+            scale=alt.Scale(domainMin=0, domainMax=1.3 * max(bar.amount for bar in amounts))
+            if any(bar.beside for bar in amounts)
+            else alt.Scale(),
+        ),
         tooltip=[alt.Tooltip("series:N", title="method"), alt.Tooltip("note:N", title="amount")],
     )
     drawn = base.mark_bar(height={"band": 0.6}).encode(color=_colour(order, amounts, legend=False))
-    return _spec(drawn.properties(height=ROW_HEIGHT * len(rows)))
+    beside = base.mark_text(align="left", dx=4).encode(text="beside:N")
+    return _spec(alt.layer(drawn, beside).properties(height=ROW_HEIGHT * len(rows)))
 
 
-def _data(rows: Sequence[Point | Dot | Summary | Bar]) -> alt.InlineData:
+def _data(rows: Sequence[Point | Dot | Summary | Bar | Square]) -> alt.InlineData:
     return alt.InlineData(values=[asdict(row) for row in rows])
 
 
@@ -261,18 +328,20 @@ def _spec(chart: alt.LayerChart | alt.FacetChart | alt.Chart) -> Spec:
     return made
 
 
-def png(spec: Mapping[str, Any], title: str) -> bytes:
+def png(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> bytes:
     """The chart as a picture, on white, at twice the size."""
     import vl_convert
 
-    return bytes(vl_convert.vegalite_to_png(_titled(spec, title), config=LIGHT, scale=2))
+    return bytes(vl_convert.vegalite_to_png(_titled(spec, title, subtitle), config=LIGHT, scale=2))
 
 
-def svg(spec: Mapping[str, Any], title: str) -> str:
+def svg(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> str:
     """The chart as a drawing, on white."""
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(_titled(spec, title), config=LIGHT))
+    drawn = str(vl_convert.vegalite_to_svg(_titled(spec, title, subtitle), config=LIGHT))
+    # Vega counts a legend's gradients over the whole process; the same chart shall give the same file.
+    return re.sub(r"\bgradient_\d+", "gradient", drawn)
 
 
 def script() -> str:
@@ -282,5 +351,16 @@ def script() -> str:
     return str(vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"))
 
 
-def _titled(spec: Mapping[str, Any], title: str) -> Spec:
-    return {**spec, "title": {"text": title, "anchor": "start", "fontSize": 13, "offset": 12}}
+def _titled(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> Spec:
+    """A file stands alone: the page says around a chart what is in its two lines here."""
+    return {
+        **spec,
+        "title": {
+            "text": title,
+            "subtitle": list(subtitle),
+            "anchor": "start",
+            "fontSize": 13,
+            "subtitleFontSize": 11,
+            "offset": 12,
+        },
+    }

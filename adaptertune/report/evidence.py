@@ -149,6 +149,8 @@ class Unfinished:
 def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
     """All cells of a store, by task and name: those with results, and those without.
 
+    The results of sweeps are not read: they choose among these cells and hold nothing else.
+
     Raises:
         StoreError: a file is damaged.
     """

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
-from adaptertune.report import charts, comparison, heatmap, tables
-from adaptertune.report.charts import Axis, Bar, Dot, Point, Summary
-from adaptertune.report.comparison import Column, Entry, Group
+from adaptertune.report import charts, heatmap, methods, tables, words
+from adaptertune.report.charts import Axis, Bar, Dot, Point, Square, Summary
+from adaptertune.report.columns import first_of_task, on_column
+from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
+from adaptertune.report.schema import Column, Entry
 from adaptertune.runs.store import CellFolder
 
 SETTINGS = {
     "training.learning_rate": Axis("learning rate", log=True, at_values=True),
     "method.size": Axis("bottleneck size", log=True, at_values=True),
+    "method.rank": Axis("rank", log=True, at_values=True),
     "method.init_std": Axis("std of the first weights", log=True, at_values=True),
 }
 TRAINED = Axis("trained parameters, without the head", log=True)
@@ -35,6 +38,8 @@ class Figure:
     name: str
     chapter: str
     title: str
+    subtitle: tuple[str, ...]
+    """For a picture that stands alone, by line: kind of chart; base model, protocol."""
     alt: str
     caption: str
     spec: charts.Spec
@@ -43,41 +48,85 @@ class Figure:
 def figures(group: Group) -> list[Figure]:
     """All figures of a comparison, chapter by chapter."""
     columns = group.comparison.columns
-    first_of_task = [
-        column
-        for number, column in enumerate(columns)
-        if not number
-        or columns[number - 1].data != column.data
-        or columns[number - 1].task != column.task
-    ]
-    found = _overview(group)
+    once = first_of_task(columns)
+    found = [*_table_1(group), *_overview(group)]
     for make in (_trade_off, _seed_dots):
         found += [figure for column in columns for figure in make(group, column)]
-    for make in (_learning_curves, _setting_curves, _heatmaps, _costs):
-        found += [figure for column in first_of_task for figure in make(group, column)]
+    for make in (_learning_curves, _setting_curves, _search, _heatmaps, _costs):
+        found += [figure for column in once for figure in make(group, column)]
     return found
+
+
+def _table_1(group: Group) -> list[Figure]:
+    """The table as a picture, each score on the colour of its difference to full fine-tuning."""
+    shown = group.comparison
+    squares = []
+    for row in shown.rows:
+        for column, entry, found in zip(shown.columns, row.entries, row.differences, strict=True):
+            mean = entry.mean if isinstance(entry, Entry) else None
+            spread = entry.deviation if isinstance(entry, Entry) else None
+            note = f"{row.label} on {column.label}: {tables.percent(mean)}"
+            note += "" if spread is None else f" ± {tables.percent(spread)}"
+            note += "" if found is None else f", {100 * found.mean:+.1f} points"
+            change = None if found is None else 100 * found.mean
+            has_fallen = isinstance(entry, Entry) and (entry.collapsed or entry.diverged)
+            text = tables.percent(mean) + "†" * bool(has_fallen)
+            squares.append(Square(row.label, _heading(column, shown.columns), text, change, note))
+    if len(shown.rows) < 2 or not any(square.change is not None for square in squares):
+        return []
+    return [
+        _figure(
+            group,
+            "table-1",
+            "Table 1",
+            "Scores, and what is lost or gained",
+            f"Means over seeds in per cent, {_metrics(shown.columns)}. Colour: points above (purple) or "
+            "below (orange) full fine-tuning, paired over seeds; grey: nothing to compare with. †: some "
+            "seeds collapsed or diverged.",
+            [square.note for square in squares],
+            charts.matrix(
+                squares,
+                [row.label for row in shown.rows],
+                [_heading(column, shown.columns) for column in shown.columns],
+                "points",
+            ),
+        )
+    ]
+
+
+def _heading(column: Column, columns: Sequence[Column]) -> str:
+    """A column's label; with its place where several have the same, of other rows of data."""
+    alike = [one for one in columns if one.label == column.label]
+    return column.label if len(alike) == 1 else f"{column.label} {alike.index(column) + 1}"
+
+
+def _metrics(columns: Sequence[Column]) -> str:
+    """``accuracy on validation (RTE), F1 on validation (MRPC)``."""
+    named: dict[str, list[str]] = {}
+    for column in columns:
+        name = f"{tables.METRIC_NAMES[column.metric]} on {column.split.replace('_', ' ')}"
+        named.setdefault(name, []).append(_heading(column, columns))
+    return ", ".join(f"{name} ({', '.join(labels)})" for name, labels in named.items())
 
 
 def _overview(group: Group) -> list[Figure]:
     """The paper's figure 1: the difference to full fine-tuning over tasks, against what trains."""
     columns = group.comparison.columns
     reference = _methods(group).get(("full", ""), [])
-    base = [column for column in columns if comparison.on_column(column, reference)]
+    base = [column for column in columns if on_column(column, reference)]
     if len(base) < stats.FEWEST:
         return []
     points = []
     for (family, variant), cells in _methods(group).items():
-        series = comparison.method_label(family, [], variant)
+        series = methods.label(family, [], variant)
         for one, members in _by_size(cells):
             differences, trained = [], []
             for column in base:
-                own = comparison.on_column(column, members)
+                own = on_column(column, members)
                 if own:
-                    chosen = comparison.choose(own)
+                    chosen = methods.choose(own)
                     pair = [_mean(chosen, column)]
-                    pair.append(
-                        _mean(comparison.choose(comparison.on_column(column, reference)), column)
-                    )
+                    pair.append(_mean(methods.choose(on_column(column, reference)), column))
                     if pair[0] is not None and pair[1] is not None:
                         differences.append(100 * (pair[0] - pair[1]))
                         trained.append(chosen.facts.ledger["trained"])
@@ -85,7 +134,7 @@ def _overview(group: Group) -> list[Figure]:
                 continue
             low, *_, high = statistics.quantiles(differences, n=5, method="inclusive")
             middle = statistics.median(differences)
-            name = comparison.method_label(family, [] if one is None else [one], variant)
+            name = methods.label(family, [] if one is None else [one], variant)
             note = f"{name}: {middle:+.1f} ({low:+.1f} to {high:+.1f})"
             points.append(Point(series, statistics.fmean(trained), middle, low, high, note, series))
     if len({point.series for point in points}) < 2:
@@ -109,10 +158,10 @@ def _trade_off(group: Group, column: Column) -> list[Figure]:
     """The paper's figures 3 and 4: score against what trains, each size at its best candidate."""
     points = []
     for (family, variant), cells in _methods(group).items():
-        series = comparison.method_label(family, [], variant)
-        for one, members in _by_size(comparison.on_column(column, cells)):
-            name = comparison.method_label(family, [] if one is None else [one], variant)
-            chosen = comparison.choose(members)
+        series = methods.label(family, [], variant)
+        for one, members in _by_size(on_column(column, cells)):
+            name = methods.label(family, [] if one is None else [one], variant)
+            chosen = methods.choose(members)
             points += _point(series, chosen, column, chosen.facts.ledger["trained"], name, series)
     if len(points) < 2:
         return []
@@ -122,7 +171,7 @@ def _trade_off(group: Group, column: Column) -> list[Figure]:
             f"{column.label}-parameters",
             "Score against trained parameters",
             f"{column.label}{_note(column)}",
-            f"{_metric(column)}; each size at its best candidate. {ERROR_BARS}",
+            f"{_metric(column)}, mean over seeds; each size at its best candidate. {ERROR_BARS}",
             [point.note for point in points],
             charts.curves(points, TRAINED, Axis(_metric(column)), _order(group)),
         )
@@ -176,11 +225,11 @@ def _learning_curves(group: Group, column: Column) -> list[Figure]:
     means: list[Point] = []
     faint: list[Point] = []
     for (family, variant), cells in _methods(group).items():
-        here = comparison.on_column(column, cells)
+        here = on_column(column, cells)
         if not here:
             continue
-        cell = comparison.choose(here)
-        series = comparison.method_label(family, [], variant)
+        cell = methods.choose(here)
+        series = methods.label(family, [], variant)
         by_epoch: dict[int, list[float]] = {}
         for seed, lines in cell.epochs.items():
             for line in lines:
@@ -197,7 +246,7 @@ def _learning_curves(group: Group, column: Column) -> list[Figure]:
             means.append(Point(series, epoch, 100 * mean, None, None, note, series))
     if len({point.x for point in means}) < 2:
         return []
-    split = comparison.on_column(column, group.cells)[0].selecting
+    split = on_column(column, group.cells)[0].selecting
     last = {point.series: point.note for point in means}
     return [
         _figure(
@@ -230,7 +279,7 @@ def _setting_curves(group: Group, column: Column) -> list[Figure]:
 
 def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[Figure]:
     alike: dict[str, list[Cell]] = {}
-    for cell in comparison.on_column(column, group.cells):
+    for cell in on_column(column, group.cells):
         if key in cell.settings:
             others = {name: value for name, value in cell.settings.items() if name != key}
             alike.setdefault(repr(sorted(others.items())), []).append(cell)
@@ -249,18 +298,18 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
         for name in lines[0][0].settings
         if name != key
         and len({repr(cells[0].settings.get(name)) for cells in lines}) > 1
-        and not name.startswith(("method.name", "method.size", "method.k"))
+        and name not in ("method.name", *methods.SIZE_KEYS)
     ]
     points, order = [], {}
     for number, cells in enumerate(lines):
-        one = comparison.size(cells[0])
-        sizes = [] if one is None or key == "method.size" else [one]
-        variant = comparison.describe({name: cells[0].settings.get(name) for name in telling})
-        series = comparison.method_label(cells[0].config["method"]["name"], sizes, variant)
+        one = methods.size(cells[0])
+        sizes = [] if one is None or key in methods.SIZE_KEYS else [one]
+        variant = methods.describe({name: cells[0].settings.get(name) for name in telling})
+        series = methods.label(cells[0].config["method"]["name"], sizes, variant)
         order[series] = number
         for cell in sorted(cells, key=lambda cell: float(cell.settings[key])):
             value = cell.settings[key]
-            name = f"{series}, {axis.title} {comparison.written(value)}"
+            name = f"{series}, {axis.title} {methods.written(value)}"
             points += _point(series, cell, column, float(value), name, series)
     left_out = (
         f" Of {num_lines} lines the {MOST_LINES} with the highest points."
@@ -273,9 +322,53 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
             f"{column.label}-{key.rpartition('.')[2].replace('_', '-')}",
             "Settings",
             f"{column.label}: {axis.title}{_note(column)}",
-            f"{_metric(column)}, of runs that differ in nothing else. {ERROR_BARS}{left_out}",
+            f"{_metric(column)}, mean over seeds, of runs that differ in nothing else. {ERROR_BARS}"
+            f"{left_out}",
             [point.note for point in points],
             charts.curves(points, axis, Axis(_metric(column)), order),
+        )
+    ]
+
+
+def _search(group: Group, column: Column) -> list[Figure]:
+    """What choosing the best of n candidates is worth, of those that the first seed was tried on."""
+    points = []
+    for (family, variant), cells in _methods(group).items():
+        series = methods.label(family, [], variant)
+        here = on_column(column, cells)
+        first = min((min(cell.config["seeds"]) for cell in here), default=0)
+        scores = [
+            cell.values(cell.selecting, cell.headline).get(first)
+            for cell in here
+            if any(result.seed == first for result in cell.seeds)
+        ]
+        known = [score for score in scores if score is not None]
+        if len(known) < stats.FEWEST:
+            continue
+        for number in range(1, len(known) + 1):
+            best = stats.expected_maximum(known, number) or 0.0
+            counted = words.plural(number, "candidate")
+            note = f"{series}, best of {counted}: {tables.percent(best)}"
+            points.append(Point(series, number, 100 * best, None, None, note, series))
+    if len({point.series for point in points}) < 2:
+        return []
+    split = on_column(column, group.cells)[0].selecting
+    last = {point.series: point.note for point in points}
+    return [
+        _figure(
+            group,
+            f"{column.label}-search",
+            "Settings",
+            f"{column.label}: what a search is worth{_note(column)}",
+            f"{_metric(column, split)} that the best of n candidates (learning rates, sizes, epochs) is "
+            "expected to reach with one seed (Dodge et al. 2019): compare methods at the same n.",
+            list(last.values()),
+            charts.curves(
+                points,
+                Axis("candidates tried", integer=True),
+                Axis(_metric(column, split)),
+                _order(group),
+            ),
         )
     ]
 
@@ -283,7 +376,7 @@ def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[F
 def _heatmaps(group: Group, column: Column) -> list[Figure]:
     """What trained adapters are good for, layer by layer, of runs of which `ablate spans` was asked."""
     made = []
-    for cell in comparison.on_column(column, group.cells):
+    for cell in on_column(column, group.cells):
         result = CellFolder(cell.folder).read_spans()
         if result is None:
             continue
@@ -311,33 +404,30 @@ def _heatmaps(group: Group, column: Column) -> list[Figure]:
 def _costs(group: Group, column: Column) -> list[Figure]:
     """What a seed took: seconds of training, and memory."""
     position = group.comparison.columns.index(column)
-    by_digest = {cell.digest: cell for cell in group.cells}
-    times, memories, hosts = [], [], set()
+    times, memories, machines = [], [], set()
     for row in group.comparison.rows:
-        entry = row.entries[position]
-        if not isinstance(entry, Entry):
+        spent = row.costs[position]
+        if spent is None:
             continue
-        cell = by_digest[entry.run]
-        costs = [result.cost for result in cell.seeds]
-        hosts |= {f"{result.cost.host} ({result.device})" for result in cell.seeds}
-        seconds = statistics.fmean(cost.train_seconds + cost.trunk_seconds for cost in costs)
-        epochs = _count(range(max(result.num_epochs for result in cell.seeds)), "epoch")
-        times.append(Bar(row.label, seconds, f"{row.label}: {tables.duration(seconds)}, {epochs}"))
-        peaks = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
-        if peaks:
-            note = f"{row.label}: {tables.size(min(peaks))}"
-            memories.append(Bar(row.label, min(peaks) / 1e9, note))
-    where = f"Measured on {', '.join(sorted(hosts))}"
-    warning = "" if len(hosts) < 2 else "; machines differ, so compare with care"
+        machines |= set(spent.machines)
+        epochs = words.plural(spent.epochs or 0, "epoch")
+        note = f"{row.label}: {tables.duration(spent.seconds)}, {epochs}"
+        times.append(Bar(row.label, spent.seconds, note, epochs))
+        if spent.peak_memory_bytes is not None:
+            note = f"{row.label}: {tables.size(spent.peak_memory_bytes)}"
+            memories.append(Bar(row.label, spent.peak_memory_bytes / 1e9, note))
+    where = f"Measured on {'; '.join(sorted(machines))}"
+    warning = "" if len(machines) < 2 else ": machines differ, so compare with care"
     made = []
     if times:
         made.append(
             _figure(
                 group,
                 f"{column.label}-time",
-                "Time and memory",
+                "Time and memory, task by task",
                 f"{column.label}: training time of a seed{_note(column)}",
-                f"Seconds of training, mean over seeds, evaluation apart. {where}{warning}.",
+                "Mean over seeds, for the epochs that are written beside the bars; evaluation apart. "
+                f"{where}{warning}.",
                 [bar.note for bar in times],
                 charts.bars(times, Axis("seconds"), _order(group)),
             )
@@ -347,10 +437,10 @@ def _costs(group: Group, column: Column) -> list[Figure]:
             _figure(
                 group,
                 f"{column.label}-memory",
-                "Time and memory",
+                "Time and memory, task by task",
                 f"{column.label}: largest memory{_note(column)}",
-                "The seed with the least. On a CPU it is the largest of the process so far, so that a "
-                f"run after a larger one in the same process shows the larger's. {where}{warning}.",
+                "Peak while a seed trains, the least of its seeds: on a CPU of the whole process, on "
+                f"CUDA what was allocated there. {where}{warning}.",
                 [bar.note for bar in memories],
                 charts.bars(memories, Axis("GB"), _order(group)),
             )
@@ -372,6 +462,7 @@ def _figure(
         name=re.sub(r"[^a-z0-9-]+", "-", f"{group.comparison.name}-{name}".lower()),
         chapter=chapter,
         title=marked,
+        subtitle=(chapter, f"{group.comparison.title} · {words.in_short(group.cells[0])}"),
         alt=f"{marked}. {'; '.join(notes)}.",
         caption=caption.strip(),
         spec=spec,
@@ -391,7 +482,7 @@ def _order(group: Group) -> dict[str, int]:
     number = {key: position for position, key in enumerate(_methods(group))}
     for row in group.comparison.rows:
         position = number[row.method, row.variant]
-        order[comparison.method_label(row.method, [], row.variant)] = position
+        order[methods.label(row.method, [], row.variant)] = position
         order[row.label] = position
     return order
 
@@ -399,7 +490,7 @@ def _order(group: Group) -> dict[str, int]:
 def _by_size(cells: Sequence[Cell]) -> list[tuple[int | None, list[Cell]]]:
     found: dict[int | None, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(comparison.size(cell), []).append(cell)
+        found.setdefault(methods.size(cell), []).append(cell)
     return sorted(found.items(), key=lambda item: item[0] or 0)
 
 
@@ -428,6 +519,5 @@ def _note(column: Column) -> str:
     return "" if column.data.sample else tables.data_note(column.data)
 
 
-def _count(things: Sequence[object] | Iterable[object], noun: str) -> str:
-    number = len(list(things))
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _count(things: Collection[object], noun: str) -> str:
+    return words.plural(len(things), noun)

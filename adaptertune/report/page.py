@@ -13,10 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
-from adaptertune.report import charts, comparison, tables
-from adaptertune.report.comparison import Entry, Group, Hole, Missing
+from adaptertune.report import charts, leftovers, methods, tables, words
+from adaptertune.report.columns import first_of_task, num_glue
+from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures
+from adaptertune.report.schema import Entry, Hole, Missing
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHARTS = "charts"
@@ -50,6 +52,8 @@ def write(
 ) -> list[Path]:
     """Write everything into ``to``; the page, which needs nothing beside it, comes last.
 
+    Charts that an earlier report left there and this one has not are deleted.
+
     Raises:
         StoreError: a file can't be written.
     """
@@ -67,11 +71,14 @@ def write(
     for group in groups:
         chapters: dict[str, list[Drawn]] = {}
         for figure in figures(group):
-            drawn = Drawn(figure, charts.svg(figure.spec, figure.title))
+            said = figure.title, figure.subtitle
+            drawn = Drawn(figure, charts.svg(figure.spec, *said))
             save(to / CHARTS / f"{figure.name}.svg", drawn.svg.encode())
-            save(to / CHARTS / f"{figure.name}.png", charts.png(figure.spec, figure.title))
+            save(to / CHARTS / f"{figure.name}.png", charts.png(figure.spec, *said))
             chapters.setdefault(figure.chapter, []).append(drawn)
-        parts.append(Part(group, comparison.remarks(group.comparison), chapters))
+        parts.append(Part(group, words.remarks(group.comparison), chapters))
+    if written or (to / CHARTS).is_dir():
+        leftovers.renew(to / CHARTS, written)
     shared = {"parts": parts, "missing": missing, "store": store, "version": version}
     save(to / "report.md", render("report.md.j2", **shared).encode())
     page = render(
@@ -103,14 +110,19 @@ def render(template: str, **values: Any) -> str:
         "count": tables.count,
         "size": tables.size,
         "duration": tables.duration,
-        "describe": comparison.describe,
-        "written": comparison.written,
+        "describe": methods.describe,
+        "written": methods.written,
         "markdown": markdown,
     }
     environment.tests["hole"] = lambda value: isinstance(value, Hole)
     environment.tests["any_difference"] = any
     environment.globals |= {
         "METRICS": tables.METRIC_NAMES,
+        "DIFFERENCES": words.DIFFERENCES,
+        "COSTS": words.COSTS,
+        "first_of_task": first_of_task,
+        "num_glue": num_glue,
+        "plural": words.plural,
         "about": about,
         "best": best_means,
         "overview": overview,
@@ -137,7 +149,7 @@ def markdown(text: object) -> str:
 def about(entry: Entry) -> str:
     """An entry's tooltip: how it came about and all statistics."""
     said = [
-        comparison.describe(entry.settings),
+        methods.describe(entry.settings),
         f"{entry.n} seed{'s' * (entry.n != 1)}",
     ]
     if entry.num_candidates > 1:
@@ -210,13 +222,13 @@ def overview(group: Group) -> list[Run]:
     found = []
     for (family, variant), cells in group.methods.items():
         for cell in cells:
-            one, split = comparison.size(cell), cell.reported[0]
+            one, split = methods.size(cell), cell.reported[0]
             costs = [result.cost for result in cell.seeds]
             peaks = [c.peak_memory_bytes for c in costs if c.peak_memory_bytes is not None]
             found.append(
                 Run(
                     cell=cell,
-                    label=comparison.method_label(family, [] if one is None else [one], variant),
+                    label=methods.label(family, [] if one is None else [one], variant),
                     split=split,
                     scores=list(cell.values(split, cell.headline).values()),
                     seconds=sum(cost.train_seconds + cost.trunk_seconds for cost in costs),

@@ -13,19 +13,24 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptertune import stats
-from adaptertune.report import comparison, tables
-from adaptertune.report.comparison import Comparison, Entry, Group, Hole, Missing
+from adaptertune.report import tables, words
+from adaptertune.report.columns import first_of_task, num_glue
+from adaptertune.report.comparison import Group
+from adaptertune.report.schema import Comparison, Cost, Entry, Hole, Missing, PublishedRow, Row
 
 NAME_WIDTH = 15
 
 
 def comparisons(groups: Sequence[Group], console: Console) -> None:
-    """Print each comparison: its Table 1, and the differences to full fine-tuning if that is in it."""
+    """Print each comparison: its Table 1, the differences to full fine-tuning if that is in it, and
+    what training took.
+    """
     for group in groups:
         console.print(table_1(group.comparison, console))
         compared = differences(group.comparison, console)
         if compared is not None:
             console.print(compared)
+        console.print(spent(group.comparison, console))
 
 
 def table_1(shown: Comparison, console: Console) -> RenderableType:
@@ -34,14 +39,17 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
     On a console that is too narrow for a column a task, a task is a row.
     """
     tasks = [f"{column.label}\n{tables.METRIC_NAMES[column.metric]}" for column in shown.columns]
-    averages = ["mean", "GLUE\nrule"]
+    tasks_of_glue = num_glue(shown.columns)
+    averages = [
+        "mean",
+        *([f"GLUE rule,\n{words.plural(tasks_of_glue, 'task')}"] if tasks_of_glue else []),
+    ]
     head = ["method", *tasks, *averages, f"{shown.num_tasks} tasks\nparams", "trained\n% encoder"]
     rows = [
         [
             row.label,
             *(_entry(entry) for entry in row.entries),
-            tables.percent(row.mean),
-            tables.percent(row.glue_average),
+            *_averages(row, averages),
             f"{row.multiple:.2f}x",
             tables.percent(row.share_of_encoder_layers, 2),
         ]
@@ -55,8 +63,7 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
             [
                 row.label,
                 *map(tables.percent, row.values),
-                tables.percent(row.mean),
-                tables.percent(row.glue_average),
+                *_averages(row, averages),
             ]
             for row in figures
         ]
@@ -64,7 +71,7 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
         below.append(Padding(tables.titled(f"{source} ({why})", published), style="dim"))
     below += [
         Text(remark, style="yellow" if remark.startswith("†") else "dim")
-        for remark in comparison.remarks(shown)
+        for remark in words.remarks(shown)
     ]
     below.append(Text(shown.protocol, style="dim"))
     below += [Text(f"\n{sentence}", style="bold") for sentence in shown.sentences]
@@ -72,29 +79,56 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
     return Lines("", tables.titled(title, _fitting(head, rows, console)), *below, "")
 
 
+def _averages(row: Row | PublishedRow, head: Sequence[str]) -> list[str]:
+    return [tables.percent(value) for value in (row.mean, row.glue_average)[: len(head)]]
+
+
 def differences(shown: Comparison, console: Console) -> RenderableType | None:
     """Each method's difference to full fine-tuning by column; None if there is none."""
     rows = [
-        [row.label, *map(_difference, row.differences, row.best_runs)]
+        [
+            row.label,
+            *map(_difference, row.differences, row.best_runs),
+            f"{row.wins} / {row.losses}",
+        ]
         for row in shown.rows
         if any(row.differences)
     ]
     if not rows:
         return None
-    made = _fitting(["method", *(column.label for column in shown.columns)], rows, console)
-    title = (
-        "Difference to full fine-tuning in points, paired over seeds; 95 % interval; Wilcoxon; "
-        "best runs: McNemar"
+    head = ["method", *(column.label for column in shown.columns), "higher\n/ lower"]
+    made = _fitting(head, rows, console)
+    return Lines(
+        tables.titled("Difference to full fine-tuning, in points", made),
+        Text(words.DIFFERENCES, style="dim"),
+        "",
     )
-    return tables.titled(title, made)
+
+
+def spent(shown: Comparison, console: Console) -> RenderableType:
+    """What a seed took to train, by task, and how much of full fine-tuning's that is."""
+    once = first_of_task(shown.columns)
+    places = [shown.columns.index(column) for column in once]
+    head = ["method", *(column.task for column in once)]
+    rows = [[row.label, *(_cost(row.costs[place]) for place in places)] for row in shown.rows]
+    if len(once) > 1:
+        head.append("all")
+        rows = [[*line, _cost(row.total_cost)] for line, row in zip(rows, shown.rows, strict=True)]
+    made = _fitting(head, rows, console)
+    return Lines(
+        tables.titled("Time and memory of training a seed", made),
+        Text(words.COSTS, style="dim"),
+        "",
+    )
 
 
 def holes(found: Sequence[Missing]) -> RenderableType:
-    """Missing runs, each with its command."""
-    made = tables.table("missing", "command that fills it")
+    """Missing runs, each with its command on a line of its own, however long: it can be copied."""
+    lines: list[RenderableType] = []
     for one in found:
-        made.add_row(escape(one.what), escape(one.command))
-    return made
+        lines.append(Text(f"{one.what}:"))
+        lines.append(Text(f"  {one.command}", style="yellow", no_wrap=True, overflow="ignore"))
+    return tables.titled("Missing, and the command that fills it", Lines(*lines, ""))
 
 
 def _entry(entry: Entry | Hole) -> str:
@@ -116,20 +150,69 @@ def _difference(found: stats.PairedDifference | None, best_runs: stats.McNemar |
         text += f"\n[dim]{low:+.1f} to {high:+.1f}[/]"
     test = f"p {found.wilcoxon_p:.2g}, " if found.wilcoxon_p is not None else ""
     text += f"\n[dim]{test}n {found.n}[/]"
-    return f"{text}\n[dim]best p {best_runs.p:.2g}[/]" if best_runs else text
+    return f"{text}\n[dim]best: p {best_runs.p:.2g}[/]" if best_runs else text
 
 
-def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Table:
-    """A table as it is told, or turned if that is too wide for the console."""
+def _cost(found: Cost | None) -> str:
+    if found is None:
+        return "–"
+    time = tables.duration(found.seconds)
+    memory = "–" if found.peak_memory_bytes is None else tables.size(found.peak_memory_bytes)
+    if found.time_of_full is not None:
+        time += f" {found.time_of_full:.2f}x"
+    if found.memory_of_full is not None:
+        memory += f" {found.memory_of_full:.2f}x"
+    epochs = f"\n[dim]{words.plural(found.epochs, 'epoch')}[/]" if found.epochs else ""
+    return f"{time}\n{memory}{epochs}"
+
+
+def _fitting(
+    head: Sequence[str], rows: Sequence[Sequence[str]], console: Console
+) -> RenderableType:
+    """A table as it is told; turned, if that is too wide for the console; or else in pieces."""
     made = _table(head, rows)
-    boundless = console.options.update(max_width=10_000)
     spare = max(0, max(len(row[0]) for row in rows) - NAME_WIDTH)  # names may be broken
-    if console.measure(made, options=boundless).maximum - spare <= console.width:
+    if _width(made, console) - spare <= console.width:
         return made
     flat = [text.replace("\n", " ") for text in head]
     broken = ["\n".join(textwrap.wrap(row[0], 12, break_on_hyphens=False)) for row in rows]
     turned = [[name, *(row[place] for row in rows)] for place, name in enumerate(flat) if place]
-    return _table(["task", *broken], [line for line in turned if set(line[1:]) != {"–"}])
+    made = _table(["task", *broken], [line for line in turned if set(line[1:]) != {"–"}])
+    if _width(made, console) <= console.width:
+        return made
+    return _in_pieces(head, rows, console)
+
+
+def _in_pieces(
+    head: Sequence[str], rows: Sequence[Sequence[str]], console: Console
+) -> RenderableType:
+    """Tables one below the other, each with the first column and as many others as fit."""
+    names = ["\n".join(textwrap.wrap(row[0], 20, break_on_hyphens=False)) for row in rows]
+    pieces: list[Table] = []
+    start = 1
+    while start < len(head):
+        end = start + 1
+        piece = _piece(head, names, rows, start, end)
+        while end < len(head):
+            wider = _piece(head, names, rows, start, end + 1)
+            if _width(wider, console) > console.width:
+                break
+            piece, end = wider, end + 1
+        pieces.append(piece)
+        start = end
+    return Lines(*pieces)
+
+
+def _piece(
+    head: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[str]], start: int, end: int
+) -> Table:
+    lines = [[name, *row[start:end]] for name, row in zip(names, rows, strict=True)]
+    return _table([head[0], *head[start:end]], lines)
+
+
+def _width(made: Table, console: Console) -> int:
+    boundless = console.options.update(max_width=10_000)
+    return console.measure(made, options=boundless).maximum
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -11,6 +11,9 @@ from adaptertune import catalogue, tasks
 from adaptertune import config as configuration
 from adaptertune.files import write_json
 from adaptertune.model import ledger
+from adaptertune.report import comparison, evidence
+from adaptertune.report.comparison import Group
+from adaptertune.report.schema import Comparison, Entry, Row
 from adaptertune.runs import results, store
 from adaptertune.runs.plan import method_label
 
@@ -131,6 +134,27 @@ def two_metrics(first: str, second: str, *pairs: tuple[float, float]) -> dict[in
     return {
         seed: {"validation": {first: one, second: other}} for seed, (one, other) in enumerate(pairs)
     }
+
+
+def compared(root: Path) -> list[Group]:
+    return comparison.compare(evidence.read(root)[0])
+
+
+def only(root: Path) -> Comparison:
+    (group,) = compared(root)
+    return group.comparison
+
+
+def row(shown: Comparison, label: str) -> Row:
+    (found,) = [row for row in shown.rows if row.label == label]
+    return found
+
+
+def entry(shown: Comparison, label: str, column: str) -> Entry:
+    names = [column.label for column in shown.columns]
+    found = row(shown, label).entries[names.index(column)]
+    assert isinstance(found, Entry)
+    return found
 
 
 def _epochs(number: int, by_split: Mapping[str, Mapping[str, float | None]], fell: bool) -> str:

@@ -118,8 +118,9 @@ def test_a_series_has_one_colour_in_all_figures(tmp_path: Path) -> None:
         if not isinstance(spec, dict):
             return set()
         found = set().union(*map(colours, spec.values()))
-        if "color" in spec and "scale" in spec["color"]:
-            scale = spec["color"]["scale"]
+        colour = spec.get("color")
+        if isinstance(colour, dict) and colour.get("type") == "nominal":  # and not an amount's
+            scale = colour["scale"]
             found |= set(zip(scale["domain"], scale["range"], strict=True))
         return found
 
@@ -177,3 +178,32 @@ def test_a_heatmap_for_each_metric_of_a_run_whose_spans_were_removed(tmp_path: P
     ]  # fmt: skip
     assert "layers 0 to 1: -50.0 %" in found[0].alt
     assert "Mean over 2 seeds" in found[0].caption
+
+
+def test_table_1_is_coloured_by_the_paired_difference_and_grey_without_one(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.70, 0.60), options={"method.name": "full"})
+    add(tmp_path, "rte", one_metric(0.65, 0.61))
+    add(tmp_path, "wnli", one_metric(0.5, 0.5))
+    squares = {(row["row"], row["column"]): row for row in data(drawn(tmp_path)["table-1"])}
+    assert squares["adapters 64", "RTE"]["change"] == pytest.approx(100 * (0.63 - 0.65))
+    assert squares["adapters 64", "RTE"]["text"] == "63.0"
+    assert squares["full fine-tuning", "RTE"]["change"] is None
+    assert squares["adapters 64", "WNLI"]["change"] is None
+    assert squares["full fine-tuning", "WNLI"]["text"] == "–"
+
+
+def test_a_search_is_worth_the_expected_best_of_n_candidates_by_the_first_seed(
+    tmp_path: Path,
+) -> None:
+    for name, scores in (("full", (0.5, 0.6, 0.7)), ("adapter", (0.4, 0.6, 0.8))):
+        for rate, score in zip((1e-4, 3e-4, 1e-3), scores, strict=True):
+            options = {"method.name": name, "training.learning_rate": rate}
+            # Only one of them, the chosen one, was run with a second seed.
+            seeds = (score, 0.9) if rate == 1e-3 else (score,)
+            add(tmp_path, "rte", one_metric(*seeds), options=options)
+    points = {(row["series"], row["x"]): row["y"] for row in data(drawn(tmp_path)["rte-search"])}
+    assert points["full fine-tuning", 1] == pytest.approx(60)
+    # Of two draws of three: the least with 1/9, the middle with 3/9, the largest with 5/9.
+    assert points["adapters", 2] == pytest.approx((40 * 1 + 60 * 3 + 80 * 5) / 9)
+    assert points["adapters", 3] == pytest.approx((40 * 1 + 60 * 7 + 80 * 19) / 27)
+    assert ("adapters", 4) not in points

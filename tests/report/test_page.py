@@ -16,7 +16,9 @@ from xml.etree import ElementTree
 import pytest
 
 from adaptertune import __version__
-from adaptertune.report import comparison, evidence, page
+from adaptertune.report import comparison, evidence, holes, leftovers, page
+from adaptertune.runs.results import Failure
+from adaptertune.runs.store import write_result
 from tests import chromium
 from tests.conftest import Finished
 from tests.report.records import add, one_metric, two_metrics
@@ -34,7 +36,13 @@ def fill(root: Path) -> None:
     for std in (1e-1, 1.0):
         add(root, "rte", one_metric(0.5, 0.5), options={"method.init_std": std})
     add(root, "mrpc", two_metrics("f1", "accuracy", (0.8, 0.7), (0.9, 0.8)), partial=True)
-    add(root, "stsb", two_metrics("pearson", "spearman", (0.5, 0.4)), sample=True, note=EVIL)
+    scores = two_metrics("pearson", "spearman", (0.5, 0.4))
+    folder = add(root, "stsb", scores, sample=True, note=EVIL, asked=[0, 1])
+    failure = Failure(
+        seed=1, digest="d", error=EVIL, traceback="", attempts=1, host="here",
+        failed_at="2026-11-23T04:07:08+00:00",
+    )  # fmt: skip
+    write_result(folder.seed(1).failure, failure)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(store: Path) -> Path:
     cells, unfinished = evidence.read(store)
     groups = comparison.compare(cells)
-    missing = comparison.missing(groups, unfinished)
+    missing = holes.missing(groups, unfinished)
     page.write(groups, missing, store, store.parent / "report", __version__)
     return store.parent / "report"
 
@@ -60,7 +68,7 @@ def test_the_terminal_and_the_folder_hold_everything(
     assert done.code == 0, done.err
     for text in ("Real data · minilm", "Sample data, not GLUE", "adapters 64", "not comparable"):
         assert text in done.out
-    assert "command that fills it" in done.out
+    assert "the command that fills it" in done.out
     assert (tmp_path / "report" / "report.html").as_uri() in done.out
     # The same store gives the same files.
     contents = [
@@ -72,6 +80,7 @@ def test_the_terminal_and_the_folder_hold_everything(
     names = {path.stem for path in charts.glob("*.png")}
     assert names == {path.stem for path in charts.glob("*.svg")}
     kinds = {name.removeprefix("data-1-rte-") for name in names if "-rte-" in name}
+    assert "data-1-table-1" in names
     assert kinds == {"parameters", "seeds", "learning", "learning-rate", "size", "init-std", "time",
                      "memory"}  # fmt: skip
     for path in charts.glob("*.png"):
@@ -84,10 +93,25 @@ def test_the_terminal_and_the_folder_hold_everything(
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
 
+def test_charts_of_an_earlier_report_go_and_ones_own_files_stay(
+    store: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    assert cli("report", "--output", store).code == 0
+    own = tmp_path / "report" / "charts" / "own.png"
+    own.write_text("mine")
+    before = {path.name for path in own.parent.iterdir()}
+    add(tmp_path / "other", "rte", one_metric(0.6), sample=True)
+    assert cli("report", "--output", tmp_path / "other").code == 0
+    after = {path.name for path in own.parent.iterdir()}
+    assert before - after
+    assert all(name.startswith(("sample-1-", "own.png", leftovers.LIST)) for name in after)
+    assert own.read_text() == "mine"
+
+
 def test_json_says_the_same_and_fits_its_schema(
     store: Path, tmp_path: Path, cli: Callable[..., Finished]
 ) -> None:
-    from adaptertune.report.comparison import Entry, Report
+    from adaptertune.report.schema import Entry, Report
 
     done = cli("report", "--output", store, "--to", tmp_path / "report", "--json")
     found = Report.model_validate_json(done.out)
@@ -166,7 +190,10 @@ def test_text_from_outside_stays_text(made: Path) -> None:
     # Vega, ours, the themes, and a specification for each figure.
     assert reader.tags.count("script") == 3 + reader.tags.count("figure")
     assert "<script>alert" not in page_text
-    assert "&lt;script&gt;alert(1)" in page_text
+    assert page_text.count("&lt;script&gt;alert(1)") == 3  # two places tell the data, one the error
+    markdown = (made / "report.md").read_text()
+    assert page.markdown(EVIL) in markdown
+    assert "<script>" not in markdown
 
 
 def test_markdown_escapes_what_could_be_markup() -> None:
@@ -251,8 +278,8 @@ def test_a_number_opens_its_run(made: Path, browser: chromium.Page) -> None:
     browser.shape(1280, 900)
     browser.open(made / "report.html")
     browser.says("document.querySelector('table.scores td a[href^=\"#run-\"]').click()")
-    browser.wait("document.querySelectorAll('details[open]').length === 1")
-    opened = browser.says("document.querySelector('details[open]').innerText")
+    browser.wait("document.querySelectorAll('details.run[open]').length === 1")
+    opened = browser.says("document.querySelector('details.run[open]').innerText")
     assert "fingerprint" in opened
     assert "training.warmup" in opened
 

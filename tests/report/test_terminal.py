@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from adaptertune.report import comparison, evidence, terminal
-from adaptertune.report.comparison import Comparison, Missing
+from adaptertune.report.schema import Comparison, Missing
 from tests.report.records import add, one_metric
 
 
@@ -28,6 +28,7 @@ def printed(width: int, shown: Comparison) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False)
     console.print(terminal.table_1(shown, console))
     console.print(terminal.differences(shown, console))
+    console.print(terminal.spent(shown, console))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -46,6 +47,33 @@ def test_a_task_is_a_column_where_there_is_room_and_a_row_where_not(shown: Compa
     assert any({"SST-2", "QNLI", "RTE", "WNLI"} <= set(each.split()) for each in wide.splitlines())
     assert not any({"SST-2", "QNLI"} <= set(each.split()) for each in narrow.splitlines()[:20])
     assert any(each.split()[:2] == ["SST-2", "accuracy"] for each in narrow.splitlines())
+
+
+def test_what_fits_neither_way_comes_in_pieces(tmp_path: Path) -> None:
+    for size in (8, 64, 256):
+        for name in ("rte", "qnli", "wnli", "sst2", "cola", "mrpc"):
+            metric = {"cola": "matthews", "mrpc": "f1"}.get(name, "accuracy")
+            scores = {seed: {"validation": {metric: 0.6, "accuracy": 0.6}} for seed in range(3)}
+            add(tmp_path, name, scores, options={"method.size": size})
+            for other in ("full", "layernorm", "bitfit", "ia3", "lora"):
+                if size == 8:
+                    add(tmp_path, name, scores, options={"method.name": other})
+    (group,) = comparison.compare(evidence.read(tmp_path)[0])
+    text = printed(80, group.comparison)
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    heads = [line.split() for line in text.splitlines()]
+    for name in ("CoLA", "SST-2", "MRPC", "QNLI", "RTE", "WNLI"):
+        assert any(name in words and "MNLI-m" not in words for words in heads)
+    # Each piece names its methods again.
+    assert sum(line.startswith(" LoRA 8") for line in text.splitlines()) >= 6
+
+
+def test_a_command_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "adaptertune train " + "--set a.b=c " * 20
+    console = Console(width=80)
+    console.print(terminal.holes([Missing(what="x", command=command)]), soft_wrap=True)
+    assert command.strip() in capsys.readouterr().out
 
 
 def test_text_from_outside_is_no_markup() -> None:

@@ -72,11 +72,10 @@
   // A link to a run opens it.
   function open() {
     const target = location.hash && document.getElementById(location.hash.slice(1));
-    const run = target && target.closest("details");
-    if (run) {
-      run.open = true;
-      target.scrollIntoView();
-    }
+    let details = target && target.closest("details");
+    if (!details) return;
+    for (; details; details = details.parentElement.closest("details")) details.open = true;
+    target.scrollIntoView();
   }
   addEventListener("hashchange", open);
   open();

@@ -1,0 +1,101 @@
+"""Tasks as columns, in the paper's order, and the averages over them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from adaptertune import tasks
+from adaptertune.report.evidence import Cell
+from adaptertune.report.schema import Column
+
+# The columns of GLUE in the paper's order; the leaderboard's average is over these tasks.
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+# What the leaderboard counts of a task's metrics where that is not all of them: we give CoLA's
+# accuracy too, for the paper's heatmap.
+COUNTED = {"cola": ("matthews",)}
+
+
+def columns_of(cells: Sequence[Cell]) -> list[Column]:
+    """A column for each split that a task reports, and for each set of rows."""
+    found: dict[tuple[str, str, str], Column] = {}
+    for cell in cells:
+        facts = cell.facts
+        for split in cell.reported:
+            key = (facts.task, split, facts.data.fingerprint)
+            if key not in found:
+                is_shipped = cell.config["task"] in tasks.shipped()
+                several = f" {split}" if len(cell.reported) > 1 else ""
+                found[key] = Column(
+                    task=facts.task,
+                    label=_column_label(tasks.load(facts.task), split)
+                    if is_shipped
+                    else f"{facts.task}{several}",
+                    split=split,
+                    metric=cell.headline,
+                    data=facts.data,
+                    glue=is_shipped and not facts.data.sample and facts.task in GLUE,
+                )
+
+    def order(column: Column) -> tuple[bool, int, str]:
+        known = column.task in GLUE
+        return (not known, GLUE.index(column.task) if known else 0, column.task)
+
+    return sorted(found.values(), key=order)
+
+
+def _column_label(task: tasks.Task, split: str) -> str:
+    """``MNLI-m`` for its matched split: the GLUE server's name for it."""
+    position = task.evaluation.index(split)
+    if position < len(task.test) and task.test[position] in task.submission:
+        return task.submission[task.test[position]].file.removesuffix(".tsv")
+    return task.name
+
+
+def on_column(column: Column, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a column's task and rows."""
+    return [
+        cell
+        for cell in cells
+        if cell.facts.task == column.task and cell.facts.data.fingerprint == column.data.fingerprint
+    ]
+
+
+def first_of_task(columns: Sequence[Column]) -> list[Column]:
+    """Without the further splits of a task: one column for each task and its rows."""
+    return [
+        column
+        for number, column in enumerate(columns)
+        if not number
+        or (columns[number - 1].task, columns[number - 1].data) != (column.task, column.data)
+    ]
+
+
+def num_glue(columns: Sequence[Column]) -> int:
+    """How many of GLUE's tasks are there, that is, of how many the leaderboard's rule is taken."""
+    return len({column.task for column in columns if column.glue})
+
+
+def plain_mean(values: Sequence[float | None]) -> float | None:
+    """The mean of all columns; None if one is missing."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def glue_average(columns: Sequence[Column], means: Sequence[Mapping[str, float]]) -> float | None:
+    """GLUE's leaderboard rule over the columns that are GLUE's: the mean over tasks, each counted by
+    the mean of its metrics (F1 and accuracy, Pearson and Spearman) and of its sets (MNLI).
+
+    ``means``: a column's metrics; empty where there is no score, and then there is no average.
+    """
+    by_task: dict[str, list[float]] = {}
+    for column, metrics in zip(columns, means, strict=True):
+        if column.glue:
+            counted = COUNTED.get(column.task, tuple(metrics))
+            if not metrics or not metrics.keys() >= set(counted):
+                return None
+            found = statistics.fmean(metrics[name] for name in counted)
+            by_task.setdefault(column.task, []).append(found)
+    if not by_task:
+        return None
+    return statistics.fmean(statistics.fmean(values) for values in by_task.values())

@@ -1,0 +1,40 @@
+"""Runs that are missing, each with the command that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from adaptertune.report.comparison import Group
+from adaptertune.report.evidence import Unfinished, train_command
+from adaptertune.report.schema import Entry, Hole, Missing
+
+
+def missing(groups: Sequence[Group], unfinished: Iterable[Unfinished]) -> list[Missing]:
+    """All holes with the command that fills each: cells, seeds, and cells without any seed.
+
+    Seeds are missing where a row shows the cell, or where they failed: of a search that gave one seed to
+    each candidate, the other candidates are complete.
+    """
+    found: dict[str, str] = {}  # a command fills a hole in several rows
+    rows = [row for group in groups for row in group.comparison.rows]
+    shown = {entry.run for row in rows for entry in row.entries if isinstance(entry, Entry)}
+    for group in groups:
+        for row in group.comparison.rows:
+            for column, entry in zip(group.comparison.columns, row.entries, strict=True):
+                if isinstance(entry, Hole):
+                    found.setdefault(entry.command, f"{row.label} on {column.label}")
+        for cell in group.cells:
+            if cell.missing and (cell.failed or cell.digest in shown):
+                seeds = ", ".join(map(str, cell.missing))
+                what = (
+                    f"{cell.facts.task}, {cell.folder.name}: seeds {seeds}{_failures(cell.failed)}"
+                )
+                found[train_command(cell.config, cell.origins)] = what
+    for one in unfinished:
+        what = f"{one.folder.parent.name}, {one.folder.name}: no seed is finished"
+        found[one.command] = what + _failures(one.failed)
+    return [Missing(what=what, command=command) for command, what in found.items()]
+
+
+def _failures(failed: Mapping[int, str]) -> str:
+    return "".join(f"; seed {seed} failed: {error}" for seed, error in failed.items())

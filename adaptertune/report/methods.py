@@ -1,0 +1,187 @@
+"""Cells sorted into methods and rows, what these are called, and which cell stands for a row.
+
+Cells that differ only in learning rate, epochs or size are candidates of one method.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+
+from adaptertune import config as configuration
+from adaptertune import paths, stats
+from adaptertune.report.evidence import Cell
+from adaptertune.runs import selection
+
+# What a search varies: cells that differ in nothing else are candidates of one method.
+SEARCHED = ("training.learning_rate", "training.epochs")
+SIZE_KEYS = ("method.size", "method.k", "method.rank")
+FIXED_SIZE = 64  # the paper's
+FAMILIES = {
+    "full": "full fine-tuning",
+    "adapter": "adapters",
+    "top_layers": "top layers",
+    "layernorm": "LayerNorms only",
+    "bitfit": "biases only (BitFit)",
+    "lora": "LoRA",
+    "ia3": "(IA)³",
+}
+SHORT_NAMES = {
+    "training.learning_rate": "lr",
+    "training.epochs": "epochs",
+    "training.batch_size": "batch size",
+    "training.max_length": "max length",
+    "method.init_std": "init std",
+    "method.size": "size",
+    "method.k": "k",
+}
+
+# A row's identity: family, sizes it may choose from, and what else sets it apart.
+RowKey = tuple[str, tuple[int, ...], str]
+
+
+def label(family: str, sizes: Sequence[int], variant: str) -> str:
+    """``adapters 64``, ``adapters, best of 8/64/256``, ``top 2 layers, recipe official-code``."""
+    name = FAMILIES[family]
+    if len(sizes) > 3:
+        name += f", best of {sizes[0]} to {sizes[-1]}"
+    elif len(sizes) > 1:
+        name += f", best of {'/'.join(map(str, sizes))}"
+    elif sizes and family == "top_layers":
+        name = "top layer" if sizes[0] == 1 else f"top {sizes[0]} layers"
+    elif sizes:
+        name += f" {sizes[0]}"
+    return f"{name}, {variant}" if variant else name
+
+
+def describe(settings: Mapping[str, object]) -> str:
+    """Settings by their short names: ``size 64, lr 0.001, epochs 3``."""
+    return ", ".join(f"{SHORT_NAMES.get(key, key)} {written(v)}" for key, v in settings.items())
+
+
+def written(value: object) -> str:
+    """A setting's value as people write it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "all" if value is None else str(value)
+
+
+def size(cell: Cell) -> int | None:
+    """The bottleneck size, the rank or the number of top layers; None for a method without any."""
+    flat = (cell.settings.get(key) for key in SIZE_KEYS)
+    return next((int(found) for found in flat if found is not None), None)
+
+
+def choose(cells: Sequence[Cell]) -> Cell:
+    """The candidate with the highest mean headline metric on the selecting split, as a sweep chooses.
+
+    One with few seeds has too easy a chance of a high mean: of cells with fewer than three scores,
+    those with the most count, and none if another has three.
+    """
+    scores = [tuple(cell.values(cell.selecting, cell.headline).values()) for cell in cells]
+    needed = min(stats.FEWEST, max(map(len, scores)))
+    able = [
+        selection.Candidate(cell.digest, own, len(cell.seeds) + len(cell.failed) - len(own))
+        for cell, own in zip(cells, scores, strict=True)
+        if len(own) >= needed
+    ]
+    chosen = selection.select(able, "mean")
+    return next((cell for cell in cells if chosen and cell.digest == chosen.digest), cells[0])
+
+
+def by_method(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    """Cells by family and by what sets them apart within it, in words."""
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for family in FAMILIES:
+        members = [cell for cell in cells if cell.config["method"]["name"] == family]
+        for variant, group in _variants(members).items():
+            found[family, variant] = group
+    return found
+
+
+def rows(methods: Mapping[tuple[str, str], Sequence[Cell]]) -> dict[RowKey, Sequence[Cell]]:
+    """Cells by row, in the order of the table. A method of several sizes has a row for the best of
+    them, and adapters one for a fixed size too.
+    """
+    found: dict[RowKey, Sequence[Cell]] = {}
+    for (family, variant), group in methods.items():
+        sizes = tuple(sorted({known for cell in group if (known := size(cell)) is not None}))
+        found[family, sizes, variant] = group
+        if family == "adapter" and len(sizes) > 1:
+            fixed = _fixed_size(group, sizes)
+            found[family, (fixed,), variant] = [cell for cell in group if size(cell) == fixed]
+    return found
+
+
+def _fixed_size(cells: Sequence[Cell], sizes: Sequence[int]) -> int:
+    """The paper's 64; failing that the size that was tried on most tasks."""
+    if FIXED_SIZE in sizes:
+        return FIXED_SIZE
+
+    def num_tasks(one: int) -> int:
+        return len({cell.facts.task for cell in cells if size(cell) == one})
+
+    return max(sizes, key=lambda one: (num_tasks(one), -one))
+
+
+def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells of one family by what sets them apart besides what is searched, in words.
+
+    A method's own settings and the recipe always do. Others do where they differ on one task: two
+    tasks may well ask for different lengths. What the recipe itself says is not named.
+    """
+    free = {*SEARCHED, *SIZE_KEYS}
+    by_task: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        by_task.setdefault((cell.facts.task, cell.facts.data.fingerprint), []).append(cell)
+    telling = []
+    for key in sorted({key for cell in cells for key in cell.settings} - free):
+        groups = [cells] if key == "recipe" or key.startswith("method.") else by_task.values()
+        if any(len({_frozen(cell, key) for cell in group}) > 1 for group in groups):
+            telling.append(key)
+    if "recipe" in telling:  # a recipe's name tells what it decides
+        telling = ["recipe", *(key for key in telling if not _follows(key, "recipe", cells))]
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        usual = _usual(cell)
+        text = ", ".join(
+            f"{_name(key)} {written(cell.settings.get(key))}"
+            for key in telling
+            if cell.settings.get(key) != usual.get(key)
+        )
+        found.setdefault(text, []).append(cell)
+    return dict(sorted(found.items()))  # the usual one, which has no words, first
+
+
+def _usual(cell: Cell) -> Mapping[str, object]:
+    return _recipe_settings(cell.config["recipe"], cell.config["method"]["name"])
+
+
+@functools.cache
+def _recipe_settings(name: str, method: str) -> Mapping[str, object]:
+    """The settings that nobody needs to name: those of the cell's recipe, and of the default one."""
+    usual: dict[str, object] = {"recipe": configuration.DEFAULTS["recipe"], "method.layers": None}
+    if name in paths.names("recipes"):
+        recipe = configuration.load_recipe(name)
+        for own, settings in recipe.method.items():
+            if own == method:
+                usual |= {f"method.{key}": value for key, value in settings.items()}
+        usual |= {f"training.{key}": value for key, value in recipe.training.items()}
+    return usual
+
+
+def _follows(key: str, other: str, cells: Sequence[Cell]) -> bool:
+    """Whether one setting's value is known from another's."""
+    pairs = {(_frozen(cell, other), _frozen(cell, key)) for cell in cells}
+    return len(pairs) == len({first for first, _ in pairs})
+
+
+def _frozen(cell: Cell, key: str) -> str:
+    return json.dumps(cell.settings.get(key))
+
+
+def _name(key: str) -> str:
+    return SHORT_NAMES.get(key) or key.rpartition(".")[2].replace("_", " ")

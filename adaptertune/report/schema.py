@@ -1,0 +1,156 @@
+"""What a report says, as records: the page, the tables and ``--json`` show these and nothing else."""
+
+from __future__ import annotations
+
+from adaptertune import stats
+from adaptertune.runs.results import FORMAT, BackboneFacts, DataFacts, Record
+
+
+class Column(Record):
+    """A task's split and its headline metric, on certain rows."""
+
+    task: str
+    label: str
+    """``MNLI-m``: the name of the GLUE server's file, or the task's."""
+    split: str
+    metric: str
+    data: DataFacts
+    glue: bool
+    """Whether it is one of GLUE's tasks, and not a user's or the sample."""
+
+
+class Entry(Record):
+    """What a method scores on a column: its best candidate, over seeds. Scores are fractions."""
+
+    run: str
+    """Digest of the candidate that is shown."""
+    settings: dict[str, float | int | str]
+    """Its size, learning rate and epochs."""
+    num_candidates: int
+    """Cells among which the mean on the selecting split chose this one."""
+    num_seeds: int
+    """Seeds that are done."""
+    n: int
+    """Those of them with a score."""
+    mean: float | None
+    deviation: float | None
+    standard_error: float | None
+    interval: stats.Interval | None
+    best: float | None
+    """Of the seed that is best on the selecting split."""
+    expected_best: float | None
+    """Expected maximum of n runs (Dodge et al. 2019)."""
+    scores: dict[int, float]
+    """By seed."""
+    means: dict[str, float]
+    """Of each of the task's metrics."""
+    diverged: list[int]
+    """Seeds without a score: the loss was not finite."""
+    collapsed: list[int]
+    """Seeds that answer the same for every example; they count in the mean."""
+
+
+class Cost(Record):
+    """What training a seed takes, and how much of full fine-tuning's that is on the same machine."""
+
+    seconds: float
+    """Of training, evaluation apart; the mean over seeds."""
+    epochs: int | None
+    """Null for several tasks."""
+    peak_memory_bytes: int | None
+    """The least of its seeds: a process may still hold what an earlier run left."""
+    machines: list[str]
+    """Host, device, threads and precision of its seeds."""
+    time_of_full: float | None = None
+    """Null where machines differ."""
+    memory_of_full: float | None = None
+
+
+class Hole(Record):
+    """A run that nobody made yet."""
+
+    command: str
+
+
+class Row(Record):
+    """A method over all columns."""
+
+    label: str
+    method: str
+    variant: str
+    """What sets it apart from other rows of the method; often empty."""
+    entries: list[Entry | Hole]
+    """In the order of the columns."""
+    mean: float | None
+    """Plain mean over the columns; null with a hole among them."""
+    glue_average: float | None
+    """By the leaderboard's rule: a task's metrics, and MNLI's two sets, count by their mean."""
+    trained: float
+    """Parameters without the head, mean over the tasks."""
+    share_of_encoder_layers: float
+    share_of_all_parameters: float
+    multiple: float
+    """Parameters of ``num_tasks`` tasks over those of one plain model, by the encoder layers."""
+    differences: list[stats.PairedDifference | None]
+    """To full fine-tuning, by column, paired over seeds; null for that itself."""
+    best_runs: list[stats.McNemar | None]
+    """The best seed's labels beside those of full fine-tuning's best, by column."""
+    wins: int
+    """Columns on which the mean difference is above 0; a count, and no test."""
+    losses: int
+    costs: list[Cost | None]
+    """By column; null in a hole, and where an earlier column has it, for two splits of one task."""
+    total_cost: Cost | None
+    """Of all tasks that full fine-tuning was run on too, on the same machine; null for that itself."""
+
+
+class PublishedRow(Record):
+    """A published row, with what keeps it apart from ours. Scores are fractions."""
+
+    label: str
+    source: str
+    values: list[float | None]
+    mean: float | None
+    glue_average: float | None
+    share: float | None
+    multiple: float | None
+    comparable: bool
+    why_not: str | None
+
+
+class Missing(Record):
+    """Runs that would fill a hole."""
+
+    what: str
+    command: str
+
+
+class Comparison(Record):
+    """What may be set side by side."""
+
+    name: str
+    """For files and anchors."""
+    title: str
+    sample: bool
+    backbone: BackboneFacts
+    protocol: str
+    """In words: what was selected, on what, and what is shown."""
+    num_tasks: int
+    """That ``multiple`` counts."""
+    columns: list[Column]
+    rows: list[Row]
+    elsewhere: list[str]
+    """Variants without a row, for they were not run on all columns."""
+    published: list[PublishedRow]
+    sentences: list[str]
+    """What adapters keep of full fine-tuning, with what."""
+
+
+class Report(Record):
+    """What ``report --json`` prints."""
+
+    format: int = FORMAT
+    store: str
+    comparisons: list[Comparison]
+    missing: list[Missing]
+    files: list[str]

@@ -1,0 +1,59 @@
+"""Columns and the averages over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adaptertune.report import columns, words
+from adaptertune.report.schema import Hole
+from tests.report.records import add, one_metric, only, row, two_metrics
+
+
+def test_columns_have_the_servers_names_in_the_papers_order(tmp_path: Path) -> None:
+    splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
+    add(tmp_path, "rte", one_metric(0.6))
+    add(tmp_path, "mnli", {0: splits})
+    add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.8}}})
+    assert [column.label for column in only(tmp_path).columns] == [
+        "CoLA",
+        "MNLI-m",
+        "MNLI-mm",
+        "RTE",
+    ]
+
+
+def test_averages_by_the_plain_mean_and_by_the_leaderboards_rule(tmp_path: Path) -> None:
+    splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
+    add(tmp_path, "mnli", {0: splits})
+    add(tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.9, 0.84), (0.88, 0.82)))
+    add(tmp_path, "rte", one_metric(0.6, 0.5))
+    found = row(only(tmp_path), "adapters 64")
+    # The columns: F1 0.89, 0.8, 0.7, 0.55.
+    assert found.mean == pytest.approx((0.89 + 0.8 + 0.7 + 0.55) / 4)
+    # By task: MRPC (0.89 + 0.83) / 2 = 0.86, MNLI 0.75, RTE 0.55.
+    assert found.glue_average == pytest.approx((0.86 + 0.75 + 0.55) / 3)
+
+
+def test_of_cola_the_leaderboard_counts_matthews_alone(tmp_path: Path) -> None:
+    add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.8}}})
+    add(tmp_path, "stsb", two_metrics("pearson", "spearman", (0.9, 0.8)))
+    assert row(only(tmp_path), "adapters 64").glue_average == pytest.approx((0.5 + 0.85) / 2)
+
+
+def test_averages_of_nothing_are_missing() -> None:
+    assert columns.plain_mean([]) is None
+    assert columns.plain_mean([0.5, None]) is None
+    assert columns.glue_average([], []) is None
+
+
+def test_other_rows_of_a_task_are_another_column(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.7))
+    add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
+    shown = only(tmp_path)
+    assert [column.label for column in shown.columns] == ["RTE", "RTE"]
+    assert all(
+        isinstance(row.entries[0], Hole) != isinstance(row.entries[1], Hole) for row in shown.rows
+    )
+    assert any("rows of its data differ" in remark for remark in words.remarks(shown))

@@ -1,0 +1,98 @@
+"""Missing runs and the commands that make them."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from adaptertune.report import comparison, evidence, holes
+from adaptertune.report.schema import Hole
+from adaptertune.runs.results import Failure
+from adaptertune.runs.store import write_result
+from tests.conftest import Finished
+from tests.report.records import add, one_metric, only, row
+
+
+def test_a_row_with_a_hole_has_no_average_and_the_hole_its_command(
+    tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    add(tmp_path / "runs", "rte", one_metric(0.6, 0.5))
+    options = {"method.name": "top_layers", "method.k": 2, "training.learning_rate": 3e-5}
+    add(tmp_path / "runs", "rte", one_metric(0.6, 0.5), options=options)
+    add(tmp_path / "runs", "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.8}}})
+    shown = only(tmp_path / "runs")
+    found = row(shown, "top 2 layers")
+    assert found.mean is None
+    assert found.glue_average is None
+    hole = found.entries[0]
+    assert isinstance(hole, Hole)
+    # The command makes just such a run, of the task that lacks it.
+    command = shlex.split(hole.command)
+    assert command[:2] == ["adaptertune", "train"]
+    given = dict(itertools.pairwise(command))
+    assert given["--task"] == "cola"
+    assert given["--method"] == "top_layers"
+    assert given["--top-k"] == "2"
+    assert float(given["--lr"]) == 3e-5
+    assert given["--seeds"] == "2"
+    assert given["--data-dir"] == "glue"
+    assert "--offline" in command
+    done = cli(*command[1:], "--dry-run")  # the real command line takes it, and asks for the data
+    assert done.code == 2
+    assert "glue" in done.err
+
+
+def test_missing_seeds_and_cells_without_any_are_holes_with_commands(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.7), asked=[0, 1, 2])
+    add(tmp_path, "cola", {}, asked=[0, 1])
+    cells, unfinished = evidence.read(tmp_path)
+    found = holes.missing(comparison.compare(cells), unfinished)
+    assert [one.what.partition(":")[2] for one in found] == [" seeds 1, 2", " no seed is finished"]
+    assert all(one.command.startswith("adaptertune train --task ") for one in found)
+
+
+def test_a_hole_of_ones_own_task_names_its_file_and_its_data(tmp_path: Path) -> None:
+    own = tmp_path / "own task.yaml"
+    own.write_text(
+        "name: tickets\ntitle: T\nlabels: [low, high]\nmetrics: [f1]\nheadline: f1\n"
+        "evaluation: [validation]\nfiles:\n  columns: {first: a, label: b}\n  splits:\n"
+        "    train: {file: train.tsv}\n    validation: {file: dev.tsv}\n"
+    )
+    add(tmp_path / "runs", str(own), {0: {"validation": {"f1": 0.5}}})
+    own.unlink()  # reading results needs no task files
+    add(tmp_path / "runs", "rte", one_metric(0.6), options={"method.name": "full"})
+    shown = only(tmp_path / "runs")
+    assert [column.label for column in shown.columns] == ["RTE", "tickets"]
+    hole = row(shown, "full fine-tuning").entries[1]
+    assert isinstance(hole, Hole)
+    assert f"--task '{own}'" in hole.command
+    assert not shown.columns[1].glue
+
+
+def test_a_failed_seed_is_missing_with_its_error(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(0.7), asked=[0, 1])
+    failure = Failure(
+        seed=1,
+        digest="d",
+        error="out of memory",
+        traceback="…",
+        attempts=1,
+        failed_at="2026-11-23T04:07:08+00:00",
+        host="here",
+    )
+    write_result(folder.seed(1).failure, failure)
+    cells, unfinished = evidence.read(tmp_path)
+    (found,) = holes.missing(comparison.compare(cells), unfinished)
+    assert found.what.endswith(": seeds 1; seed 1 failed: out of memory")
+
+
+def test_other_candidates_of_a_search_by_one_seed_are_no_holes(tmp_path: Path) -> None:
+    """What a sweep with ``--seeds-on winner`` leaves."""
+    rates = {1e-4: (0.6,), 1e-3: (0.7, 0.7, 0.7), 3e-3: (0.5,)}
+    for rate, values in rates.items():
+        options = {"training.learning_rate": rate}
+        add(tmp_path, "rte", one_metric(*values), asked=[0, 1, 2], options=options)
+    cells, unfinished = evidence.read(tmp_path)
+    assert holes.missing(comparison.compare(cells), unfinished) == []

@@ -1,0 +1,100 @@
+"""Which cells make a row, what it is called, and which cell is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adaptertune import config as configuration
+from adaptertune.report import methods
+from adaptertune.report.schema import Entry
+from tests.report.records import add, entry, one_metric, only
+
+
+def test_candidates_differ_in_rate_and_epochs_and_the_best_mean_is_shown(tmp_path: Path) -> None:
+    for rate, scores in ((1e-4, (0.6, 0.8)), (1e-3, (0.71, 0.73)), (3e-3, (0.5, 0.9))):
+        add(tmp_path, "rte", one_metric(*scores), options={"training.learning_rate": rate})
+    add(tmp_path, "rte", one_metric(0.6, 0.6), options={"training.epochs": 2})
+    found = entry(only(tmp_path), "adapters 64", "RTE")
+    assert found.num_candidates == 4
+    assert found.settings["training.learning_rate"] == 1e-3
+    assert found.mean == pytest.approx(0.72)
+
+
+def test_one_lucky_seed_does_not_beat_three(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.9), options={"training.learning_rate": 1e-4})
+    add(tmp_path, "rte", one_metric(0.7, 0.7, 0.7), options={"training.learning_rate": 1e-3})
+    add(tmp_path, "rte", one_metric(*[0.6] * 5), options={"training.learning_rate": 3e-3})
+    assert entry(only(tmp_path), "adapters 64", "RTE").mean == pytest.approx(0.7)
+
+
+def test_of_two_candidates_the_one_that_never_diverges_is_chosen(tmp_path: Path) -> None:
+    risky = one_metric(0.8, 0.8, 0.8, None)
+    add(tmp_path, "rte", risky, options={"training.learning_rate": 3e-3})
+    add(tmp_path, "rte", one_metric(0.7, 0.7, 0.7), options={"training.learning_rate": 1e-3})
+    assert entry(only(tmp_path), "adapters 64", "RTE").mean == pytest.approx(0.7)
+
+
+def test_selection_never_sees_the_split_that_is_reported_when_part_of_train_is_held_out(
+    tmp_path: Path,
+) -> None:
+    for rate, held_out, validation in ((1e-4, 0.8, 0.6), (1e-3, 0.7, 0.9)):
+        scores = {"held-out": {"accuracy": held_out}, "validation": {"accuracy": validation}}
+        add(
+            tmp_path,
+            "rte",
+            {0: scores},
+            options={"training.learning_rate": rate, "protocol": "held-out"},
+        )
+    shown = only(tmp_path)
+    found = entry(shown, "adapters 64", "RTE")
+    assert found.settings["training.learning_rate"] == 1e-4
+    assert found.mean == 0.6
+    assert "held-out" in shown.title
+    assert "chose nothing" in shown.protocol
+    assert "optimistic" not in shown.protocol
+
+
+def test_what_sets_a_row_apart_is_named_and_what_the_recipe_says_is_not(tmp_path: Path) -> None:
+    for std in (1e-2, 1e-1):
+        add(tmp_path, "rte", one_metric(0.7), options={"method.init_std": std})
+    add(tmp_path, "rte", one_metric(0.7), options={"method.layers": "3-5"})
+    add(tmp_path, "rte", one_metric(0.7), options={"training.batch_size": 16})
+    assert [row.label for row in only(tmp_path).rows] == [
+        "adapters 64",
+        "adapters 64, batch size 16",
+        "adapters 64, init std 0.1",
+        "adapters 64, layers 3,4,5",
+    ]
+
+
+def test_tasks_may_ask_for_different_lengths_within_a_row(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.7), options={"training.max_length": 256})
+    add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.8}}})
+    assert [row.label for row in only(tmp_path).rows] == ["adapters 64"]
+
+
+def test_runs_from_before_a_setting_came_are_not_another_variant(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.6))
+    old = add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.7}}})
+    described = json.loads(old.config.read_text())
+    described["config"]["method"] = {
+        key: described["config"]["method"][key]
+        for key in ("name", "size", "layers", "init_std", "activation")
+    }
+    old.config.write_text(json.dumps(described))
+    (alone,) = only(tmp_path).rows
+    assert (alone.label, alone.variant) == ("adapters 64", "")
+    assert all(isinstance(one, Entry) for one in alone.entries)
+
+
+def test_every_method_there_is_has_a_row(tmp_path: Path) -> None:
+    assert set(methods.FAMILIES) == {
+        one.model_fields["name"].default for one in configuration.METHODS
+    }
+    for rank in (2, 8):
+        add(tmp_path, "rte", one_metric(0.7), options={"method.name": "lora", "method.rank": rank})
+    add(tmp_path, "rte", one_metric(0.6), options={"method.name": "ia3"})
+    assert [row.label for row in only(tmp_path).rows] == ["LoRA, best of 2/8", "(IA)³"]

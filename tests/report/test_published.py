@@ -1,0 +1,41 @@
+"""Published rows beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.records import add, one_metric, only
+
+
+def test_published_rows_stand_beside_with_what_keeps_them_apart(tmp_path: Path) -> None:
+    splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
+    add(tmp_path, "mnli", {0: splits}, backbone="bert-base")
+    add(tmp_path, "rte", one_metric(0.6), backbone="bert-base", partial=True)
+    published = only(tmp_path).published
+    table_1 = {row.label: row for row in published if "Table 1" in row.source}
+    assert table_1["full fine-tuning"].values == pytest.approx([0.867, 0.859, 0.701])
+    assert table_1["full fine-tuning"].mean == pytest.approx((0.867 + 0.859 + 0.701) / 3)
+    assert table_1["full fine-tuning"].multiple == 9
+    assert table_1["adapters 64"].share == 0.021
+    # The leaderboard's average of the paper is over all of GLUE, and this table is not.
+    assert table_1["adapters 64"].glue_average is None
+    assert not table_1["adapters 64"].comparable
+    assert "test server" in str(table_1["adapters 64"].why_not)
+
+
+def test_the_papers_validation_figures_are_comparable_with_the_same_model_on_complete_data(
+    tmp_path: Path,
+) -> None:
+    splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
+    name = "google-bert/bert-base-uncased"
+    add(tmp_path / "complete", "mnli", {0: splits}, backbone=name)
+    add(tmp_path / "partial", "mnli", {0: splits}, backbone=name, partial=True)
+
+    def comparable(root: Path) -> dict[str, bool]:
+        return {row.label: row.comparable for row in only(root).published if "3.4" in row.source}
+
+    assert set(comparable(tmp_path / "complete").values()) == {True}
+    assert "top layer only" in comparable(tmp_path / "complete")
+    assert set(comparable(tmp_path / "partial").values()) == {False}

@@ -1,0 +1,55 @@
+"""What is said of a comparison's figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adaptertune.report import words
+from tests.report.records import add, entry, one_metric, only, two_metrics
+
+
+def test_collapsed_seeds_count_diverged_ones_do_not_and_both_are_named(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.7, 0.5, None, 0.6), collapsed=[1])
+    shown = only(tmp_path)
+    found = entry(shown, "adapters 64", "RTE")
+    assert found.mean == pytest.approx(0.6)
+    assert found.collapsed == [1]
+    assert found.diverged == [2]
+    remarks = "\n".join(words.remarks(shown))
+    assert re.search(r"Collapsed.* adapters 64 on RTE 1 of 4 seeds \(1\)\.", remarks)
+    assert re.search(r"Diverged.* adapters 64 on RTE 1 of 4 seeds \(2\)\.", remarks)
+
+
+def test_a_collapsed_seed_without_a_defined_metric_is_counted(tmp_path: Path) -> None:
+    scores = {"validation": {"pearson": None, "spearman": None}}
+    add(tmp_path, "stsb", {0: scores}, collapsed=[0])
+    shown = only(tmp_path)
+    assert entry(shown, "adapters 64", "STS-B").mean is None
+    assert "1 of 1 seeds (0)" in words.remarks(shown)[0]
+
+
+def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:
+    scores = two_metrics("pearson", "spearman", (-0.3, -0.2))
+    add(tmp_path, "stsb", scores, options={"method.name": "full"})
+    add(tmp_path, "stsb", two_metrics("pearson", "spearman", (0.4, 0.5)))
+    assert only(tmp_path).sentences == []
+
+
+def test_from_how_many_candidates_each_row_was_chosen_is_said(tmp_path: Path) -> None:
+    for rate in (1e-4, 3e-4, 1e-3):
+        add(tmp_path, "rte", one_metric(0.6), options={"training.learning_rate": rate})
+    add(tmp_path, "rte", one_metric(0.6), options={"method.name": "full"})
+    remarks = words.remarks(only(tmp_path))
+    told = "full fine-tuning: 1; adapters 64: 3."
+    assert f"Candidates among which a column's figure was chosen: {told}" in remarks
+
+
+def test_partial_training_sets_are_named_once_a_task(tmp_path: Path) -> None:
+    splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
+    add(tmp_path, "mnli", {0: splits}, partial=True)
+    add(tmp_path, "rte", one_metric(0.6))
+    remarks = words.remarks(only(tmp_path))
+    assert "Partial training sets, in rows: mnli 800 of 392,702." in remarks
