@@ -16,6 +16,9 @@ app = typer.Typer(help="Analyses of the paper: take parts away, or vary them.")
 SWEEPS = {
     "init": "Train with first weights of the adapters from tiny to large (the paper's figure 6).",
     "size": "Train adapters of every size from 1 to 512 (the paper's figure 4).",
+    "lr": "Train adapters and all of the model with learning rates from 2e-5 to 1e-3 (appendix B).",
+    "depth": "Train adapters, only the top layers, only the LayerNorms: score against parameters.",
+    "variants": "Train variants of the adapter, LoRA and (IA)3, each with the same budget.",
 }
 
 
@@ -130,7 +133,15 @@ def _command(kind: str) -> Callable[..., None]:
             protocol=protocol,
         )
         ablation.check(kind, source, config or kind)
-        carried_out = carry_out(source, base, how, talk, dry_run=dry_run, as_json=as_json)
+        carried_out = carry_out(
+            source,
+            base,
+            how,
+            talk,
+            dry_run=dry_run,
+            as_json=as_json,
+            in_words=lambda made: ablation.in_words(kind, made),
+        )
         if carried_out is None:
             return
         made, _ = carried_out

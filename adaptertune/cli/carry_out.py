@@ -58,17 +58,18 @@ def carry_out(
     *,
     dry_run: bool,
     as_json: bool,
+    in_words: Callable[[Sweep], str] | None = None,
 ) -> tuple[Sweep, SweepResult] | None:
     """Plan a sweep, show the plan and the forecast, and run it; None after a dry run.
 
     Args:
         base: settings of all cells: dotted key -> (value, option).
+        in_words: how choices are made and what is reported, if not as a sweep does.
     """
     from adaptertune.cli import live_sweep
     from adaptertune.cli.stop import StopRequest
     from adaptertune.executors.ray import RayExecutor
     from adaptertune.report import tables
-    from adaptertune.runs import grid as grids
     from adaptertune.runs import sweep as sweeps
 
     retry_failed, lookups = how.retry_failed, None
@@ -76,11 +77,9 @@ def carry_out(
         cluster = RayExecutor(how.ray_address, how.gpu_share, retry_failed)
         cluster.connect()
         lookups = cluster.lookups(str(base.get("device", ("auto", ""))[0]))
-    num_cells = grids.num_cells(source)
     with progress(talk) as tell:
-        tell("planning cells", 0, num_cells)
         made = sweeps.make(
-            source, base, lambda done: tell("planning cells", done, num_cells), lookups
+            source, base, lambda done, total: tell("planning cells", done, total), lookups
         )
         first, book = sweeps.first_units(made), sweeps.Book()
         found = sweeps.survey(
@@ -91,7 +90,8 @@ def carry_out(
         )
     # This machine's pace says nothing about a cluster's.
     seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
-    plan = _plan_json(made, found, book, seconds)
+    words = in_words(made) if in_words else sweeps.in_words(made.config)
+    plan = _plan_json(made, found, book, seconds, words)
     if not as_json or not dry_run:
         talk.print(tables.sweep_plan(plan))
     if dry_run:
@@ -153,10 +153,9 @@ def _later(made: Sweep, row: Row, book: Book, *, is_known: bool) -> Sequence[Uni
 
 
 def _plan_json(
-    made: Sweep, found: Survey, book: Book, seconds: Callable[[Unit], float] | None
+    made: Sweep, found: Survey, book: Book, seconds: Callable[[Unit], float] | None, words: str
 ) -> dict[str, Any]:
     """What ``--dry-run --json`` prints."""
-    from adaptertune.runs import sweep as sweeps
 
     of_cell: dict[str, list[Unit]] = {}
     for unit in found.ahead:
@@ -184,7 +183,7 @@ def _plan_json(
     return {
         "name": made.config.name,
         "digest": made.digest,
-        "in_words": sweeps.in_words(made.config),
+        "in_words": words,
         "seeds_on": made.config.seeds_on,
         "device": made.cells[0].plan.device,
         "precision": made.cells[0].plan.precision,

@@ -1,9 +1,10 @@
-"""What one setting does to the score: in the terminal."""
+"""What a method's parts and settings do to the score: in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -15,67 +16,126 @@ from adaptertune.report.tables import (
     data_note,
     number,
     percent,
+    setting,
     table,
     titled,
 )
-from adaptertune.runs.results import (
-    AblationCurve,
-    AblationResult,
-    AblationScores,
-)
+from adaptertune.runs.results import AblationPoint, AblationResult, AblationScores, AblationTask
 from adaptertune.stats import PairedDifference
 
-AXIS_NAMES = {"method.init_std": "init std", "method.size": "size"}
+AXIS_NAMES = {
+    "method.init_std": "init std",
+    "method.size": "size",
+    "training.learning_rate": "learning rate",
+}
+# Variants that are known by a name, by what sets them apart from the paper's adapter.
+NAMED: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("Pfeiffer et al.", {"method.places": "feedforward", "method.reads": "normed"}),
+    (
+        "He et al., scaled parallel",
+        {"method.places": "feedforward", "method.reads": "input", "method.scale": 4,
+         "method.activation": "relu"},
+    ),
+)  # fmt: skip
 STRIP, FEWEST = 25, 6  # characters of a strip: as many, or with fewer none
 
 
 def ablation(result: AblationResult) -> RenderableType:
-    """A table for each curve, and how to read it."""
-    pieces = [piece for curve in result.curves for piece in _curve(result, curve)]
+    """A table for each task, and how to read it."""
+    pieces = [piece for task in result.tasks for piece in _task(result, task)]
     return Group(*pieces, Text(result.protocol, style="dim"), "")
 
 
-def metrics(curve: AblationCurve) -> list[str]:
+def metrics(task: AblationTask) -> list[str]:
     """The headline metric, and accuracy (the paper's) if that is another one."""
-    has_other = curve.headline != "accuracy" and "accuracy" in curve.points[0].scores
-    return [curve.headline, *(["accuracy"] if has_other else [])]
+    has_other = task.headline != "accuracy" and "accuracy" in task.points[0].scores
+    return [task.headline, *(["accuracy"] if has_other else [])]
 
 
-def _curve(result: AblationResult, curve: AblationCurve) -> list[RenderableType]:
-    own, names = AXIS_NAMES[result.axis], metrics(curve)
-    headline = [point.scores[curve.headline] for point in curve.points]
+def method(point: AblationPoint, by: str | None) -> str:
+    """A point's method in words: ``adapter-64``, ``top_layers 3``, ``norm batch``."""
+    own = {
+        key: value
+        for key, value in point.chosen.items()
+        if key.startswith("method.") and key != "method.name"
+    }
+    if by is None and own:
+        named = next((name for name, settings in NAMED if own == settings), None)
+        return named or ", ".join(setting(key, value) for key, value in own.items())
+    is_sized = by == "trained" and point.value is not None
+    return f"{point.method} {point.value:g}" if is_sized else point.method
+
+
+def title(point: AblationPoint, result: AblationResult, task: AblationTask) -> str:
+    """What sets a point apart from the others of its task."""
+    if result.by not in AXIS_NAMES or point.value is None:
+        return method(point, result.by)
+    several = len({one.method for one in task.points}) > 1
+    return f"{point.method} {number(point.value)}" if several else number(point.value)
+
+
+def beside(result: AblationResult, task: AblationTask) -> str | None:
+    """What differences are to: a value, a method, or None."""
+    references = [task.points[one] for one in sorted(_references(task))]
+    if not references:
+        return None
+    if result.by in AXIS_NAMES and len({point.value for point in references}) == 1:
+        return number(references[0].value)
+    return method(references[0], result.by)
+
+
+def _references(task: AblationTask) -> set[int]:
+    return {point.reference for point in task.points if point.reference is not None}
+
+
+def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
+    names, points = metrics(task), task.points
+    axis, reference = AXIS_NAMES.get(result.by or ""), beside(result, task)
+    headline = [point.scores[task.headline] for point in points]
     by_column: dict[str, list[RenderableType]] = {
-        own: [number(point.value) for point in curve.points],
-        "trained": [count(point.trained) for point in curve.points],
+        "method": [method(point, result.by) for point in points]
+    }
+    if axis:
+        by_column[axis] = [number(point.value) for point in points]
+    by_column |= {
+        "trained": [count(point.trained) for point in points],
         METRIC_NAMES[names[0]]: [_score(scores) for scores in headline],
         "± 1 deviation": [_Strip(scores, headline) for scores in headline],
     }
     for name in names[1:]:
-        by_column[METRIC_NAMES[name]] = [percent(p.scores[name].mean) for p in curve.points]
-    if curve.reference is not None:
-        beside = f"difference\nto {number(curve.reference)}"
-        by_column[beside] = [_difference(scores.difference) for scores in headline]
+        by_column[METRIC_NAMES[name]] = [percent(p.scores[name].mean) for p in points]
+    if reference is not None:
+        by_column[f"difference\nto {reference}"] = [_difference(s.difference) for s in headline]
         by_column["95 %"] = [_interval(scores.difference) for scores in headline]
     by_column["seeds"] = [str(len(scores.values)) for scores in headline]
-    for name in ("trained", "seeds"):  # what is the same throughout takes no room
+    for name in ("method", "trained", "seeds"):  # what is the same throughout takes no room
         if len(set(map(str, by_column[name]))) == 1:
             del by_column[name]
-    shown = table(*by_column, right=[n for n in by_column if n not in ("± 1 deviation", "95 %")])
-    for column in shown.columns:  # in a narrow terminal the strip gives way
-        column.no_wrap = column.header != "± 1 deviation"
-    for point, *row in zip(curve.points, *by_column.values(), strict=True):
-        shown.add_row(*row, style="bold" if point.value == curve.reference else None)
+    left = ("method", "± 1 deviation", "95 %")
+    shown = table(*by_column, right=[name for name in by_column if name not in left])
+    for column in shown.columns:  # in a narrow terminal the strip gives way, then methods' names
+        column.no_wrap = column.header not in ("± 1 deviation", "method")
+    references = _references(task)
+    for at, (point, *row) in enumerate(zip(points, *by_column.values(), strict=True)):
+        if axis and at and point.method != points[at - 1].method:
+            shown.add_section()
+        is_own = at in references and (
+            len(references) == 1
+            or any(p.method == point.method and p.reference == at for p in points)
+        )
+        shown.add_row(*row, style="bold" if is_own else None)
     num_seeds = len(headline[0].values)
     over = "" if "seeds" in by_column else f" over {num_seeds} seed{'s' * (num_seeds != 1)}"
-    metric = METRIC_NAMES[curve.headline]
-    title = (
-        f"{curve.task}, {curve.label}: {metric} on {curve.split} by {own}, in per cent, mean ± "
-        f"deviation{over}{data_note(curve.data)}"
+    one = "" if "method" in by_column else f", {points[0].method}"
+    by = {None: "", "trained": " by trained parameters"}.get(result.by, f" by {axis}")
+    heading = (
+        f"{task.task}{one}: {METRIC_NAMES[task.headline]} on {task.split}{by}, in per cent, mean ± "
+        f"deviation{over}{data_note(task.data)}"
     )
-    pieces: list[RenderableType] = [titled(title, shown)]
-    pieces += [Text(text, style="yellow") for text in _remarks(curve)]
-    if curve.reference is not None:
-        pieces.append(Text(_verdict(curve, number(curve.reference))))
+    pieces: list[RenderableType] = [titled(heading, shown)]
+    pieces += [Text(text, style="yellow") for text in remarks(result, task)]
+    if reference is not None:
+        pieces.append(Text(verdict(result, task, reference)))
     return [*pieces, ""]
 
 
@@ -140,21 +200,22 @@ def _side(found: PairedDifference | None) -> int:
     return (found.interval.low > 0) - (found.interval.high < 0)
 
 
-def _verdict(curve: AblationCurve, beside: str) -> str:
-    """Which values differ from the recipe's by more than their interval."""
+def verdict(result: AblationResult, task: AblationTask, reference: str) -> str:
+    """Which points differ from what they are held against by more than their interval."""
     differences = [
-        (number(point.value), point.scores[curve.headline].difference) for point in curve.points
+        (title(point, result, task), point.scores[task.headline].difference)
+        for point in task.points
     ]
     if all(found is None or found.interval is None for _, found in differences):
-        return f"For an interval of the difference to {beside} it takes three seeds."
+        return f"For an interval of the difference to {reference} it takes three seeds."
     told = []
     for side, word in ((-1, "below"), (1, "above")):
-        values = [value for value, found in differences if _side(found) == side]
-        told.append(f"{word} 0: {', '.join(values) or 'none'}")
-    return f"Whose 95 % interval of the difference to {beside} lies wholly {'; '.join(told)}."
+        names = [name for name, found in differences if _side(found) == side]
+        told.append(f"{word} 0: {', '.join(names) or 'none'}")
+    return f"Whose 95 % interval of the difference to {reference} lies wholly {'; '.join(told)}."
 
 
-def _remarks(curve: AblationCurve) -> list[str]:
+def remarks(result: AblationResult, task: AblationTask) -> list[str]:
     """What a reader must know of single points."""
     said = []
     for what, remark in (
@@ -162,8 +223,8 @@ def _remarks(curve: AblationCurve) -> list[str]:
         ("diverged", "without a score"),
         ("failed", "without a score; --retry-failed tries them again"),
     ):
-        found = [(number(point.value), len(getattr(point, what))) for point in curve.points]
-        hit = [f"{value} ({seeds} seed{'s' * (seeds > 1)})" for value, seeds in found if seeds]
+        found = [(title(p, result, task), len(getattr(p, what))) for p in task.points]
+        hit = [f"{name} ({seeds} seed{'s' * (seeds > 1)})" for name, seeds in found if seeds]
         if hit:
             said.append(f"{what.capitalize()} ({remark}): {', '.join(hit)}.")
     return said

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from adaptertune import config as configuration
 from adaptertune import paths
-from adaptertune.config import METHODS, OPTIONS, Count, Resolved
+from adaptertune.config import METHODS, OPTIONS, Count, Resolved, RunConfig
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import Location, Strict, nearest, parse, read_yaml
 
@@ -39,7 +39,7 @@ class SweepConfig(Strict):
     source: str = ""
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     # Each maps settings by their dotted keys to the values they take in turn; a cell is a choice of
-    # one value for every key of one grid.
+    # one value for every key of one grid. For method.k "all" is 1 to the backbone's number of layers.
     grids: Annotated[tuple[dict[str, Values], ...], Field(min_length=1)]
     # Settings of all cells, by their dotted keys.
     settings: dict[str, Any] = {}
@@ -172,6 +172,39 @@ def cells(
     Raises:
         ConfigError: as :func:`adaptertune.config.resolve`, or a key where it may not be.
     """
+    common = _common(source, base)
+    for number, grid in enumerate(source.config.grids):
+        yield from _cells_of(source, base, common, number, grid)
+
+
+def with_layers(
+    source: SweepSource,
+    base: Mapping[str, tuple[Any, str]],
+    num_layers: Callable[[RunConfig], int],
+) -> SweepSource:
+    """The source with ``method.k: all`` written out: 1 to as many layers as the backbone has.
+
+    Raises:
+        ConfigError: as :func:`cells`, or a grid with it has several backbones.
+    """
+    grids = list(source.config.grids)
+    for number, grid in enumerate(grids):
+        if grid.get("method.k") != ("all",):
+            continue
+        if len(set(grid.get("backbone", ()))) > 1:
+            raise ConfigError(
+                "all layers of several backbones",
+                where=source.where(("grids", number, "method.k")),
+                remedy="give each backbone a grid of its own",
+            )
+        one = grid | {"method.k": (1,)}
+        resolved, _ = next(_cells_of(source, base, _common(source, base), number, one))
+        grids[number] = grid | {"method.k": tuple(range(1, num_layers(resolved.config) + 1))}
+    return SweepSource(source.config.model_copy(update={"grids": tuple(grids)}), source.where)
+
+
+def _common(source: SweepSource, base: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """Settings of all cells, each with where it was given."""
     sweep, where = source.config, source.where
     for key in (*sweep.settings, *base):
         if key in OWN:
@@ -188,35 +221,44 @@ def cells(
     common["seeds"] = (sweep.seeds, where(("seeds",)) or "--seeds")
     if sweep.seeds_on == "winner":  # seeds that train in one pass can't be run apart
         common.setdefault("stack", ("off", "--seeds-on winner"))
-    for number, grid in enumerate(sweep.grids):
-        for key in grid:
-            if key in WHOLE:
-                raise ConfigError(
-                    f"'{key}' can't be part of a grid",
-                    where=where(("grids", number, key)),
-                    remedy="it is a setting of the whole sweep",
-                )
-            if key in base:
-                raise ConfigError(
-                    f"'{key}' is in the sweep's grid",
-                    where=base[key][1],
-                    remedy=f"give its values there: --grid {key}=…",
-                )
-        origins = {
-            key: where(("grids", number, key)) or OPTIONS.get(key, "the grid") for key in grid
-        }
-        for task, values in itertools.product(sweep.tasks, itertools.product(*grid.values())):
-            chosen = dict(zip(grid, values, strict=True))
-            layer = {key: (value, origins[key]) for key, value in chosen.items()}
-            task_layer = {"task": (task, where(("tasks",)) or "--tasks")}
-            resolved = configuration.resolve(common | task_layer | layer)
-            if sweep.seeds_on == "winner" and resolved.config.stack != "off":
-                raise ConfigError(
-                    "seeds that train in one pass can't wait for a winner",
-                    where="--stack",
-                    remedy="use --stack off, or --seeds-on all",
-                )
-            yield resolved, chosen
+    return common
+
+
+def _cells_of(
+    source: SweepSource,
+    base: Mapping[str, tuple[Any, str]],
+    common: Mapping[str, tuple[Any, str]],
+    number: int,
+    grid: Mapping[str, Sequence[Any]],
+) -> Iterator[tuple[Resolved, dict[str, Any]]]:
+    """The cells of one grid, which has this number."""
+    sweep, where = source.config, source.where
+    for key in grid:
+        if key in WHOLE:
+            raise ConfigError(
+                f"'{key}' can't be part of a grid",
+                where=where(("grids", number, key)),
+                remedy="it is a setting of the whole sweep",
+            )
+        if key in base:
+            raise ConfigError(
+                f"'{key}' is in the sweep's grid",
+                where=base[key][1],
+                remedy=f"give its values there: --grid {key}=…",
+            )
+    origins = {key: where(("grids", number, key)) or OPTIONS.get(key, "the grid") for key in grid}
+    for task, values in itertools.product(sweep.tasks, itertools.product(*grid.values())):
+        chosen = dict(zip(grid, values, strict=True))
+        layer = {key: (value, origins[key]) for key, value in chosen.items()}
+        task_layer = {"task": (task, where(("tasks",)) or "--tasks")}
+        resolved = configuration.resolve({**common, **task_layer, **layer})
+        if sweep.seeds_on == "winner" and resolved.config.stack != "off":
+            raise ConfigError(
+                "seeds that train in one pass can't wait for a winner",
+                where="--stack",
+                remedy="use --stack off, or --seeds-on all",
+            )
+        yield resolved, chosen
 
 
 def _methods(grid: Mapping[str, Sequence[Any]]) -> Sequence[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,18 +126,41 @@ class Plan:
         )
 
 
-def method_label(method: configuration.Method) -> str:
-    """A method in a few words: ``adapter-64``, ``adapter-64-places-attention``, ``full``."""
-    if isinstance(method, configuration.Adapter):
-        given = method.model_dump(exclude_defaults=True, exclude={"size", "init_std", "activation"})
+def method_labels(
+    methods: Iterable[configuration.Method], *, sized: bool = True
+) -> dict[configuration.Method, str]:
+    """Each method's label, with what a label leaves out where others have the same one:
+    ``adapter-64-activation-relu``.
+    """
+    alike: dict[str, list[configuration.Method]] = {}
+    for method in dict.fromkeys(methods):
+        alike.setdefault(method_label(method, sized=sized), []).append(method)
+    found = {}
+    for label, group in alike.items():
+        settings = [method.model_dump() for method in group]
+        telling = [key for key in settings[0] if len({repr(one[key]) for one in settings}) > 1]
+        for method, own in zip(group, settings, strict=True):
+            found[method] = "-".join([label, *(f"{key}-{own[key]}" for key in telling)])
+    return found
+
+
+def method_label(method: configuration.Method, *, sized: bool = True) -> str:
+    """A method in a few words: ``adapter-64``, ``adapter-64-places-attention``, ``full``.
+
+    Part of a run's folder name; what it leaves out is in the digest. ``sized``: with its size.
+    """
+    words: list[object] = [method.name]
+    if isinstance(method, configuration.TopLayers) and sized:
+        words.append(method.k)
+    elif isinstance(method, configuration.LoRA) and sized:
+        words.append(method.rank)
+    elif isinstance(method, configuration.Adapter):
+        hidden = {"name", "size", "init_std", "activation"}
+        given = method.model_dump(exclude_defaults=True, exclude=hidden)
         if method.layers is not None:
             given["layers"] = ",".join(map(str, method.layers))
-        return "-".join(map(str, ("adapter", method.size, *itertools.chain(*given.items()))))
-    if isinstance(method, configuration.TopLayers):
-        return f"top_layers-{method.k}"
-    if isinstance(method, configuration.LoRA):
-        return f"lora-{method.rank}"
-    return method.name
+        words += [*([method.size] if sized else ()), *itertools.chain(*given.items())]
+    return "-".join(map(str, words))
 
 
 class Lookups:
@@ -154,6 +177,14 @@ class Lookups:
         return found
 
 
+def locate(config: RunConfig, lookups: Lookups) -> backbone.Located:
+    """The files and the shape of a configuration's backbone."""
+    return lookups.once(
+        ("backbone", config.backbone, config.offline),
+        lambda: backbone.locate(config.backbone, offline=config.offline),
+    )
+
+
 def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
     """Find backbone and data, count parameters and steps, decide device and precision.
 
@@ -164,15 +195,12 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
     from adaptertune.model.methods import check_available, is_stackable
     from adaptertune.train import device as devices
 
-    config, task = resolved.config, resolved.task
+    config, task, lookups = resolved.config, resolved.task, lookups or Lookups()
     check_available(config.method)
-    once = (lookups or Lookups()).once
+    once = lookups.once
     device = once(("device", config.device), lambda: devices.choose_device(config.device))
     native = once(("bf16", device), lambda: devices.has_native_bf16(device))
-    located = once(
-        ("backbone", config.backbone, config.offline),
-        lambda: backbone.locate(config.backbone, offline=config.offline),
-    )
+    located = locate(config, lookups)
     counts = once(
         ("ledger", located.shape, config.method, task.num_outputs),
         lambda: ledger.count(located.shape, config.method, task.num_outputs),

@@ -301,9 +301,12 @@ class AblationScores(Record):
 
 
 class AblationPoint(Record):
-    """One value of what an ablation varies: the best of its candidates."""
+    """A method at one value of what an ablation varies: the best of its candidates."""
 
-    value: float
+    method: str
+    """Without what varies: points of one method are a line of the chart."""
+    value: float | None
+    """Of what varies; null if that is nothing that is a number, or not of this method."""
     cell: str
     """The run's folder."""
     digest: str
@@ -321,40 +324,40 @@ class AblationPoint(Record):
     """Seeds that ended with an error."""
     collapsed: list[int]
     """Seeds that answer the same for every example; they count in the mean."""
+    reference: int | None
+    """Position among the points of the one to which differences are; null for itself, or none."""
 
 
-class AblationCurve(Record):
-    """Points that differ in nothing but one setting, on one task."""
+class AblationTask(Record):
+    """What an ablation found on one task."""
 
     task: str
-    label: str
-    """The method, without what varies."""
     split: str
     """That is reported."""
     headline: str
     data: DataFacts
-    reference: float | None
-    """The value that the recipe has, to which differences are taken; null if it is no point."""
     points: list[AblationPoint]
-    """By value."""
+    """By method and value; with ``by`` ``trained``, by trained parameters."""
 
 
 class AblationResult(Record):
-    """What one setting does to the score: ``ablate init``, ``ablate size``."""
+    """What a method's parts and settings do to the score: every ``ablate`` that trains."""
 
     format: int = FORMAT
     kind: str
-    """The command: ``init``, ``size``."""
-    axis: str
-    """The setting that varies, by its dotted key."""
+    """The command: ``init``, ``size``, ``lr``, ``depth``, ``variants``."""
+    by: str | None
+    """What the chart is drawn over: a setting's dotted key, or ``trained``; null for variants."""
     digest: str
     """The sweep's."""
     config: dict[str, Any]
     """The sweep's configuration."""
+    cells: list[str]
+    """Digests of all its cells, of those that no point shows too."""
     backbone: BackboneFacts
     protocol: str
     """In words: which statistic, of which split, and what was selected on what."""
-    curves: list[AblationCurve]
+    tasks: list[AblationTask]
 
 
 class StepSeconds(Record):

@@ -14,7 +14,7 @@ from adaptertune import stats
 from adaptertune.errors import ConfigError
 from adaptertune.runs import grid, results, selection, store, units
 from adaptertune.runs.grid import SweepConfig, SweepSource
-from adaptertune.runs.plan import Lookups, Plan, method_label, plan
+from adaptertune.runs.plan import Lookups, Plan, locate, method_labels, plan
 from adaptertune.runs.progress import Progress
 from adaptertune.runs.summary import conclude
 from adaptertune.runs.units import Settled, Unit
@@ -67,13 +67,19 @@ class Sweep:
 
     @cached_property
     def methods(self) -> tuple[Row, ...]:
-        """A row for each task and method, each size a method of its own."""
-        rows: dict[tuple[str, str], list[Cell]] = {}
+        """A row for each task and method; whatever sets methods apart makes them others."""
+        rows: dict[tuple[str, configuration.Method], list[Cell]] = {}
         for cell in self.cells:
-            label = method_label(cell.plan.config.method)
-            rows.setdefault((cell.plan.task.name, label), []).append(cell)
+            rows.setdefault((cell.plan.task.name, cell.plan.config.method), []).append(cell)
         first = None if self.config.seeds_on == "all" else 1
-        return tuple(Row(*key, tuple(cells), first) for key, cells in rows.items())
+        return tuple(
+            Row(task, self._labels[method], tuple(cells), first)
+            for (task, method), cells in rows.items()
+        )
+
+    @cached_property
+    def _labels(self) -> Mapping[configuration.Method, str]:
+        return method_labels(cell.plan.config.method for cell in self.cells)
 
     @cached_property
     def best_sizes(self) -> tuple[Row, ...]:
@@ -88,7 +94,7 @@ class Sweep:
         for (task, _), cells in rows.items():
             sizes = sorted({_size(cell) for cell in cells})
             if len(sizes) > 1:
-                of = method_label(cells[0].plan.config.method).partition(str(_size(cells[0])))
+                of = self._labels[cells[0].plan.config.method].partition(str(_size(cells[0])))
                 label = f"{of[0].rstrip('-')} best of {', '.join(map(str, sizes))}{of[2]}"
                 found.append(Row(task, label, tuple(cells)))
         return tuple(found)
@@ -114,24 +120,26 @@ Executor = Callable[[Sequence[Unit], Callable[[Plan], Progress]], Iterator[Settl
 def make(
     source: SweepSource,
     base: Mapping[str, tuple[Any, str]],
-    on_cell: Callable[[int], None] = lambda _: None,
+    on_cell: Callable[[int, int], None] = lambda *_: None,
     lookups: Lookups | None = None,
 ) -> Sweep:
     """Plan every cell.
 
     Args:
-        on_cell: is told how many are planned.
+        on_cell: is told how many are planned, of how many.
         lookups: what is known already.
 
     Raises:
         AdapterTuneError: anything that would stop one of them before its first step.
     """
-    lookups = lookups or Lookups()
+    known = lookups or Lookups()
+    source = grid.with_layers(source, base, lambda config: locate(config, known).shape.layers)
+    num_cells = grid.num_cells(source)
     cells: dict[str, Cell] = {}
     for number, (resolved, chosen) in enumerate(grid.cells(source, base), start=1):
-        made = plan(resolved, lookups)
+        made = plan(resolved, known)
         cells.setdefault(made.digest, Cell(made, chosen))
-        on_cell(number)
+        on_cell(number, num_cells)
     names: dict[str, str] = {}  # of tasks -> as they were given
     for cell in cells.values():
         name, given = cell.plan.task.name, cell.plan.config.task

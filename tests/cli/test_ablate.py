@@ -58,8 +58,12 @@ def test_an_ablation_and_the_same_again(
     line += ["--grid", "method.init_std=1e-2,1"]
     plan = cli(*line, "--dry-run", "--json")
     assert plan.code == 0, plan.err
-    (planned,) = json.loads(plan.out)["rows"]
-    assert (planned["cells"], planned["runs_ahead"]) == (2, 6)
+    planned = json.loads(plan.out)
+    assert [(row["method"], row["cells"], row["runs_ahead"]) for row in planned["rows"]] == [
+        ("adapter-4-init_std-0.01", 1, 3), ("adapter-4-init_std-1.0", 1, 3),
+    ]  # fmt: skip
+    assert "chose the settings" not in planned["in_words"]  # for none were to choose from
+    assert "Differences are paired over seeds" in planned["in_words"]
     assert not (tmp_path / "runs").exists()
     first = cli(*line)
     assert first.code == 0, first.err
@@ -70,8 +74,8 @@ def test_an_ablation_and_the_same_again(
     assert "6 trainings were settled earlier" in asked.err
     result = AblationResult.model_validate_json(asked.out)
     assert result == AblationResult.model_validate_json(written.read_bytes())
-    (curve,) = result.curves
-    for point in curve.points:  # each number is that of the run it names
+    (task,) = result.tasks
+    for point in task.points:  # each number is that of the run it names
         cell = json.loads((tmp_path / point.cell / "result.json").read_text())
         assert cell["digest"] == point.digest
         assert cell["config"]["method"]["init_std"] == point.value

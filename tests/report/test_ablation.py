@@ -10,7 +10,7 @@ from rich.console import Console
 
 from adaptertune import stats
 from adaptertune.report import ablation
-from adaptertune.runs import results
+from adaptertune.runs import grid, results
 
 
 def scores(
@@ -30,29 +30,38 @@ def scores(
 OWN = (0.50, 0.52, 0.54)
 
 
-def point(value: float, values: Sequence[float], **changes: Any) -> results.AblationPoint:
-    beside = None if value == 0.01 else OWN
+def point(value: float | None, values: Sequence[float], **changes: Any) -> results.AblationPoint:
     made = results.AblationPoint(
-        value=value, cell=f"runs/{value}", digest="0", chosen={}, num_candidates=1, trained=1000,
-        scores={"matthews": scores(values, beside), "accuracy": scores([0.7, 0.71, 0.72])},
-        diverged=[], failed=[], collapsed=[],
+        method="adapter-64", value=value, cell=f"runs/{value}", digest="0", chosen={},
+        num_candidates=1, trained=1000,
+        scores={"matthews": scores(values), "accuracy": scores([0.7, 0.71, 0.72])},
+        diverged=[], failed=[], collapsed=[], reference=None,
     )  # fmt: skip
     return made.model_copy(update=changes)
 
 
-def result(*points: results.AblationPoint, **changes: Any) -> results.AblationResult:
+def result(
+    *points: results.AblationPoint, by: str | None = "method.init_std"
+) -> results.AblationResult:
+    """Points, held against those that they name."""
     facts: dict[str, Any] = {
         "source": "folder", "description": "", "fingerprint": "", "num_train": 5,
         "num_train_complete": 50, "partial": True, "sample": False,
     }  # fmt: skip
-    curve = results.AblationCurve(
-        task="cola", label="adapter-64", split="validation", headline="matthews",
-        data=results.DataFacts(**facts), reference=0.01, points=list(points),
+    compared = []
+    for one in points:
+        of = one.scores["matthews"].values.values()
+        beside = None if one.reference is None else points[one.reference].scores["matthews"].values
+        headline = scores(list(of), None if beside is None else list(beside.values()))
+        both = {"matthews": headline, "accuracy": one.scores["accuracy"]}
+        compared.append(one.model_copy(update={"scores": both}))
+    task = results.AblationTask(
+        task="cola", split="validation", headline="matthews", data=results.DataFacts(**facts),
+        points=compared,
     )  # fmt: skip
     return results.AblationResult(
-        kind="init", axis="method.init_std", digest="0", config={}, protocol="In words.",
-        backbone=results.BackboneFacts(name="b", sha256="0", commit=None),
-        curves=[curve.model_copy(update=changes)],
+        kind="init", by=by, digest="0", config={}, protocol="In words.", cells=[],
+        backbone=results.BackboneFacts(name="b", sha256="0", commit=None), tasks=[task],
     )  # fmt: skip
 
 
@@ -70,9 +79,9 @@ def row(text: str, value: str) -> str:
 def test_rows_have_their_numbers() -> None:
     text = shown(
         result(
-            point(1e-4, (0.49, 0.53, 0.54)),
+            point(1e-4, (0.49, 0.53, 0.54), reference=1),
             point(1e-2, OWN),
-            point(1.0, (0.10, 0.20, 0.15), collapsed=[0]),
+            point(1.0, (0.10, 0.20, 0.15), collapsed=[0], reference=1),
         )
     )
     words = " ".join(text.split())
@@ -88,7 +97,7 @@ def test_rows_have_their_numbers() -> None:
     assert "Collapsed (the same answer for every example, in the mean): 1 (1 seed)." in words
     assert "In words." in text
     assert "trained" not in text.replace("training", "")
-    gain = shown(result(point(1e-4, (0.51, 0.53, 0.56)), point(1e-2, OWN)))
+    gain = shown(result(point(1e-4, (0.51, 0.53, 0.56), reference=1), point(1e-2, OWN)))
     assert "wholly below 0: none; above 0: 1e-4." in gain
 
 
@@ -98,7 +107,7 @@ def test_the_strip_is_drawn_to_one_scale() -> None:
     points = [
         point(1e-4, (0.0, 0.0)), point(1e-2, (0.5, 0.5)), point(1.0, (1.0 - apart, 1.0 + apart)),
     ]  # fmt: skip
-    text = shown(result(*points, reference=None))
+    text = shown(result(*points))
     strips = {value: row(text, value) for value in ("1e-4", "1e-2", "1")}
     places = {value: line.index("●") for value, line in strips.items()}
     first, last = places["1e-4"], ablation.STRIP - 1
@@ -110,7 +119,7 @@ def test_the_strip_is_drawn_to_one_scale() -> None:
 
 
 def test_what_has_no_score_stays_empty() -> None:
-    made = result(point(1e-2, OWN), point(1.0, (), diverged=[0, 1], failed=[2]))
+    made = result(point(1e-2, OWN), point(1.0, (), diverged=[0, 1], failed=[2], reference=0))
     text = shown(made)
     assert row(text, "1").split() == ["1", "no", "score", "71.0", "0"]
     assert row(text, "1e-2").split()[-1] == "3"
@@ -121,10 +130,77 @@ def test_what_has_no_score_stays_empty() -> None:
 
 
 def test_sizes_show_what_trains_and_fit_a_narrow_terminal() -> None:
-    points = [point(8.0, (0.4, 0.5, 0.6), trained=10_000), point(0.01, OWN, trained=1_234_567)]
+    points = [
+        point(8.0, (0.4, 0.5, 0.6), trained=10_000, reference=1), point(0.01, OWN, trained=1_234_567),
+    ]  # fmt: skip
     for width in (80, 110):
         text = shown(result(*points), width)
         assert "1,234,567" in row(text, "1e-2")
         assert row(text, "8").split()[-4:] == ["-2.0", "-10.0", "to", "+6.0"]
         assert max(map(len, text.splitlines())) <= width
         assert ("●" in text) == (width == 110)
+
+
+def test_methods_stand_in_blocks_of_one_table() -> None:
+    """Learning rates: adapters are held against full fine-tuning at the same rate."""
+    better, worse = (0.60, 0.62, 0.64), (0.40, 0.42, 0.44)
+    made = result(
+        point(1e-4, worse, reference=2), point(1e-3, better, reference=3),
+        point(1e-4, OWN, method="full"), point(1e-3, OWN, method="full"),
+        by="training.learning_rate",
+    )  # fmt: skip
+    text = shown(made)
+    words = " ".join(text.split())
+    assert "cola: Matthews on validation by learning rate, in per cent" in words
+    assert "to full" in words
+    rows = [line.split() for line in text.splitlines() if line.startswith((" adapter-64", " full"))]
+    assert [(one[:2], one[-4:]) for one in rows[:2]] == [
+        (["adapter-64", "1e-4"], ["-10.0", "-10.0", "to", "-10.0"]),
+        (["adapter-64", "1e-3"], ["+10.0", "+10.0", "to", "+10.0"]),
+    ]
+    assert [one[0] for one in rows] == ["adapter-64", "adapter-64", "full", "full"]
+    assert "lies wholly below 0: adapter-64 1e-4; above 0: adapter-64 1e-3." in words
+
+
+def test_trained_parameters_and_methods_without_a_value() -> None:
+    made = result(
+        point(None, (0.40, 0.42, 0.44), method="layernorm", trained=320, reference=2),
+        point(3.0, OWN, method="top_layers", trained=5000, reference=2),
+        point(64.0, OWN, method="adapter", trained=90_000), by="trained",
+    )  # fmt: skip
+    text = shown(made)
+    words = " ".join(text.split())
+    assert "Matthews on validation by trained parameters" in words
+    assert [line.split()[:-1][:2] for line in text.splitlines() if "± 2.0" in line] == [
+        ["layernorm", "320"], ["top_layers", "3"], ["adapter", "64"],
+    ]  # fmt: skip
+    assert "difference to adapter 64 lies wholly below 0: layernorm; above 0: none." in words
+
+
+def test_variants_are_told_by_what_they_change_or_by_name() -> None:
+    rate = {"training.learning_rate": 1e-3, "method.name": "adapter"}
+    pfeiffer = {"method.places": "feedforward", "method.reads": "normed"}
+    made = result(
+        point(None, OWN, chosen=rate),
+        point(None, OWN, chosen=rate | {"method.norm": "batch"}, method="x", reference=0),
+        point(None, OWN, chosen=rate | pfeiffer, method="y", reference=0),
+        point(None, OWN, chosen={"method.name": "lora"}, method="lora-8", reference=0), by=None,
+    )  # fmt: skip
+    points = made.tasks[0].points
+    assert [ablation.title(one, made, made.tasks[0]) for one in points] == [
+        "adapter-64", "norm batch", "Pfeiffer et al.", "lora-8",
+    ]  # fmt: skip
+    for width in (80, 110):
+        text = shown(made, width)
+        assert "difference" in text
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_names_of_variants_are_those_of_the_shipped_ablation() -> None:
+    shipped = grid.read("variants", "ablations").config.grids
+    chosen = [
+        {key: values[0] for key, values in one.items() if key.startswith("method.")}
+        for one in shipped
+    ]
+    for _, settings in ablation.NAMED:
+        assert {"method.name": "adapter", **settings} in chosen

@@ -10,6 +10,7 @@ import pytest
 from adaptertune import paths
 from adaptertune.errors import ConfigError
 from adaptertune.runs import grid, sweep
+from adaptertune.runs.plan import method_label
 
 YAML = """\
 name: mine
@@ -122,11 +123,11 @@ def test_equal_cells_are_one(place: Base, tmp_path: Path) -> None:
         "method.size": ([4, 4, 8], "--sizes"),
         "training.learning_rate": ([1e-3, 0.001], "--lrs"),
     }
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     source = options(tasks=["rte", "rte"], grid=values, seeds=2)
-    made = sweep.make(source, BASE | place, told.append)
+    made = sweep.make(source, BASE | place, lambda *done: told.append(done))
     assert [unit.plan.config.method.size for unit in sweep.first_units(made)] == [4, 4, 8, 8]  # type: ignore[union-attr]
-    assert told == list(range(1, grid.num_cells(source) + 1)) == list(range(1, 13))
+    assert told == [(done, grid.num_cells(source)) for done in range(1, 13)]
 
 
 def test_two_tasks_of_one_name_are_refused(place: Base, tmp_path: Path) -> None:
@@ -292,7 +293,35 @@ AXES = {
 
 
 def test_all_shipped_ablations_are_known_here() -> None:
-    assert sorted(AXES) == paths.names("ablations")
+    assert sorted([*AXES, "lr", "depth", "variants"]) == paths.names("ablations")
+
+
+def test_shipped_ablations_of_several_methods() -> None:
+    """On BERT-base, in the paper's protocol: what runs, each with the same seeds."""
+    found = {}
+    for name in ("lr", "depth", "variants"):
+        source = grid.with_layers(grid.read(name, "ablations"), {}, lambda _: 12)
+        assert source.config.name == name
+        assert source.config.source
+        cells = [resolved.config for resolved, _ in grid.cells(source, {})]
+        assert len(cells) == len(set(map(str, cells)))
+        assert {cell.seeds for cell in cells} == {(0, 1, 2, 3, 4)}
+        assert {cell.task for cell in cells} == {"cola", "mnli"}
+        found[name] = [cell for cell in cells if cell.task == "cola"]
+    rates = [2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3]
+    assert [(cell.method.name, cell.training.learning_rate) for cell in found["lr"]] == [
+        (name, rate) for name in ("adapter", "full") for rate in rates
+    ]
+    assert [method_label(cell.method) for cell in found["depth"]] == [
+        *(f"adapter-{size}" for size in (1, 4, 16, 64, 256)),
+        *(f"top_layers-{k}" for k in range(1, 13)), "layernorm",
+    ]  # fmt: skip
+    by_method: dict[str, list[float]] = {}
+    for cell in found["variants"]:
+        by_method.setdefault(str(cell.method), []).append(cell.training.learning_rate)
+    assert len(by_method) == 15
+    assert set(map(tuple, by_method.values())) == {(3e-4, 1e-3, 3e-3)}
+    assert {cell.stack for cell in found["variants"]} == {"off"}
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -310,3 +339,41 @@ def test_shipped_ablations_expand(name: str) -> None:
     others = [cell.method.model_dump(exclude={axis}) for cell in cells]
     assert all(other == others[0] for other in others)
     assert {cell.seeds for cell in cells} == {(0, 1, 2, 3, 4)}
+
+
+def test_all_top_layers_are_the_backbones(place: Base, tmp_path: Path) -> None:
+    values: Values = {"method.name": (["top_layers"], "--methods"), "method.k": (["all"], "--grid")}
+    made = sweep.make(options(tasks=["rte", "stsb"], grid=values, seeds=1), BASE | place)
+    assert [(c.plan.task.name, c.plan.config.method.k) for c in made.cells] == [  # type: ignore[union-attr]
+        ("rte", 1), ("rte", 2), ("stsb", 1), ("stsb", 2),
+    ]  # fmt: skip
+    assert made.config.grids[0]["method.k"] == (1, 2)
+    base = {key: value for key, value in (BASE | place).items() if key != "backbone"}
+    two = values | {"backbone": (["minilm", str(place["backbone"][0])], "--grid")}
+    with pytest.raises(ConfigError, match=r"--grid: all layers of several backbones; give each"):
+        sweep.make(options(tasks=["rte"], grid=two, seeds=1), base)
+    for wrong in (["all", 1], ["every"], [3]):
+        bad = values | {"method.k": (wrong, "--grid")}
+        with pytest.raises(ConfigError, match=r"'method\.k' should be|2 layers, not 3"):
+            sweep.make(options(tasks=["rte"], grid=bad, seeds=1), BASE | place)
+
+
+def test_methods_of_one_label_are_rows_of_their_own(place: Base, tmp_path: Path) -> None:
+    """And their folders keep the names that they had."""
+    values: Values = {
+        "method.activation": (["gelu", "tanh"], "--grid"),
+        "method.size": ([4, 8], "--sizes"),
+        "training.learning_rate": ([1e-3, 1e-2], "--lrs"),
+    }
+    made = sweep.make(options(tasks=["rte"], grid=values, seeds=1), BASE | place)
+    assert [(row.label, len(row.cells)) for row in made.methods] == [
+        (f"adapter-{size}-activation-{activation}", 2)
+        for activation in ("gelu", "tanh")
+        for size in (4, 8)
+    ]
+    assert [row.label for row in made.best_sizes] == [
+        "adapter best of 4, 8-activation-gelu", "adapter best of 4, 8-activation-tanh",
+    ]  # fmt: skip
+    names = {cell.plan.folder.path.name.rpartition("-")[0] for cell in made.cells}
+    assert {name.partition("-tiny")[0][:9] for name in names} == {"adapter-4", "adapter-8"}
+    assert not any("activation" in name for name in names)
