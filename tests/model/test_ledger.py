@@ -251,9 +251,18 @@ def test_closed_form_equals_counting_a_real_bert(form: str, method: config.Metho
         assert counts.stored == expected["trained"] + expected["head"]
 
 
+WITHOUT_POOLER = [method for method in METHODS if getattr(method, "pooler", "frozen") == "frozen"]
+
+
+def test_no_pooler_trains_where_there_is_none(tiny_kind: Callable[[str], Path]) -> None:
+    located = backbone.locate(str(tiny_kind("electra")), offline=True)
+    with pytest.raises(ConfigError, match="no pooler to train"):
+        count(located.shape, adapter(8, pooler="trained"), 3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "method", [*METHODS, config.LoRA(rank=3, alpha=3.0), config.IA3()],
+    "method", [*WITHOUT_POOLER, config.LoRA(rank=3, alpha=3.0), config.IA3()],
     ids=lambda m: f"{m.name}-{getattr(m, 'k', '')}",
 )  # fmt: skip
 def test_other_encoders_are_counted_as_they_are(
