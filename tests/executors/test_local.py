@@ -163,7 +163,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def waited(condition: Any, seconds: float = 60) -> bool:
+def waited(condition: Any, seconds: float = 300) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -196,7 +196,7 @@ def test_when_the_parent_is_stopped_its_workers_save_and_end(
         for worker in workers:
             os.kill(worker, ending)
     os.kill(parent.pid, ending)
-    parent.join(60)
+    parent.join(300)
     said = (tmp_path / "log.out").read_text()
     assert parent.exitcode == (-9 if ending == signal.SIGKILL else 130), said
     if ending != signal.SIGKILL:
