@@ -51,6 +51,11 @@ def parse_layers(value: Any) -> Any:
     return tuple(sorted(layers))
 
 
+def parse_runs(value: Any) -> Any:
+    """One run or a list of them."""
+    return (value,) if isinstance(value, str) else tuple(value) if value else value
+
+
 class Adapter(Strict):
     """Bottleneck adapters behind the sub-layers of each chosen layer; LayerNorms and head train too.
 
@@ -169,6 +174,8 @@ class RunConfig(Strict):
     recipe: str
     method: Method
     backbone: str
+    # Finished runs of which the one with this method gives the first weights; null for the backbone's.
+    init_from: Annotated[tuple[str, ...] | None, BeforeValidator(parse_runs)] = None
     data: Data
     training: Training
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
@@ -231,6 +238,7 @@ OPTIONS = {
     "method.rank": "--rank",
     "recipe": "--recipe",
     "backbone": "--backbone",
+    "init_from": "--init-from",
     "training.learning_rate": "--lr",
     "training.epochs": "--epochs",
     "training.batch_size": "--batch-size",

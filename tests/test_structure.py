@@ -78,7 +78,8 @@ def test_only_execute_opens_a_configuration() -> None:
      "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
      "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",
      "runs.reopen", "runs.sweep", "executors.ray", "executors.local",
-     "runs.load", "runs.predict", "share.glue", "share.bundle", "share.hub", "share.adapterhub",
+     "runs.load", "runs.predict", "runs.start",
+     "share.glue", "share.bundle", "share.hub", "share.adapterhub",
      "doctor"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:

@@ -178,6 +178,9 @@ def _plan_json(
                 "seconds": sum(map(seconds, ahead)) if seconds else None,
                 "partial": row.cells[0].plan.data.partial,
                 "sample": row.cells[0].plan.data.sample,
+                "init_from": sorted(
+                    {cell.plan.init_from.run for cell in row.cells if cell.plan.init_from}
+                ),
             }
         )
     return {

@@ -48,6 +48,7 @@ def compare(
     data_dir: options.DataDir = None,
     offline: options.Offline = False,
     backbone: options.Backbone = None,
+    init_from: options.InitFrom = None,
     recipe: options.Recipe = None,
     precision: options.Precision = None,
     device: options.Device = None,
@@ -85,7 +86,8 @@ def compare(
         grid["training.epochs"] = (options.values(epochs, "--epochs"), "--epochs")
     base = options.as_settings(
         {
-            "backbone": backbone, "recipe": recipe, "precision": precision, "device": device,
+            "backbone": backbone, "init_from": init_from or None,
+            "recipe": recipe, "precision": precision, "device": device,
             "threads": threads, "output": output,
         },
         data_dir=data_dir,

@@ -84,6 +84,16 @@ Backbone = Annotated[
         text="A model of the hub, a folder, or minilm (default: google-bert/bert-base-uncased).",
     ),
 ]
+InitFrom = Annotated[
+    list[str] | None,
+    _option(
+        "--init-from",
+        panel=MODEL,
+        text="Start from a finished run's weights: of its best seed, or of the seed whose folder is "
+        "named; repeatable, for several methods.",
+        metavar="RUN",
+    ),
+]
 Recipe = Annotated[
     str | None,
     _option("--recipe", panel=TRAINING, text="paper (default), official-code, or a YAML file."),

@@ -42,6 +42,7 @@ def sweep(
     data_dir: options.DataDir = None,
     offline: options.Offline = False,
     backbone: options.Backbone = None,
+    init_from: options.InitFrom = None,
     recipe: options.Recipe = None,
     batch_size: options.BatchSize = None,
     max_length: options.MaxLength = None,
@@ -83,7 +84,8 @@ def sweep(
     values |= options.grid_values(grid)
     base = options.as_settings(
         {
-            "backbone": backbone, "recipe": recipe, "batch_size": batch_size,
+            "backbone": backbone, "init_from": init_from or None,
+            "recipe": recipe, "batch_size": batch_size,
             "max_length": max_length, "precision": precision, "device": device,
             "threads": threads, "output": output, "stack": stack, "trunk_cache": trunk_cache,
             "compile": compile,

@@ -28,6 +28,7 @@ def train(
     activation: options.Activation = None,
     rank: options.Rank = None,
     backbone: options.Backbone = None,
+    init_from: options.InitFrom = None,
     recipe: options.Recipe = None,
     seeds: options.Seeds = None,
     seed: options.Seed = None,
@@ -63,7 +64,7 @@ def train(
     given = {
         "task": task, "method": method, "size": size, "layers": layers, "top_k": top_k,
         "init_std": init_std, "activation": activation, "rank": rank,
-        "backbone": backbone, "recipe": recipe,
+        "backbone": backbone, "init_from": init_from or None, "recipe": recipe,
         "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
         "max_length": max_length, "precision": precision, "protocol": protocol, "device": device,
         "threads": threads, "output": output,
@@ -109,6 +110,7 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     from rich.text import Text
 
     from adaptertune.report import tables
+    from adaptertune.runs import start
 
     config, data = plan.config, plan.data
     console.print(f"\n[bold]{plan.task.title}[/] · {plan.folder.path.name}")
@@ -121,6 +123,8 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     if not plan.located.shape.has_pooler:
         kind = plan.located.shape.architecture
         facts.add_row("head", f"on the first token itself, for {kind} has no pre-trained pooler")
+    if plan.init_from:
+        facts.add_row("starts from", Text(start.in_words(plan.init_from)))
     facts.add_row("device", f"{plan.device}, {plan.precision}")
     shown = plan.resolved.origins if in_full else _worth_telling(plan)
     values = _flat(config.model_dump(mode="json"))
@@ -153,6 +157,7 @@ def dry_run_json(plan: Plan) -> dict[str, object]:
         "origins": dict(plan.resolved.origins),
         "data": plan.data.model_dump(mode="json"),
         "backbone": plan.backbone.model_dump(mode="json"),
+        "init_from": plan.init_from.model_dump(mode="json") if plan.init_from else None,
         "precision": plan.precision,
         "device": plan.device,
         "ledger": plan.ledger.as_json(),

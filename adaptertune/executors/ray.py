@@ -48,6 +48,7 @@ class Shipment:
     model: Mapping[str, bytes]
     weights: str  # which of the model's files
     tokens: Mapping[str, bytes]
+    initial: bytes | None = None  # another run's checkpoint, to start from
 
 
 class Mailbox:
@@ -95,7 +96,7 @@ class RayExecutor:
     address: str | None
     gpu_share: float
     retry_failed: bool
-    shipments: dict[tuple[str, str], Any] = field(default_factory=dict)
+    shipments: dict[tuple[str, ...], Any] = field(default_factory=dict)
     _mailbox: Any = None
 
     def connect(self) -> None:
@@ -206,7 +207,9 @@ class RayExecutor:
         """A reference to what the plan's runs read; each task's is put into Ray once."""
         import ray
 
-        key = plan.located.sha256, plan.tokens.digest
+        key: tuple[str, ...] = plan.located.sha256, plan.tokens.digest
+        if plan.init_from:
+            key += (plan.init_from.sha256,)
         if key not in self.shipments:
             cache.tokenised(plan.tokens, progress=lambda *_: None, note=progress.note)
             folder = plan.located.folder
@@ -216,7 +219,9 @@ class RayExecutor:
                 path.name: path.read_bytes()
                 for path in (plan.tokens.path(name) for name in plan.tokens.names)
             }
-            self.shipments[key] = ray.put(Shipment(model, plan.located.weights.name, tokens))
+            initial = plan.initial.read_bytes() if plan.initial else None
+            shipment = Shipment(model, plan.located.weights.name, tokens, initial)
+            self.shipments[key] = ray.put(shipment)
         return self.shipments[key]
 
     def _sort_mail(self, flights: Any, hear: Callable[[Plan], Progress]) -> None:
@@ -357,6 +362,10 @@ def _unpack(plan: Plan, shipment: Shipment, folder: Path) -> Plan:
         tokens=replace(plan.tokens, model=model),
         place=folder,
     )
+    if plan.init_from and shipment.initial is not None:
+        initial = paths.cache() / "initial" / f"{plan.init_from.sha256}.safetensors"
+        _keep(initial, shipment.initial)
+        moved = replace(moved, initial=initial)
     for name, data in shipment.tokens.items():
         _keep(paths.cache() / "tokens" / name, data)
     return moved

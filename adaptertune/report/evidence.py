@@ -84,6 +84,8 @@ class Cell:
         """All that decides the numbers and is neither data nor base model, by dotted key."""
         left_out = ELSEWHERE | INDIFFERENT
         found = {key: value for key, value in flatten(self.config) if key not in left_out}
+        if self.facts.init_from:  # by whatever path it was named
+            found["init_from"] = self.facts.init_from.run
         return found | {"precision": self.facts.precision}
 
     def values(self, split: str, metric: str) -> dict[int, float]:
@@ -216,6 +218,9 @@ def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
         is_default = key == "recipe" and value == DEFAULTS["recipe"]
         is_size = key in ("method.size", "method.k")
         if key in ELSEWHERE or is_default or not (is_size or _is_chosen(origins.get(key))):
+            continue
+        if key == "init_from":
+            words += [word for run in value for word in (OPTIONS[key], run)]
             continue
         written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         words += [OPTIONS[key], written] if key in OPTIONS else ["--set", f"{key}={written}"]

@@ -35,6 +35,7 @@ SHORT_NAMES = {
     "method.init_std": "init std",
     "method.size": "size",
     "method.k": "k",
+    "init_from": "from",
 }
 
 # A row's identity: family, sizes it may choose from, and what else sets it apart.
@@ -130,8 +131,9 @@ def _fixed_size(cells: Sequence[Cell], sizes: Sequence[int]) -> int:
 def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Cells of one family by what sets them apart besides what is searched, in words.
 
-    A method's own settings and the recipe always do. Others do where they differ on one task: two
-    tasks may well ask for different lengths. What the recipe itself says is not named.
+    A method's own settings, the recipe and the run that it started from always do. Others do where
+    they differ on one task: two tasks may well ask for different lengths. What the recipe itself says
+    is not named.
     """
     free = {*SEARCHED, *SIZE_KEYS}
     by_task: dict[tuple[str, str], list[Cell]] = {}
@@ -139,7 +141,8 @@ def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
         by_task.setdefault((cell.facts.task, cell.facts.data.fingerprint), []).append(cell)
     telling = []
     for key in sorted({key for cell in cells for key in cell.settings} - free):
-        groups = [cells] if key == "recipe" or key.startswith("method.") else by_task.values()
+        always = key in ("recipe", "init_from") or key.startswith("method.")
+        groups = [cells] if always else by_task.values()
         if any(len({_frozen(cell, key) for cell in group}) > 1 for group in groups):
             telling.append(key)
     if "recipe" in telling:  # a recipe's name tells what it decides

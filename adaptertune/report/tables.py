@@ -244,6 +244,9 @@ def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
     said = f"{plan['in_words']} The forecast is for one training after another."
     if plan["seeds_on"] == "winner":
         said += " While a winner is not known, its other seeds are counted as the longest cell's."
+    for run in sorted({run for row in rows for run in row["init_from"]}):
+        methods = dict.fromkeys(row["method"] for row in rows if run in row["init_from"])
+        said += f" From the weights of {run} start: {', '.join(methods)}."
     words = Text(said, style="dim")
     return Group(titled(title, shown), words, "")
 

@@ -363,6 +363,7 @@ def _seed_result(
         scores=scores or {},
         checkpoint=checkpoint,
         versions=versions(),
+        init_from=plan.init_from,
         cost=results.Cost(
             train_seconds=sum(record.train_seconds for record in records),
             evaluate_seconds=sum(record.evaluate_seconds for record in records),

@@ -16,7 +16,7 @@ from adaptertune.config import Resolved, RunConfig
 from adaptertune.data import cache, held_out, sources
 from adaptertune.errors import DataError
 from adaptertune.model import backbone, ledger
-from adaptertune.runs import results, store
+from adaptertune.runs import results, start, store
 
 Found = TypeVar("Found")
 
@@ -40,6 +40,8 @@ class Plan:
     place: Path | None = None  # the cell's folder if it is not the store's
     pruned_from: str | None = None  # digest of the cell whose adapters were taken away
     imported: results.Imported | None = None  # where it comes from, if it was trained elsewhere
+    init_from: results.InitFrom | None = None  # whose weights it starts from, if another run's
+    initial: Path | None = None  # the file of these, where there is something to train
 
     @property
     def config(self) -> RunConfig:
@@ -85,6 +87,11 @@ class Plan:
             identity["pruned_from"] = self.pruned_from
         if self.imported:
             identity["imported"] = self.imported.sha256
+        if self.init_from:
+            identity["init_from"] = {
+                "digest": self.init_from.digest,
+                "checkpoint": self.init_from.sha256,
+            }
         return identity
 
     @cached_property
@@ -214,6 +221,18 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
             where="--max-length",
             remedy=f"choose at most {located.shape.positions}",
         )
+    begins = None
+    if config.init_from is not None:
+        where = resolved.origins.get("init_from")
+        begins = start.choose(
+            config.init_from,
+            config.method,
+            located,
+            where,
+            lambda name: once(
+                ("start", name, config.output), lambda: start.find(name, config.output, where)
+            ),
+        )
     source = sources.Source(config.data.source, config.data.folder, config.offline)
     length = config.training.max_length
     tokens, num_rows = once(
@@ -251,6 +270,8 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
         is_stacked=devices.choose_stack(
             config.stack, device, len(config.seeds), can_stack=is_stackable(config.method)
         ),
+        init_from=begins.facts(task) if begins else None,
+        initial=begins.path if begins else None,
     )
 
 

@@ -78,6 +78,7 @@ def reopen(
     config = parse(RunConfig, result.config, lambda _: str(folder.result))
     training = config.training.model_copy(update={"precision": result.precision})
     changes: dict[str, object] = {"training": training, "stack": "off", "compile": False}
+    changes["init_from"] = None  # the weights are there; those that it began with may be gone
     if device is not None:
         changes["device"] = device
     if data_dir is not None:
@@ -97,4 +98,5 @@ def reopen(
             where=folder.path,
             remedy="bring the files back, or name their folder with --data-dir",
         )
-    return Reopened(folder, result, replace(plan, imported=result.imported), seeds)
+    made = replace(plan, imported=result.imported, init_from=result.init_from)
+    return Reopened(folder, result, made, seeds)

@@ -110,6 +110,21 @@ class Imported(Record):
     """File to SHA-256."""
 
 
+class InitFrom(Record):
+    """The trained weights that a run started from."""
+
+    run: str
+    """Task, folder and seed."""
+    task: str
+    seed: int
+    digest: str
+    """That seed's."""
+    sha256: str
+    """Of its checkpoint."""
+    head: bool
+    """Whether its head too: the labels are the same."""
+
+
 class SeedResult(Record):
     """One training with one seed."""
 
@@ -138,6 +153,8 @@ class SeedResult(Record):
     cost: Cost
     imported: Imported | None = None
     """Of a run that was not trained here: recipe and training in ``config`` are without meaning then."""
+    init_from: InitFrom | None = None
+    """Null where the first weights are the backbone's, and new ones for all else."""
 
 
 class Failure(Record):
@@ -229,6 +246,8 @@ class CellResult(Record):
     published: list[PublishedFigure]
     imported: Imported | None = None
     """Of a run that was not trained here."""
+    init_from: InitFrom | None = None
+    """As a seed's."""
 
 
 class Choice(Record):

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from adaptertune import config as configuration
-from adaptertune.runs import results, store
+from adaptertune.runs import results, start, store
 from adaptertune.runs.plan import Plan
 
 
@@ -79,6 +79,7 @@ def summarise(
         evaluate_seconds=sum(result.cost.evaluate_seconds for result in done),
         published=published_figures(plan),
         imported=plan.imported,
+        init_from=plan.init_from,
     )
 
 
@@ -92,18 +93,19 @@ def protocol_in_words(plan: Plan, num_seeds: int) -> str:
         )
     split, keep = plan.selecting_split, plan.config.training.keep_epoch
     epoch = f"its best epoch on {split}" if keep == "best" else "its last epoch"
+    begun = f" Started from {start.in_words(plan.init_from)}." if plan.init_from else ""
     if num_seeds < 2:
-        return f"One seed, {epoch}; no spread can be known from one seed."
+        return f"One seed, {epoch}; no spread can be known from one seed.{begun}"
     if plan.is_held_out:
         return (
             f"Each seed keeps {epoch}, {plan.data.num_held_out:,} rows of the training set that did "
             f"not train. Mean and deviation are over {num_seeds} seeds. 'Best' is the seed that is "
-            f"best on {split}; nothing was selected on validation."
+            f"best on {split}; nothing was selected on validation.{begun}"
         )
     return (
         f"Each seed keeps {epoch}. Mean and deviation are over {num_seeds} seeds. 'Best' is the "
         f"highest of {num_seeds} on {split}, the same data it is reported on, so it is optimistic; "
-        "the mean is what to expect of one run."
+        f"the mean is what to expect of one run.{begun}"
     )
 
 
@@ -115,6 +117,8 @@ def published_figures(plan: Plan) -> list[results.PublishedFigure]:
         reasons = []
         if plan.data.sample:
             reasons.append("this is the sample, not GLUE")
+        if plan.init_from:
+            reasons.append(f"started from {plan.init_from.task}")
         if plan.data.partial:
             reasons.append("partial training set")
         if published.model != plan.located.name:

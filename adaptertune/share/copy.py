@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def _strip(content: dict[str, Any]) -> None:
     if settings["data"].get("folder") is not None:
         settings["data"]["folder"] = UNTOLD
     settings["task"] = Path(settings["task"]).name
+    if settings.get("init_from"):
+        settings["init_from"] = [_portable_run(run) for run in settings["init_from"]]
     if content.get("data") and content["data"]["source"] == "folder":
         content["data"]["description"] = f"folder {Path(content['data']['description']).name}"
     settings["backbone"] = portable_name(settings["backbone"])
@@ -67,6 +70,12 @@ def _strip(content: dict[str, Any]) -> None:
         content["backbone"]["name"] = portable_name(content["backbone"]["name"])
     for key, origin in (content.get("origins") or {}).items():
         content["origins"][key] = Path(origin).name if "/" in origin else origin
+
+
+def _portable_run(run: str) -> str:
+    """A run's name; of the folder of a seed that of the run's and its own."""
+    *above, name = Path(run).parts
+    return "/".join([*above[-1:], name]) if re.fullmatch(r"seed-\d+", name) else name
 
 
 def portable_name(backbone: str) -> str:

@@ -183,7 +183,12 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
     }
     changed = config.model_copy(update={"method": method, "output": output, "seeds": run.seeds})
     made = make_plan(Resolved(changed, run.plan.task, origins))
-    return replace(made, pruned_from=run.result.digest, imported=run.plan.imported)
+    return replace(
+        made,
+        pruned_from=run.result.digest,
+        imported=run.plan.imported,
+        init_from=run.plan.init_from,
+    )
 
 
 class _Scorer:

@@ -7,7 +7,7 @@ run needs to go on).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,27 @@ def load_trained(
         raise CheckpointError(f"trained for other labels ({stored})", where=path)
     put_trained(model, tensors, path)
     return facts
+
+
+def start_from(
+    model: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    head_rows: Sequence[int] | None,
+    where: Path,
+) -> None:
+    """Give what trains in a prepared model the values that it has in another run's checkpoint.
+
+    Args:
+        head_rows: for each output which of theirs it is; None leaves the head as it is.
+
+    Raises:
+        CheckpointError: as :func:`put_trained`.
+    """
+    given = dict(tensors)
+    for name, tensor in trained_tensors(model).items():
+        if name.startswith("head."):
+            given[name] = tensor if head_rows is None else tensors[name][list(head_rows)]
+    put_trained(model, given, where)
 
 
 def put_trained(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:

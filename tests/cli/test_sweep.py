@@ -198,3 +198,37 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
               "1", "--output", str(place.output))  # fmt: skip
     assert one.code == 0, one.err
     assert "finished earlier" in one.out, "a sweep's cell is a run of train"
+
+
+def test_each_method_starts_from_the_run_that_fits_it(cli: Cli, place: Place) -> None:
+    common = ["--task", "mnli", "--seeds", "1", "--epochs", "1", "--data-dir", str(place.glue),
+              "--backbone", str(place.bert), "--max-length", "32", "--output", str(place.output),
+              "--json", "--quiet"]  # fmt: skip
+    firsts = []
+    for method in (["--size", "64"], ["--method", "full"]):
+        done = cli("train", *common, *method)
+        assert done.code == 0, done.err
+        firsts.append(json.loads(done.out)["folder"])
+    starts = [word for first in firsts for word in ("--init-from", Path(first).name)]
+    compare = [
+        "compare", "--full", *place.sweep()[1:5], "--set", "training.max_length=32",
+        "--output", str(place.output), "--tasks", "rte", "--sizes", "64", *starts,
+    ]  # fmt: skip
+    plan = plan_of(cli(*compare, "--dry-run", "--json"))
+    runs = [f"mnli/{Path(first).name}/seed-0" for first in firsts]
+    assert {row["method"]: row["init_from"] for row in plan["rows"]} == {
+        "adapter-64": [runs[0]],
+        "full": [runs[1]],
+    }
+    shown = " ".join(cli(*compare, "--dry-run").out.split())
+    assert f"From the weights of {runs[0]} start: adapter-64." in shown
+    refused = cli(*compare[:-2], "--dry-run")
+    assert refused.code == 2
+    (line,) = refused.err.splitlines()
+    assert re.match(
+        r"error: --init-from: '.*' does not fit: its method is adapter, not full; give a run", line
+    )
+    one = cli("train", *common[2:-2], "--task", "rte", "--size", "64", *starts)
+    assert one.code == 0, one.err
+    assert f"starts from what {runs[0]} trained" in re.sub(r"\s+", " ", one.out)
+    assert "but for the head, which is new, for the labels are others" in " ".join(one.out.split())

@@ -68,6 +68,21 @@ def test_two_workers_give_what_one_process_gives(
     assert not multiprocessing.active_children()
 
 
+def test_workers_start_from_another_runs_weights(
+    tiny_bert: Path, whole: list[Plan], tmp_path: Path
+) -> None:
+    def made(name: str) -> list[Plan]:
+        start = str(whole[1].folder.path)
+        return [plan(tiny_bert, tmp_path / name, task="qnli", threads=1, init_from=start)]
+
+    ours, theirs = made("local"), made("serial")
+    list(LocalExecutor([Share(1)], retry_failed=False)(all_units(ours), lambda _: Quiet()))
+    list(serial.run(all_units(theirs), lambda _: Quiet(), retry_failed=False))
+    for cell in (*ours, *theirs):
+        conclude(cell)
+    assert_equal_cells(ours[0].folder, theirs[0].folder)
+
+
 @pytest.fixture
 def fast_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are forked from a process which has imported torch, for a test of many."""

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from adaptertune.errors import ConfigError, Interrupted
 from adaptertune.executors import serial
 from adaptertune.executors.ray import RayExecutor
 from adaptertune.runs import units
+from adaptertune.runs.plan import Plan
 from tests.runs.test_execute import Quiet, comparable, plan
 
 ray = pytest.importorskip("ray")
@@ -84,6 +86,28 @@ def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None
     assert_equal_stores(ours.folder.path, theirs.folder.path)
     # A run that is finished is not handed out again by the sweep, and this says how it knows.
     assert all(units.earlier(unit, print, retry_failed=False) for unit in units.of_cell(ours))
+
+
+def test_another_runs_weights_travel_along(cluster: None, tiny_bert: Path, tmp_path: Path) -> None:
+    first = plan(tiny_bert, tmp_path / "first", seeds=1, threads=1, training__epochs=1)
+    list(serial.run(units.of_cell(first), lambda _: Quiet(), retry_failed=False))
+    weights = first.folder.seed(0)
+
+    def made(name: str) -> Plan:
+        start = str(weights.path)
+        return plan(tiny_bert, tmp_path / name, task="qnli", seeds=2, threads=1, init_from=start)
+
+    theirs = made("serial")
+    list(serial.run(units.of_cell(theirs), lambda _: Quiet(), retry_failed=False))
+    plain = replace(made("ray"), init_from=None, initial=None)
+    ours, driver = made("ray"), executor()
+    assert ray.get(driver._ship(plain, Quiet())).initial is None
+    shipment = driver._ship(ours, Quiet())
+    assert ray.get(shipment).initial == weights.checkpoint.read_bytes()
+    weights.checkpoint.rename(tmp_path / "elsewhere")  # no worker reads the driver's disk
+    settled = list(driver(units.of_cell(ours), lambda _: Quiet()))
+    assert [one.failures for one in settled] == [(), ()]
+    assert_equal_stores(ours.folder.path, theirs.folder.path)
 
 
 def test_what_another_process_finished_meanwhile_is_not_trained_again(

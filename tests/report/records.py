@@ -36,6 +36,7 @@ def add(
     backbone: str = "minilm",
     seconds: float = 12.0,
     note: str = "made-up rows",
+    init_from: results.InitFrom | None = None,
 ) -> store.CellFolder:
     """One cell with its finished and diverged seeds.
 
@@ -73,6 +74,7 @@ def add(
         "backbone": backbone,
         "data": data.fingerprint,
         "protocol": config.protocol,
+        "init_from": init_from and init_from.digest,
     }
     digest = configuration.digest(identity)
     folder = store.cell_folder(root, facts.name, f"{method_label(config.method)}-minilm", digest)
@@ -102,6 +104,7 @@ def add(
                 for split, values in (by_split or {}).items()
             },
             checkpoint=None,
+            init_from=init_from,
             versions={"adaptertune": "0.1.0", "torch": "2.13.0"},
             cost=results.Cost(
                 train_seconds=seconds,

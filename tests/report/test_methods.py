@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from adaptertune import config as configuration
-from adaptertune.report import methods
+from adaptertune.report import evidence, methods
 from adaptertune.report.schema import Entry
-from tests.report.records import add, entry, one_metric, only
+from adaptertune.runs import results
+from tests.report.records import add, entry, one_metric, only, two_metrics
 
 
 def test_candidates_differ_in_rate_and_epochs_and_the_best_mean_is_shown(tmp_path: Path) -> None:
@@ -55,6 +56,30 @@ def test_selection_never_sees_the_split_that_is_reported_when_part_of_train_is_h
     assert "held-out" in shown.title
     assert "chose nothing" in shown.protocol
     assert "optimistic" not in shown.protocol
+
+
+def test_runs_that_start_from_another_run_have_a_row_of_their_own(tmp_path: Path) -> None:
+    """Though no task has both kinds, and by whatever path the run was named."""
+    add(tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.8, 0.8)))
+    facts = results.InitFrom(
+        run="mnli/cell/seed-3", task="mnli", seed=3, digest="d" * 64, sha256="c" * 64, head=False
+    )
+    for rate, path in ((1e-4, "store/cell"), (1e-3, "elsewhere/cell")):
+        options = {"init_from": [path, "b"], "training.learning_rate": rate}
+        add(tmp_path, "rte", one_metric(0.7), options=options, init_from=facts)
+    shown = only(tmp_path)
+    assert [row.label for row in shown.rows] == ["adapters 64"]
+    assert shown.elsewhere == ["adapters 64, from mnli/cell/seed-3"]
+    mrpc = two_metrics("f1", "accuracy", (0.8, 0.8))
+    add(tmp_path, "mrpc", mrpc, options={"init_from": ["store/cell"]}, init_from=facts)
+    shown = only(tmp_path)
+    assert entry(shown, "adapters 64, from mnli/cell/seed-3", "RTE").num_candidates == 2
+    (command,) = {
+        evidence.train_command(cell.config, cell.origins)
+        for cell in evidence.read(tmp_path)[0]
+        if cell.settings["training.learning_rate"] == 1e-4
+    }
+    assert "--init-from store/cell --init-from b" in command
 
 
 def test_what_sets_a_row_apart_is_named_and_what_the_recipe_says_is_not(tmp_path: Path) -> None:

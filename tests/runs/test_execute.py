@@ -90,8 +90,8 @@ def plan(tiny_bert: Path, root: Path, **changes: Any) -> Plan:
         "method.size": 8, "training.epochs": 2, "training.max_length": 24, "output": str(root),
         "training.learning_rate": 1e-2, "training.precision": "fp32",
     } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
-    resolved = config.resolve({key: (value, key) for key, value in settings.items()})
-    return make_plan(resolved)
+    given = {key: (value, key) for key, value in settings.items() if value is not None}
+    return make_plan(config.resolve(given))
 
 
 # What a repetition, in another place or asked for by other means, may change in a result file.
