@@ -27,6 +27,7 @@ def report(
     """
     from adaptertune.errors import StoreError
     from adaptertune.report import comparison, evidence, holes, tables
+    from adaptertune.runs import store
 
     root = output or Path("runs")
     cells, unfinished = evidence.read(root)
@@ -36,7 +37,7 @@ def report(
             where=root,
             remedy="begin with: adaptertune train --task stsb --offline (--output for another place)",
         )
-    groups = comparison.compare(cells)
+    groups = comparison.compare(cells, store.read_ablations(root))
     missing = holes.missing(groups, unfinished)
     publish(groups, missing, root, to, tables.console(stderr=True, quiet=quiet), as_json=as_json)
 

@@ -37,7 +37,9 @@ NAMED: tuple[tuple[str, Mapping[str, Any]], ...] = (
          "method.activation": "relu"},
     ),
 )  # fmt: skip
+BAR = "± 1 deviation"
 STRIP, FEWEST = 25, 6  # characters of a strip: as many, or with fewer none
+COLOURS = {-1: "red", 0: "", 1: "green"}  # of a difference whose interval lies on one side of 0
 
 
 def ablation(result: AblationResult) -> RenderableType:
@@ -88,60 +90,71 @@ def _references(task: AblationTask) -> set[int]:
     return {point.reference for point in task.points if point.reference is not None}
 
 
-def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
+def columns(result: AblationResult, task: AblationTask) -> dict[str, list[str]]:
+    """What a table says of each point, by column; what is the same throughout is left out."""
     names, points = metrics(task), task.points
-    axis, reference = AXIS_NAMES.get(result.by or ""), beside(result, task)
     headline = [point.scores[task.headline] for point in points]
-    by_column: dict[str, list[RenderableType]] = {
-        "method": [method(point, result.by) for point in points]
-    }
-    if axis:
-        by_column[axis] = [number(point.value) for point in points]
-    by_column |= {
-        "trained": [count(point.trained) for point in points],
-        METRIC_NAMES[names[0]]: [_score(scores) for scores in headline],
-        "± 1 deviation": [_Strip(scores, headline) for scores in headline],
-    }
+    reference = beside(result, task)
+    found = {"method": [method(point, result.by) for point in points]}
+    if result.by in AXIS_NAMES:
+        found[AXIS_NAMES[result.by]] = [number(point.value) for point in points]
+    found["trained"] = [count(point.trained) for point in points]
+    found[METRIC_NAMES[names[0]]] = [_score(scores) for scores in headline]
     for name in names[1:]:
-        by_column[METRIC_NAMES[name]] = [percent(p.scores[name].mean) for p in points]
+        found[METRIC_NAMES[name]] = [percent(point.scores[name].mean) for point in points]
     if reference is not None:
-        by_column[f"difference\nto {reference}"] = [_difference(s.difference) for s in headline]
-        by_column["95 %"] = [_interval(scores.difference) for scores in headline]
-    by_column["seeds"] = [str(len(scores.values)) for scores in headline]
-    for name in ("method", "trained", "seeds"):  # what is the same throughout takes no room
-        if len(set(map(str, by_column[name]))) == 1:
-            del by_column[name]
-    left = ("method", "± 1 deviation", "95 %")
-    shown = table(*by_column, right=[name for name in by_column if name not in left])
-    for column in shown.columns:  # in a narrow terminal the strip gives way, then methods' names
-        column.no_wrap = column.header not in ("± 1 deviation", "method")
+        found[f"difference to {reference}"] = [_difference(s.difference) for s in headline]
+        found["95 %"] = [_interval(scores.difference) for scores in headline]
+    found["seeds"] = [str(len(scores.values)) for scores in headline]
+    alike = [key for key in ("method", "trained", "seeds") if len(set(found[key])) == 1]
+    return {key: values for key, values in found.items() if key not in alike}
+
+
+def heading(result: AblationResult, task: AblationTask) -> str:
+    """``cola, adapter-64: Matthews on validation by size``."""
+    methods = {method(point, result.by) for point in task.points}
+    one = f", {methods.pop()}" if len(methods) == 1 else ""
+    by = "trained parameters" if result.by == "trained" else AXIS_NAMES.get(result.by or "")
+    over = f" by {by}" if by else ""
+    return f"{task.task}{one}: {METRIC_NAMES[task.headline]} on {task.split}{over}"
+
+
+def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
+    points, said = task.points, columns(result, task)
+    headline = [point.scores[task.headline] for point in points]
+    by_column: dict[str, list[RenderableType]] = {}
+    for name, texts in said.items():
+        if name.startswith("difference"):
+            colours = (COLOURS[_side(scores.difference)] for scores in headline)
+            shown = [Text(text, style=style) for text, style in zip(texts, colours, strict=True)]
+            by_column[name.replace(" to ", "\nto ")] = [*shown]
+        else:
+            by_column[name] = [Text(text) for text in texts]
+        if name == METRIC_NAMES[task.headline]:
+            by_column[BAR] = [_Strip(scores, headline) for scores in headline]
+    left = ("method", BAR, "95 %")
+    made = table(*by_column, right=[name for name in by_column if name not in left])
+    for column in made.columns:  # in a narrow terminal the strip gives way, then methods' names
+        column.no_wrap = column.header not in ("method", BAR)
     references = _references(task)
     for at, (point, *row) in enumerate(zip(points, *by_column.values(), strict=True)):
-        if axis and at and point.method != points[at - 1].method:
-            shown.add_section()
-        is_own = at in references and (
-            len(references) == 1
-            or any(p.method == point.method and p.reference == at for p in points)
-        )
-        shown.add_row(*row, style="bold" if is_own else None)
+        if result.by in AXIS_NAMES and at and point.method != points[at - 1].method:
+            made.add_section()
+        of_others = any(p.reference == at and p.method != point.method for p in points)
+        is_own = at in references and (len(references) == 1 or not of_others)
+        made.add_row(*row, style="bold" if is_own else None)
     num_seeds = len(headline[0].values)
-    over = "" if "seeds" in by_column else f" over {num_seeds} seed{'s' * (num_seeds != 1)}"
-    one = "" if "method" in by_column else f", {points[0].method}"
-    by = {None: "", "trained": " by trained parameters"}.get(result.by, f" by {axis}")
-    heading = (
-        f"{task.task}{one}: {METRIC_NAMES[task.headline]} on {task.split}{by}, in per cent, mean ± "
-        f"deviation{over}{data_note(task.data)}"
-    )
-    pieces: list[RenderableType] = [titled(heading, shown)]
+    over = "" if "seeds" in said else f" over {num_seeds} seed{'s' * (num_seeds != 1)}"
+    told = f"{heading(result, task)}, in per cent, mean ± deviation{over}{data_note(task.data)}"
+    pieces: list[RenderableType] = [titled(told, made)]
     pieces += [Text(text, style="yellow") for text in remarks(result, task)]
-    if reference is not None:
-        pieces.append(Text(verdict(result, task, reference)))
-    return [*pieces, ""]
+    compared = verdict(result, task)
+    return [*pieces, *([Text(compared)] if compared else []), ""]
 
 
 def _score(scores: AblationScores) -> str:
     if scores.mean is None:
-        return "[red]no score[/]"
+        return "no score"
     deviation = "" if scores.deviation is None else f" ± {percent(scores.deviation)}"
     return f"{percent(scores.mean)}{deviation}"
 
@@ -181,10 +194,8 @@ def _ends(scores: AblationScores) -> list[float]:
     return [scores.mean - spread, scores.mean + spread]
 
 
-def _difference(found: PairedDifference | None) -> RenderableType:
-    if found is None:
-        return ""
-    return Text(f"{100 * found.mean:+.1f}", style={-1: "red", 0: "", 1: "green"}[_side(found)])
+def _difference(found: PairedDifference | None) -> str:
+    return "" if found is None else f"{100 * found.mean:+.1f}"
 
 
 def _interval(found: PairedDifference | None) -> str:
@@ -200,8 +211,11 @@ def _side(found: PairedDifference | None) -> int:
     return (found.interval.low > 0) - (found.interval.high < 0)
 
 
-def verdict(result: AblationResult, task: AblationTask, reference: str) -> str:
-    """Which points differ from what they are held against by more than their interval."""
+def verdict(result: AblationResult, task: AblationTask) -> str | None:
+    """Which points differ by more than their interval from what they are held against, if anything."""
+    reference = beside(result, task)
+    if reference is None:
+        return None
     differences = [
         (title(point, result, task), point.scores[task.headline].difference)
         for point in task.points

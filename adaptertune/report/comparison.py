@@ -17,6 +17,7 @@ from adaptertune.report.evidence import Cell, train_command
 from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.published import published_rows
 from adaptertune.report.schema import Column, Comparison, Cost, Entry, Hole, Row
+from adaptertune.runs.results import AblationResult
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,23 @@ class Group:
     cells: tuple[Cell, ...]
     methods: Mapping[tuple[str, str], Sequence[Cell]]
     """Cells by method and by what sets it apart (in words, often empty), in the table's order."""
+    ablations: tuple[AblationResult, ...]
+    """Those that these cells belong to."""
 
 
-def compare(cells: Iterable[Cell]) -> list[Group]:
-    """Sort cells into comparisons; real data before the sample."""
+def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> list[Group]:
+    """Sort cells into comparisons; real data before the sample.
+
+    Args:
+        ablations: variants that ran for them alone have no row.
+    """
     apart: dict[tuple[bool, str, str, str], list[Cell]] = {}
     for cell in cells:
         apart.setdefault(_comparable(cell), []).append(cell)
-    return [_group(members, number) for number, (_, members) in enumerate(sorted(apart.items()), 1)]
+    return [
+        _group(members, number, ablations)
+        for number, (_, members) in enumerate(sorted(apart.items()), 1)
+    ]
 
 
 def _comparable(cell: Cell) -> tuple[bool, str, str, str]:
@@ -44,14 +54,20 @@ def _comparable(cell: Cell) -> tuple[bool, str, str, str]:
     return (facts.data.sample, facts.backbone.sha256, protocol, training["keep_epoch"])
 
 
-def _group(cells: Sequence[Cell], number: int) -> Group:
+def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResult]) -> Group:
+    here = {cell.digest for cell in cells}
+    ablations = [one for one in ablations if here.intersection(one.cells)]
+    ablated = {digest for one in ablations for digest in one.cells}
     facts = cells[0].facts
     columns = columns_of(cells)
     by_method = methods.by_method(cells)
     by_row = methods.rows(by_method)
     reference = next((key for key in by_row if key[0] == "full"), None)
-    rows, elsewhere = [], []
+    rows, elsewhere, of_ablations = [], [], []
     for key, members in by_row.items():
+        if key[-1] and ablated.issuperset(cell.digest for cell in members):
+            of_ablations.append(methods.label(*key))
+            continue
         full = [] if reference is None or key == reference else by_row[reference]
         row = _row(key, members, columns, full, cells)
         has_hole = any(isinstance(entry, Hole) for entry in row.entries)
@@ -78,10 +94,11 @@ def _group(cells: Sequence[Cell], number: int) -> Group:
         columns=columns,
         rows=rows,
         elsewhere=elsewhere,
+        of_ablations=of_ablations,
         published=[] if facts.data.sample else published_rows(columns, facts.backbone.name),
         sentences=words.sentences(columns, rows),
     )
-    return Group(comparison, tuple(cells), by_method)
+    return Group(comparison, tuple(cells), by_method, tuple(ablations))
 
 
 def _row(

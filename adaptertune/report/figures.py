@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from adaptertune import stats
-from adaptertune.report import charts, heatmap, methods, tables, words
+from adaptertune.report import ablation, charts, heatmap, methods, tables, words
 from adaptertune.report.charts import Axis, Bar, Dot, Point, Square, Summary
 from adaptertune.report.columns import first_of_task, on_column
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Entry
+from adaptertune.runs.results import AblationResult, AblationTask
 from adaptertune.runs.store import CellFolder
 
-SETTINGS = {
+TRAINED = Axis("trained parameters, without the head", log=True)
+AXES = {
     "training.learning_rate": Axis("learning rate", log=True, at_values=True),
     "method.size": Axis("bottleneck size", log=True, at_values=True),
-    "method.rank": Axis("rank", log=True, at_values=True),
     "method.init_std": Axis("std of the first weights", log=True, at_values=True),
+    "trained": TRAINED,
 }
-TRAINED = Axis("trained parameters, without the head", log=True)
-MOST_LINES = 5  # in a figure over a setting; of a large grid more would hide one another
+DOTS = (
+    "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, "
+    "the bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few."
+)
 ERROR_BARS = "Bars: ± 1 standard error of the mean over seeds; none where there is one seed."
 
 
@@ -43,6 +47,8 @@ class Figure:
     alt: str
     caption: str
     spec: charts.Spec
+    table: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The same in numbers, by column; often empty."""
 
 
 def figures(group: Group) -> list[Figure]:
@@ -52,9 +58,9 @@ def figures(group: Group) -> list[Figure]:
     found = [*_table_1(group), *_overview(group)]
     for make in (_trade_off, _seed_dots):
         found += [figure for column in columns for figure in make(group, column)]
-    for make in (_learning_curves, _setting_curves, _search, _heatmaps, _costs):
+    for make in (_learning_curves, _search, _heatmaps, _costs):
         found += [figure for column in once for figure in make(group, column)]
-    return found
+    return [*found, *_ablations(group)]
 
 
 def _table_1(group: Group) -> list[Figure]:
@@ -203,17 +209,13 @@ def _seed_dots(group: Group, column: Column) -> list[Figure]:
         summaries.append(Summary(row.label, 100 * entry.mean, low, high, note))
     if not summaries:
         return []
-    caption = (
-        "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, "
-        "the bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few. "
-    )
     return [
         _figure(
             group,
             f"{column.label}-seeds",
             "Seeds",
             f"{column.label}{_note(column)}",
-            caption + " ".join(hidden),
+            " ".join([DOTS, *hidden]),
             [one.note for one in summaries],
             charts.dots(seeds, summaries, Axis(_metric(column)), _order(group)),
         )
@@ -268,66 +270,51 @@ def _learning_curves(group: Group, column: Column) -> list[Figure]:
     ]
 
 
-def _setting_curves(group: Group, column: Column) -> list[Figure]:
-    """For each setting: cells that differ in nothing else, if there are any."""
-    return [
-        figure
-        for key, axis in SETTINGS.items()
-        for figure in _setting_curve(group, column, key, axis)
-    ]
+def _ablations(group: Group) -> list[Figure]:
+    """A chart and a table for each ablation and task, from the ablations' own result files."""
+    return [_ablation(group, result, task) for result in group.ablations for task in result.tasks]
 
 
-def _setting_curve(group: Group, column: Column, key: str, axis: Axis) -> list[Figure]:
-    alike: dict[str, list[Cell]] = {}
-    for cell in on_column(column, group.cells):
-        if key in cell.settings:
-            others = {name: value for name, value in cell.settings.items() if name != key}
-            alike.setdefault(repr(sorted(others.items())), []).append(cell)
-    lines = [cells for cells in alike.values() if len({cell.settings[key] for cell in cells}) > 1]
-    if not lines:
-        return []
-
-    def highest(cells: Sequence[Cell]) -> float:
-        found = [mean for cell in cells if (mean := _mean(cell, column)) is not None]
-        return max(found, default=float("-inf"))
-
-    num_lines = len(lines)
-    lines = sorted(lines, key=highest, reverse=True)[:MOST_LINES]
-    telling = [
-        name
-        for name in lines[0][0].settings
-        if name != key
-        and len({repr(cells[0].settings.get(name)) for cells in lines}) > 1
-        and name not in ("method.name", *methods.SIZE_KEYS)
-    ]
-    points, order = [], {}
-    for number, cells in enumerate(lines):
-        one = methods.size(cells[0])
-        sizes = [] if one is None or key in methods.SIZE_KEYS else [one]
-        variant = methods.describe({name: cells[0].settings.get(name) for name in telling})
-        series = methods.label(cells[0].config["method"]["name"], sizes, variant)
-        order[series] = number
-        for cell in sorted(cells, key=lambda cell: float(cell.settings[key])):
-            value = cell.settings[key]
-            name = f"{series}, {axis.title} {methods.written(value)}"
-            points += _point(series, cell, column, float(value), name, series)
-    left_out = (
-        f" Of {num_lines} lines the {MOST_LINES} with the highest points."
-        if num_lines > MOST_LINES
-        else ""
+def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figure:
+    y = Axis(f"{tables.METRIC_NAMES[task.headline]} on {task.split}, in per cent".replace("_", " "))
+    points: list[Point] = []
+    seeds: list[Dot] = []
+    summaries: list[Summary] = []
+    order: dict[str, int] = {}
+    for one in task.points:
+        scores, name = one.scores[task.headline], ablation.title(one, result, task)
+        if scores.mean is None:
+            continue
+        mean, between, error = 100 * scores.mean, scores.interval, scores.standard_error
+        note = f"{name}: {tables.percent(scores.mean)}, {_count(scores.values, 'seed')}"
+        if result.by is None:
+            order.setdefault(name, len(order))
+            low, high = (100 * between.low, 100 * between.high) if between else (None, None)
+            summaries.append(Summary(name, mean, low, high, note))
+            for seed, value in scores.values.items():
+                state = "collapsed" if seed in one.collapsed else "finished"
+                seeds.append(Dot(name, 100 * value, str(seed), state))
+        else:
+            order.setdefault(one.method, len(order))
+            low, high = (None, None) if error is None else (mean - 100 * error, mean + 100 * error)
+            x = one.trained if result.by == "trained" else one.value
+            points.append(Point(one.method, float(x or 0), mean, low, high, note, one.method))
+    if result.by is None:
+        spec, bars = charts.dots(seeds, summaries, y, order), DOTS
+    else:
+        spec, bars = charts.curves(points, AXES[result.by], y, order), ERROR_BARS
+    said = [bars, *ablation.remarks(result, task), ablation.verdict(result, task), result.protocol]
+    note = "" if task.data.sample else tables.data_note(task.data)
+    return _figure(
+        group,
+        f"ablate-{result.kind}-{result.digest[:6]}-{task.task}",
+        "Ablations",
+        ablation.heading(result, task) + note,
+        " ".join(filter(None, said)),
+        [point.note for point in points] + [one.note for one in summaries],
+        spec,
+        ablation.columns(result, task),
     )
-    return [
-        _figure(
-            group,
-            f"{column.label}-{key.rpartition('.')[2].replace('_', '-')}",
-            "Settings",
-            f"{column.label}: {axis.title}{_note(column)}",
-            f"{_metric(column)}, mean over seeds, of runs that differ in nothing else. {ERROR_BARS}"
-            f"{left_out}",
-            [point.note for point in points],
-            charts.curves(points, axis, Axis(_metric(column)), order),
-        )
-    ]
 
 
 def _search(group: Group, column: Column) -> list[Figure]:
@@ -456,6 +443,7 @@ def _figure(
     caption: str,
     notes: Iterable[str],
     spec: charts.Spec,
+    table: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
     marked = f"{title} · sample data, not GLUE" if group.comparison.sample else title
     return Figure(
@@ -466,6 +454,7 @@ def _figure(
         alt=f"{marked}. {'; '.join(notes)}.",
         caption=caption.strip(),
         spec=spec,
+        table=table or {},
     )
 
 

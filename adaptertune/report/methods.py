@@ -165,8 +165,14 @@ def _usual(cell: Cell) -> Mapping[str, object]:
 
 @functools.cache
 def _recipe_settings(name: str, method: str) -> Mapping[str, object]:
-    """The settings that nobody needs to name: those of the cell's recipe, and of the default one."""
-    usual: dict[str, object] = {"recipe": configuration.DEFAULTS["recipe"], "method.layers": None}
+    """The settings that nobody needs to name: those of the cell's recipe, of the default one, and the
+    method's own defaults.
+    """
+    usual: dict[str, object] = {"recipe": configuration.DEFAULTS["recipe"]}
+    for kind in configuration.METHODS:
+        if kind.model_fields["name"].default == method:
+            fields = kind.model_fields.items()
+            usual |= {f"method.{key}": one.default for key, one in fields if not one.is_required()}
     if name in paths.names("recipes"):
         recipe = configuration.load_recipe(name)
         for own, settings in recipe.method.items():

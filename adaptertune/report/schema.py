@@ -141,6 +141,8 @@ class Comparison(Record):
     rows: list[Row]
     elsewhere: list[str]
     """Variants without a row, for they were not run on all columns."""
+    of_ablations: list[str]
+    """Variants without a row, for they were run for an ablation, where they stand."""
     published: list[PublishedRow]
     sentences: list[str]
     """What adapters keep of full fine-tuning, with what."""

@@ -152,6 +152,11 @@ def remarks(comparison: Comparison) -> list[str]:
     single = any(isinstance(e, Entry) and e.n == 1 for row in comparison.rows for e in row.entries)
     if single:
         found.append("A figure without ± is of one seed: nothing is known of its spread.")
+    if comparison.of_ablations:
+        number = len(comparison.of_ablations)
+        found.append(
+            f"Among the ablations, not here: {number} variant{'s' * (number != 1)} of methods."
+        )
     if comparison.elsewhere:
         found.append(
             f"Not on all columns, so only among the runs: {'; '.join(comparison.elsewhere)}."

@@ -16,7 +16,14 @@ from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
 from adaptertune.files import write_json
-from adaptertune.runs.results import CellResult, Failure, Record, SeedResult, SpansResult
+from adaptertune.runs.results import (
+    AblationResult,
+    CellResult,
+    Failure,
+    Record,
+    SeedResult,
+    SpansResult,
+)
 
 Result = TypeVar("Result", bound=Record)
 
@@ -150,6 +157,21 @@ def cells(output: Path) -> Iterator[CellFolder]:
     """All cells of a store, by task and name."""
     for path in sorted(output.glob("*/*/config.json")):
         yield CellFolder(path.parent)
+
+
+def ablation(output: Path, kind: str, digest: str) -> Path:
+    """The file of an ablation's result."""
+    return output / "ablations" / f"{kind}-{digest[:12]}.json"
+
+
+def read_ablations(output: Path) -> list[AblationResult]:
+    """All ablations of a store, by kind.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    paths = sorted((output / "ablations").glob("*.json"))
+    return [found for path in paths if (found := _read(path, AblationResult)) is not None]
 
 
 def find_cell(run: str, output: Path) -> CellFolder:

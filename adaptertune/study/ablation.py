@@ -16,7 +16,7 @@ from adaptertune import stats
 from adaptertune.errors import ConfigError
 from adaptertune.runs import results, selection, store
 from adaptertune.runs.grid import SweepSource
-from adaptertune.runs.plan import method_labels
+from adaptertune.runs.plan import method_label, method_labels
 from adaptertune.runs.sweep import Cell, Sweep
 
 
@@ -96,7 +96,7 @@ def summarise(kind: str, made: Sweep) -> results.AblationResult:
 
 def path(made: Sweep, kind: str) -> Path:
     """Where the result is written."""
-    return made.output / "ablations" / f"{kind}-{made.digest[:12]}.json"
+    return store.ablation(made.output, kind, made.digest)
 
 
 def in_words(kind: str, made: Sweep) -> str:
@@ -159,6 +159,8 @@ def _task(kind: Kind, made: Sweep, cells: Sequence[Cell]) -> results.AblationTas
     num_seeds = made.config.seeds if made.config.seeds_on == "all" else 1
     chosen = {key: _choose(reads, num_seeds) for key, reads in candidates.items()}
     labels = method_labels((key.method for key in chosen), sized=not _is_sized(kind))
+    if not kind.varies:  # what the grid chose tells the methods apart
+        labels = {method: method_label(method) for method in labels}
     order = sorted(chosen, key=lambda key: (list(labels).index(key.method), key.value or 0))
     if kind.by == "trained":
         order.sort(key=lambda key: chosen[key].cell.plan.ledger.trained)

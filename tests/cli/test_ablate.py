@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,3 +154,38 @@ def test_help_of_an_ablation(cli: Cli, kind: str) -> None:
     assert ablate_command.SWEEPS[kind].split()[0] in done.out
     for option in ("--config", "--tasks", "--seeds", "--dry-run", "--json", "--offline", "--set"):
         assert option in done.out
+
+
+def test_a_killed_ablation_goes_on_to_the_same_result(
+    cli: Cli, tiny_bert: Path, tiny_glue: Path, tmp_path: Path
+) -> None:
+    """Killed when its first run is finished: that one stays, the rest is as if nothing had happened."""
+    line = ablate("depth", tiny_bert, tiny_glue, "--seeds", "2", "--grid", "method.size=2,4")
+    line += ["--stack", "off"]
+    whole = cli(*line, "--output", "whole", "--json")
+    assert whole.code == 0, whole.err
+    command = [sys.executable, "-m", "adaptertune", *map(str, line), "--output", "killed"]
+    begun = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while not (first := list((tmp_path / "killed").glob("rte/*/seed-*/result.json"))):
+            assert time.monotonic() < deadline
+            assert begun.poll() is None
+            time.sleep(0.01)
+    finally:
+        begun.kill()
+        begun.wait()
+    before = first[0].read_bytes()
+    assert not (tmp_path / "killed" / "ablations").exists()
+    again = cli(*line, "--output", "killed", "--json")
+    assert again.code == 0, again.err
+    assert first[0].read_bytes() == before
+    expected, found = (AblationResult.model_validate_json(one.out) for one in (whole, again))
+    assert len(expected.tasks[0].points) == 2 + 2 + 1
+
+    def moved(result: AblationResult) -> str:
+        return result.model_dump_json().replace("whole/", "killed/")
+
+    assert moved(expected) == moved(found)

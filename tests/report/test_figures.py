@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 
 from adaptertune.report import charts, comparison, evidence, figures
 from adaptertune.report.figures import Figure
-from adaptertune.runs.store import write_result
+from adaptertune.runs.store import ablation as ablation_file
+from adaptertune.runs.store import read_ablations, write_result
 from tests.report.records import add, one_metric
+from tests.report.test_ablation import point
+from tests.report.test_ablation import result as ablation_result
 
 SEEDS = (0.60, 0.64, 0.71)
 
@@ -53,27 +57,59 @@ def test_each_size_is_a_point_at_its_best_rate(tmp_path: Path) -> None:
     assert [y for _, y in points] == pytest.approx([60, 70])
 
 
-def test_curves_join_only_runs_that_differ_in_nothing_else(tmp_path: Path) -> None:
-    for rate, score in ((1e-4, 0.5), (1e-3, 0.6), (3e-3, 0.4)):
-        add(tmp_path, "rte", one_metric(score), options={"training.learning_rate": rate})
-    other = {"training.learning_rate": 3e-4, "training.batch_size": 16}
-    add(tmp_path, "rte", one_metric(0.9), options=other)
-    found = drawn(tmp_path)
-    points = sorted((row["x"], row["y"]) for row in data(found["rte-learning-rate"]))
-    assert points == [(1e-4, 50), (1e-3, 60), (3e-3, 40)]
-    assert "rte-size" not in found
-    assert "rte-init-std" not in found
+def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
+    """And its variants have no row beside the paper's adapters, unless others ran them too."""
+    folders = [
+        add(tmp_path, "rte", one_metric(*SEEDS), options={"method.init_std": std})
+        for std in (1e-2, 1e-1, 1.0)
+    ]
+    digests = [json.loads(one.config.read_text())["digest"] for one in folders]
+    plain = ablation_result(point(1e-2, (0.6, 0.7)), point(1e-1, (0.5, 0.5), reference=0))
+    made = plain.model_copy(update={"cells": digests[:2], "digest": "0123456789abcdef"})
+    write_result(ablation_file(tmp_path, "init", made.digest), made)
+    assert read_ablations(tmp_path) == [made]
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    shown = group.comparison
+    assert [row.label for row in shown.rows] == ["adapters 64", "adapters 64, init std 1"]
+    assert shown.of_ablations == ["adapters 64, init std 0.1"]
+    (figure,) = (one for one in figures.figures(group) if one.chapter == "Ablations")
+    assert figure.name == f"{shown.name}-ablate-init-012345-cola"
+    points = [value for row in data(figure) for value in (row["x"], row["y"], row["low"])]
+    error = 100 * statistics.stdev([0.6, 0.7]) / 2**0.5
+    assert points == pytest.approx([0.01, 65, 65 - error, 0.1, 50, 50])
+    assert figure.table == {
+        "init std": ["1e-2", "0.1"],
+        "Matthews": ["65.0 ± 7.1", "50.0 ± 0.0"],
+        "accuracy": ["71.0", "71.0"],
+        "difference to 1e-2": ["", "-15.0"],
+        "95 %": ["", ""],
+    }
+    # An ablation of another store's runs, or of none, is not shown.
+    (other,) = comparison.compare(
+        evidence.read(tmp_path)[0], [made.model_copy(update={"cells": ["f"]})]
+    )
+    assert not other.ablations
+    assert len(other.comparison.rows) == 3
 
 
-def test_of_many_lines_the_highest_are_drawn_and_that_is_said(tmp_path: Path) -> None:
-    for size in range(1, 8):
-        for rate in (1e-4, 1e-3):
-            options = {"method.size": size, "training.learning_rate": rate}
-            add(tmp_path, "rte", one_metric(0.5 + size / 100), options=options)
-    figure = drawn(tmp_path)["rte-learning-rate"]
-    shown = {row["series"] for row in data(figure)}
-    assert shown == {f"adapters {size}" for size in (3, 4, 5, 6, 7)}
-    assert "Of 7 lines the 5 with the highest points." in figure.caption
+def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(*SEEDS))
+    made = ablation_result(
+        point(None, SEEDS, chosen={"method.name": "adapter"}),
+        point(None, (), chosen={"method.norm": "batch"}, diverged=[0], reference=0),
+        point(None, SEEDS, chosen={"method.norm": "layer"}, collapsed=[1], reference=0),
+        by=None,
+    )
+    digest = json.loads(folder.config.read_text())["digest"]
+    ablations = [made.model_copy(update={"kind": "variants", "cells": [digest]})]
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], ablations)
+    (figure,) = (one for one in figures.figures(group) if one.chapter == "Ablations")
+    rows = data(figure)
+    assert [row["series"] for row in rows if "mean" in row] == ["adapter-64", "norm layer"]
+    assert [row["remark"] for row in rows if row.get("seed") == "1"] == ["finished", "collapsed"]
+    assert figure.table["method"] == ["adapter-64", "norm batch", "norm layer"]
+    assert figure.table["Matthews"][1] == "no score"
+    assert "Diverged (without a score): norm batch (1 seed)." in figure.caption
 
 
 def test_the_overview_is_the_median_task_with_its_percentiles(tmp_path: Path) -> None:

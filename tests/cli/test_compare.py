@@ -1,0 +1,52 @@
+"""``adaptertune compare``: what it asks for, what it ends with, and a second run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from adaptertune.report.schema import Entry, Report
+from tests.conftest import Finished
+
+
+def test_it_ends_with_the_page_of_all_its_candidates_and_runs_nothing_twice(
+    tiny_glue: Path, tiny_bert: Path, tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    line = [
+        "compare", "--full", "--tasks", "rte", "--sizes", "4,8", "--epochs", "1", "--seeds", "2",
+        "--data-dir", tiny_glue, "--backbone", tiny_bert, "--set", "training.max_length=32",
+        "--output", tmp_path / "out", "--to", tmp_path / "page",
+    ]  # fmt: skip
+    done = cli(*line)
+    assert done.code == 0, done.err
+    page = tmp_path / "page" / "report.html"
+    assert done.out.splitlines()[-1] == page.as_uri()
+    for text in ("full fine-tuning", "adapters, best of 4/8", "Difference to full fine-tuning"):
+        assert text in " ".join(done.out.split())
+    # Two sizes and full fine-tuning at three rates each, and the best of each with a second seed.
+    results = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("seed-*/result.json")
+    }
+    assert len(results) == 9 + 3
+    runs = set(re.findall(r'id="run-(\w+)"', page.read_text()))
+    assert len(runs) == 9
+
+    found = Report.model_validate_json(cli(*line, "--json").out)
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+    (comparison,) = found.comparisons
+    entries = {row.label: row.entries[0] for row in comparison.rows}
+    numbers = {
+        label: (entry.num_candidates, entry.num_seeds)
+        for label, entry in entries.items()
+        if isinstance(entry, Entry)
+    }
+    assert numbers["full fine-tuning"] == (3, 2)
+    assert numbers["adapters, best of 4/8"] == (6, 2)
+    assert found.missing == []
+
+
+def test_adapters_alone_are_no_comparison(cli: Callable[..., Finished]) -> None:
+    done = cli("compare", "--tasks", "rte")
+    assert done.code == 2
+    assert "--full" in done.err
