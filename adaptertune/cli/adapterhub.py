@@ -14,7 +14,7 @@ from adaptertune.cli import options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from adaptertune.share.adapterhub import Loss
+    from adaptertune.share.adapterhub.outgoing import Loss
     from adaptertune.tasks import Task
 
 
@@ -46,18 +46,18 @@ def import_(
     from adaptertune.config import resolve
     from adaptertune.report import tables
     from adaptertune.runs.plan import plan as make_plan
-    from adaptertune.share import adapterhub
+    from adaptertune.share.adapterhub import incoming, layout
 
     talk = tables.console(stderr=True, quiet=quiet)
-    foreign = adapterhub.read(*adapterhub.fetch(source, revision=revision, offline=offline))
+    foreign = layout.read(*incoming.fetch(source, revision=revision, offline=offline))
     given = {
         "task": task, "backbone": backbone, "max_length": max_length, "precision": precision,
         "device": device, "threads": threads, "output": output,
     }  # fmt: skip
     own = options.as_settings(given, data_dir=data_dir, offline=offline)
-    plan = adapterhub.check(foreign, make_plan(resolve(adapterhub.settings(foreign) | own)))
+    plan = incoming.check(foreign, make_plan(resolve(incoming.settings(foreign) | own)))
     with bar.progress(talk) as on_progress:
-        result = adapterhub.write_run(
+        result = incoming.write_run(
             foreign, plan, on_progress, lambda text: talk.print(text, markup=False)
         )
     if as_json:
@@ -93,18 +93,18 @@ def export(
     from adaptertune.cli import bar
     from adaptertune.report import tables
     from adaptertune.runs import load, reopen
-    from adaptertune.share import adapterhub
+    from adaptertune.share.adapterhub import outgoing
 
     found = load.find(run, output or Path("runs"), seed)
-    method = adapterhub.exportable(found, drop_layernorms=drop_layernorms)
+    method = outgoing.exportable(found, drop_layernorms=drop_layernorms)
     loss = None
     if method.layernorms != "none":
         talk = tables.console(stderr=True, quiet=quiet)
         finished = found.cell.finished_result()
         with bar.progress(talk) as on_progress:
             reopened = reopen.reopen(found.cell, finished, device=device, data_dir=data_dir)
-            loss = adapterhub.loss_without_layernorms(found, reopened, on_progress, talk.print)
-    adapterhub.export(found, to, offline=offline, drop_layernorms=drop_layernorms)
+            loss = outgoing.loss_without_layernorms(found, reopened, on_progress, talk.print)
+    outgoing.export(found, to, offline=offline, drop_layernorms=drop_layernorms)
     if as_json:
         told = {"folder": str(to), "seed": found.result.seed}
         print(json.dumps(told | {"loss": None if loss is None else asdict(loss)}))

@@ -32,7 +32,7 @@ from adaptertune.data.sources import Source, load_splits
 from adaptertune.model.inject import adapters_removed
 from adaptertune.report import evidence
 from adaptertune.runs import load, store
-from adaptertune.share import adapterhub
+from adaptertune.share.adapterhub import files, outgoing
 from adaptertune.tasks import load as load_task
 from tests.conftest import CHECKOUT, Finished
 from tests.hub_server import HubServer
@@ -369,7 +369,7 @@ def test_a_report_leaves_it_out(good: Path, tiny_bert: Path, cli: Cli) -> None:
 
 @given(width=st.integers(1, 4096), size=st.integers(1, 4096))
 def test_the_reduction_factor_comes_back_as_the_size(width: int, size: int) -> None:
-    factor = adapterhub.reduction_factor(width, size)
+    factor = outgoing.reduction_factor(width, size)
     assert int(width // factor) == size, "as AdapterHub's library computes it"
     assert math.isclose(factor, width / size, rel_tol=1e-12)
 
@@ -589,7 +589,7 @@ def good(trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     """A folder that can be imported."""
     folder = tmp_path_factory.mktemp("good") / "rte"
     run = load.find(str(trained["rte"]), trained["rte"].parent)
-    adapterhub.export(run, folder, offline=True, drop_layernorms=False)
+    outgoing.export(run, folder, offline=True, drop_layernorms=False)
     return folder
 
 
@@ -612,7 +612,7 @@ def test_a_folder_that_means_harm(
 def test_an_archive_that_unpacks_to_more_than_adapters_can_be(
     good: Path, tiny_bert: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapterhub, "LARGEST_WEIGHTS", 1 << 20)
+    monkeypatch.setattr(files, "LARGEST_WEIGHTS", 1 << 20)
     shutil.copytree(good, tmp_path / "in")
     (tmp_path / "in" / "adapter.safetensors").unlink()
     path = tmp_path / "in" / "pytorch_adapter.bin"

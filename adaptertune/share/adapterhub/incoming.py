@@ -1,0 +1,208 @@
+"""A folder of AdapterHub's library becomes a run."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptertune import hub
+from adaptertune.data import cache
+from adaptertune.errors import CheckpointError, ConfigError, HubError, StoreError
+from adaptertune.files import exclusive, write_json
+from adaptertune.runs import execute, results, store, units
+from adaptertune.runs.models import load_models
+from adaptertune.runs.plan import Plan
+from adaptertune.runs.summary import summarise
+from adaptertune.share.adapterhub.files import file_of
+from adaptertune.share.adapterhub.layout import CONFIG, FILES, HEAD_CONFIG, Foreign
+from adaptertune.tasks import Task
+
+if TYPE_CHECKING:
+    from adaptertune.data.encode import Encoded
+    from adaptertune.model.classifier import Classifier
+    from adaptertune.share.adapterhub.files import Tensors
+
+SEED = 0  # stands for the one training that an imported adapter had
+OnProgress = Callable[[str, int, int], None]
+
+
+def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, results.Imported]:
+    """A folder, or the files that matter of a hub repository, and what is known of their origin.
+
+    Raises:
+        HubError: the repository can't be had.
+        StoreError: there is no such folder.
+    """
+    if Path(source).is_dir():
+        if revision is not None:
+            raise ConfigError("goes with OWNER/NAME on the hub, not a folder", where="--revision")
+        folder, name, commit = Path(source), Path(source).resolve().name, None
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, re.ASCII) and not Path(source).exists():
+        folder = hub.snapshot("model", source, FILES, revision=revision, offline=offline)
+        name, commit = source, folder.name
+    else:
+        raise StoreError(
+            "no such folder", where=source, remedy="give an unpacked folder, or OWNER/NAME"
+        )
+    sha256 = {
+        name: hub.sha256(path) for name in FILES if (path := file_of(folder, name)) is not None
+    }
+    if CONFIG not in sha256:
+        raise HubError(f"no {CONFIG}", where=source, remedy="give what save_adapter wrote")
+    return folder, results.Imported(source=name, commit=commit, library="", sha256=sha256)
+
+
+def settings(foreign: Foreign) -> dict[str, tuple[Any, str]]:
+    """The settings that follow from a folder, for ``config.resolve``: key -> (value, origin)."""
+    method = foreign.method.model_dump(mode="json", exclude_defaults=True) | {"name": "adapter"}
+    found: dict[str, tuple[Any, str]] = {
+        f"method.{key}": (value, CONFIG) for key, value in method.items() if key != "init_std"
+    }
+    found["seeds"] = ([SEED], "one training, elsewhere")
+    found["training.precision"] = ("fp32", "that its logits are AdapterHub's")
+    if foreign.backbone is not None:
+        found["backbone"] = (foreign.backbone, CONFIG)
+    return found
+
+
+def check(foreign: Foreign, plan: Plan) -> Plan:
+    """The plan of an imported run, if base model and task fit.
+
+    Raises:
+        CheckpointError: the adapters are of a model of another shape.
+        ConfigError: the head has other labels than the task, or another number.
+    """
+    shape, task = plan.located.shape, plan.task
+    if foreign.width != shape.width:
+        raise CheckpointError(
+            f"of a model {foreign.width} wide; {plan.located.name} is {shape.width} wide",
+            where=foreign.folder,
+            remedy="name its own with --backbone",
+        )
+    expected = [layer for layer in range(shape.layers) if layer not in foreign.left_out]
+    if list(foreign.layers) != expected:
+        raise CheckpointError(
+            f"adapters in {len(foreign.layers)} layers, {foreign.layers[-1]} the last; "
+            f"{plan.located.name} has {shape.layers}",
+            where=foreign.folder,
+            remedy="name its own with --backbone",
+        )
+    if foreign.num_outputs != task.num_outputs:
+        raise ConfigError(
+            f"the head has {foreign.num_outputs} outputs, task '{task.name}' {task.num_outputs}",
+            where=foreign.folder,
+            remedy="choose the --task that it was trained for",
+        )
+    if foreign.labels is not None and set(foreign.labels) != set(task.labels or ()):
+        raise ConfigError(
+            f"the head's labels are {', '.join(foreign.labels)}, those of task '{task.name}' "
+            f"{', '.join(task.labels or ())}",
+            where=foreign.folder / HEAD_CONFIG,
+            remedy="choose the --task that it was trained for, or write one with these labels",
+        )
+    return replace(plan, imported=foreign.facts)
+
+
+def write_run(
+    foreign: Foreign, plan: Plan, on_progress: OnProgress, note: Callable[[str], None]
+) -> results.CellResult:
+    """Evaluate imported adapters on the task's splits, and put them into the store as a run.
+
+    Raises:
+        CheckpointError: tensors do not fit the base model.
+        StoreError: the run is there already, or can't be written.
+    """
+    import torch
+
+    from adaptertune.metrics import TaskMetric  # noqa: F401  (its libraries take seconds to import)
+    from adaptertune.train import checkpoint, device, evaluate
+
+    folder = plan.folder.seed(SEED)
+    if plan.folder.path.exists():
+        raise StoreError(
+            "is there already", where=plan.folder.path, remedy="choose another --output"
+        )
+    if foreign.labels is None and plan.task.labels:
+        note(f"its labels have no names; they are taken as {', '.join(plan.task.labels)}")
+    with device.cpu_threads(plan.config.threads):
+        model = load_models(plan, [SEED])[SEED]
+        checkpoint.put_trained(model, _in_order(foreign, plan.task), foreign.folder)
+        splits = evaluation(plan, on_progress, note)
+        started = time.perf_counter()
+        logits = evaluate.logits(model, splits[0], torch.device(plan.device))
+        with exclusive(folder.path):
+            write_json(plan.folder.config, units.config_file(plan))
+            scores = execute.keep(plan, splits, model, logits, evaluate.BATCH_SIZE, folder)
+            result = _seed_result(plan, model, scores, time.perf_counter() - started)
+            store.write_result(folder.result, result)
+    found = summarise(plan, [result])
+    store.write_result(plan.folder.result, found)
+    return found
+
+
+def _in_order(foreign: Foreign, task: Task) -> Tensors:
+    """The tensors with the head's rows in the order of the task's labels."""
+    if foreign.labels is None or task.labels is None:
+        return foreign.tensors
+    order = [foreign.labels.index(label) for label in task.labels]
+    own = {name: foreign.tensors[name][order] for name in ("head.weight", "head.bias")}
+    return foreign.tensors | own
+
+
+def evaluation(plan: Plan, on_progress: OnProgress, note: Callable[[str], None]) -> list[Encoded]:
+    """The splits that are scored, as tokens, the selecting one first."""
+    train, *others = cache.tokenised(
+        plan.tokens, progress=lambda done, total: on_progress("tokenising", done, total), note=note
+    )
+    return execute.parts(plan, train, others)[1]
+
+
+def _seed_result(
+    plan: Plan, model: Classifier, scores: dict[str, results.SplitScores], seconds: float
+) -> results.SeedResult:
+    import torch
+
+    from adaptertune.train.checkpoint import trained_tensors
+    from adaptertune.train.device import peak_memory
+
+    path = plan.folder.seed(SEED).checkpoint
+    return results.SeedResult(
+        status="finished",
+        task=plan.task.name,
+        seed=SEED,
+        digest=plan.seed_digest(SEED),
+        config=plan.config.model_dump(mode="json"),
+        data=plan.data,
+        backbone=plan.backbone,
+        precision="fp32" if plan.precision == "fp32" else "bf16",
+        device=plan.device,
+        ledger=plan.ledger.as_json(),
+        selecting_split=plan.selecting_split,
+        num_epochs=0,
+        kept_epoch=None,
+        diverged_epoch=None,
+        scores=scores,
+        checkpoint=results.CheckpointFacts(
+            file=path.name,
+            parameters=sum(tensor.numel() for tensor in trained_tensors(model).values()),
+            bytes=path.stat().st_size,
+        ),
+        versions=execute.versions(),
+        cost=results.Cost(
+            train_seconds=0.0,
+            evaluate_seconds=seconds,
+            examples_per_second=None,
+            threads=torch.get_num_threads() if plan.device == "cpu" else None,
+            peak_memory_bytes=peak_memory(plan.device),
+            resumed=0,
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            host=platform.node(),
+        ),
+        imported=plan.imported,
+    )
