@@ -61,6 +61,7 @@ def compare(
     ray_address: options.RayAddress = None,
     gpu_share: options.GpuShare = 1.0,
     retry_failed: options.RetryFailed = False,
+    tracker: options.Tracker = None,
     dry_run: options.DryRunSweep = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -77,7 +78,7 @@ def compare(
             "adapters need something beside them",
             remedy="add --full for full fine-tuning, or --methods",
         )
-    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
     how.check()
     grid = {"method.name": (list[object](wanted), "--methods")}
     if sizes is not None:
