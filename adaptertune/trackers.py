@@ -63,9 +63,10 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self.id, self._parameters = training.name, dict(training.parameters)
-        # A training from the start again: the reader drops what an earlier one left.
-        purge = None if training.resume else 0
-        self._writer = SummaryWriter(str(training.folder), purge_step=purge)
+        earlier = () if training.resume else training.folder.glob("events.out.tfevents.*")
+        for path in earlier:  # of a training that now begins anew
+            path.unlink()
+        self._writer = SummaryWriter(str(training.folder))
         if not training.resume:
             shown = json.dumps(self._parameters, indent=2).replace("\n", "\n    ")
             self._text("parameters", f"    {shown}")
@@ -111,7 +112,8 @@ class Trackio:
 
     def end(self, status: Status, scores: Values) -> None:
         with redirect_stdout(io.StringIO()):
-            self._run.log({**scores, "status": status})
+            if status != "stopped":  # it may go on, with this row amid its epochs
+                self._run.log({**scores, "status": status})
             self._run.finish()
 
 

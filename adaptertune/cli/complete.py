@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 import typer
 
 from adaptertune import config, tasks
-
-TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow")
-EXECUTORS = ("serial", "local", "ray")
+from adaptertune.cli.carry_out import ExecutorName
 
 
 def one_of(find: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -28,8 +27,14 @@ def one_of(find: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 task = one_of(tasks.shipped)
 method = one_of(config.method_names)
-tracker = one_of(lambda: TRACKERS)
-executor = one_of(lambda: EXECUTORS)
+executor = one_of(lambda: get_args(ExecutorName))
+
+
+def tracker(incomplete: str) -> list[str]:
+    """Trackers, as :func:`one_of` completes them."""
+    from adaptertune import trackers
+
+    return one_of(lambda: trackers.TOOLS)(incomplete)
 
 
 def run(context: typer.Context, incomplete: str) -> list[str]:
