@@ -142,7 +142,7 @@ def test_a_stopped_run_goes_on(tiny_bert: Path, tmp_path: Path, tools: dict[str,
         (run,) = tool.RUNS.values()
         assert run.epochs == expected(made, 0)
         assert run.final["status"] == "finished"
-    assert [step for step, _ in events(made, 0)["train/loss"]] == [1, 2, 3]
+    assert sorted(step for step, _ in events(made, 0)["train/loss"]) == [1, 2, 3]
 
 
 def record(epoch: int, loss: float = 0.5, score: float | None = 0.75) -> EpochRecord:
@@ -170,7 +170,8 @@ def test_no_epoch_is_told_twice(tiny_bert: Path, tmp_path: Path, tools: dict[str
         assert [(step, values["train/loss"]) for step, values in run.epochs] == [
             (1, 0.5), (2, 0.5), (3, 1.5),
         ]  # fmt: skip
-    assert events(made, 0)["train/loss"] == [(1, 0.5), (2, 0.5), (3, 1.5)]
+    # Files of one second are read in any order.
+    assert sorted(events(made, 0)["train/loss"]) == [(1, 0.5), (2, 0.5), (3, 1.5)]
 
 
 def test_a_training_from_the_start_again(

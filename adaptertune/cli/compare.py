@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptertune.cli import options
+from adaptertune.cli import complete, options
 from adaptertune.cli.carry_out import How, carry_out
 from adaptertune.cli.report import publish
 from adaptertune.errors import ConfigError
@@ -26,6 +26,7 @@ def compare(
             "--methods",
             help="Further methods, e.g. top_layers,layernorm,bitfit.",
             metavar="NAMES",
+            autocompletion=complete.method,
             rich_help_panel=options.SWEEP,
             show_default=False,
         ),
