@@ -129,6 +129,13 @@ class IA3(Strict):
 
 AnyMethod = Adapter | Full | TopLayers | LayerNorm | BitFit | LoRA | IA3
 METHODS = get_args(AnyMethod)
+
+
+def method_names() -> list[str]:
+    """Those that ``--method`` knows."""
+    return [kind.model_fields["name"].default for kind in METHODS]
+
+
 Method = Annotated[AnyMethod, Field(discriminator="name")]
 
 
@@ -505,3 +512,12 @@ def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[str]:
             yield from _leaves(value, f"{at}{key}.")
         else:
             yield f"{at}{key}"
+
+
+def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a nested mapping with its dotted key."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from flatten(inner, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", inner

@@ -21,7 +21,7 @@ STOREYS = [
     {"train"},
     {"runs"},
     {"executors"},
-    {"study", "share", "doctor"},
+    {"study", "share", "doctor", "trackers"},
     {"report"},
     {"cli"},
     {"__init__", "__main__", "api"},
@@ -80,7 +80,7 @@ def test_only_execute_opens_a_configuration() -> None:
      "runs.reopen", "runs.sweep", "executors.ray", "executors.local",
      "runs.load", "runs.predict", "runs.start",
      "share.glue", "share.bundle", "share.hub", "share.adapterhub",
-     "doctor"],
+     "doctor", "trackers"],
 )  # fmt: skip
 def test_no_torch_for_planning_and_reporting(module: str) -> None:
     code = (

@@ -77,7 +77,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        code = app(standalone_mode=False)
+        # Its name also as `python -m adaptertune`: completion is of the command.
+        code = app(standalone_mode=False, prog_name="adaptertune")
     except AdapterTuneError as error:
         _complain(str(error))
         code = error.exit_code

@@ -98,11 +98,12 @@ def _command(kind: str) -> Callable[..., None]:
         ray_address: options.RayAddress = None,
         gpu_share: options.GpuShare = 1.0,
         retry_failed: options.RetryFailed = False,
+        tracker: options.Tracker = None,
         dry_run: options.DryRunSweep = False,
         as_json: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
-        how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+        how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
         how.check()
         values = options.grid_values(grid)
         if epochs is not None:

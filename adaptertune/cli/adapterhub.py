@@ -70,7 +70,7 @@ def import_(
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run's folder, a seed's, a name, or a digest.")],
+    run: options.RunOrSeed,
     to: Annotated[Path, typer.Option("--to", help="Folder to make.")],
     drop_layernorms: Annotated[
         bool,

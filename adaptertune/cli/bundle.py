@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptertune.cli import options
+from adaptertune.cli import complete, options
 from adaptertune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,12 @@ Second = Annotated[
 
 @app.command("new")
 def new(
-    runs: Annotated[list[str], typer.Argument(help="Runs of different tasks on one backbone.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs of different tasks on one backbone.", autocompletion=complete.run
+        ),
+    ],
     to: Annotated[Path, typer.Option("--to", help="Folder to make.")],
     output: options.Output = None,
     offline: options.Offline = False,

@@ -15,10 +15,14 @@ from adaptertune.yamlfile import nearest
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adaptertune.cli.live_sweep import SweepLines
     from adaptertune.runs.grid import SweepSource
+    from adaptertune.runs.plan import Plan
+    from adaptertune.runs.progress import Progress
     from adaptertune.runs.results import SweepResult
     from adaptertune.runs.sweep import Book, Executor, Row, Survey, Sweep
     from adaptertune.runs.units import Unit
+    from adaptertune.trackers import Tracking
 
 ExecutorName = Literal["serial", "local", "ray"]
 
@@ -33,6 +37,7 @@ class How:
     ray_address: str | None
     gpu_share: float
     retry_failed: bool
+    trackers: Sequence[str] | None = None  # as --tracker gave them
 
     def check(self) -> None:
         """Raises: ConfigError: there is no such executor, or an option is another one's."""
@@ -66,12 +71,14 @@ def carry_out(
         base: settings of all cells: dotted key -> (value, option).
         in_words: how choices are made and what is reported, if not as a sweep does.
     """
+    from adaptertune import trackers
     from adaptertune.cli import live_sweep
     from adaptertune.cli.stop import StopRequest
     from adaptertune.executors.ray import RayExecutor
     from adaptertune.report import tables
     from adaptertune.runs import sweep as sweeps
 
+    tools = trackers.chosen(how.trackers)
     retry_failed, lookups = how.retry_failed, None
     if how.executor == "ray":
         cluster = RayExecutor(how.ray_address, how.gpu_share, retry_failed)
@@ -100,9 +107,27 @@ def carry_out(
         return None
     stop = StopRequest(talk)
     share = seconds or (lambda unit: float(unit.plan.num_steps))
-    with live_sweep.view(made, share, talk, stop.is_set) as view:
+    with (
+        live_sweep.view(made, share, talk, stop.is_set) as view,
+        trackers.tracking(tools) as tracking,
+    ):
         run = cluster if how.executor == "ray" else _executor(how)
-        return made, sweeps.run(made, found, book, run, view, retry_failed=retry_failed)
+        told = _Tracked(view, tracking)
+        return made, sweeps.run(made, found, book, run, told, retry_failed=retry_failed)
+
+
+@dataclass(frozen=True)
+class _Tracked:
+    """A sweep's view, with trackers that hear of every cell too."""
+
+    view: SweepLines
+    tracking: Tracking
+
+    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.view.stage(todo, num_done, num_failed)
+
+    def of(self, plan: Plan) -> Progress:
+        return self.tracking.of(plan, self.view.of(plan))
 
 
 def _executor(how: How) -> Executor:

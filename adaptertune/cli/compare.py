@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptertune.cli import options
+from adaptertune.cli import complete, options
 from adaptertune.cli.carry_out import How, carry_out
 from adaptertune.cli.report import publish
 from adaptertune.errors import ConfigError
@@ -26,6 +26,7 @@ def compare(
             "--methods",
             help="Further methods, e.g. top_layers,layernorm,bitfit.",
             metavar="NAMES",
+            autocompletion=complete.method,
             rich_help_panel=options.SWEEP,
             show_default=False,
         ),
@@ -61,6 +62,7 @@ def compare(
     ray_address: options.RayAddress = None,
     gpu_share: options.GpuShare = 1.0,
     retry_failed: options.RetryFailed = False,
+    tracker: options.Tracker = None,
     dry_run: options.DryRunSweep = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -77,7 +79,7 @@ def compare(
             "adapters need something beside them",
             remedy="add --full for full fine-tuning, or --methods",
         )
-    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
     how.check()
     grid = {"method.name": (list[object](wanted), "--methods")}
     if sizes is not None:

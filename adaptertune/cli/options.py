@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from adaptertune.cli import complete
 from adaptertune.config import OPTIONS, Resolved, parse_layers, resolve
 from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import read_value
@@ -15,17 +16,42 @@ from adaptertune.yamlfile import read_value
 MODEL, DATA, TRAINING, RUN = "What trains", "Data", "Training", "Run"
 
 
-def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
+def _option(
+    *names: str,
+    panel: str,
+    text: str,
+    metavar: str | None = None,
+    completed: Callable[..., list[str]] | None = None,
+) -> Any:
     return typer.Option(
-        *names, help=text, metavar=metavar, rich_help_panel=panel, show_default=False
+        *names,
+        help=text,
+        metavar=metavar,
+        rich_help_panel=panel,
+        show_default=False,
+        autocompletion=completed,
     )
 
 
-Run = Annotated[str, typer.Argument(help="A run's folder, name, or the digest at its end.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        help="A run's folder, name, or the digest at its end.", autocompletion=complete.run
+    ),
+]
+RunOrSeed = Annotated[
+    str,
+    typer.Argument(
+        help="A run's folder, a seed's, a name, or a digest.", autocompletion=complete.run
+    ),
+]
 Task = Annotated[
     str | None,
     _option(
-        "--task", panel=DATA, text="A GLUE task (see `adaptertune tasks`) or a task's YAML file."
+        "--task",
+        panel=DATA,
+        text="A GLUE task (see `adaptertune tasks`) or a task's YAML file.",
+        completed=complete.task,
     ),
 ]
 DataDir = Annotated[
@@ -49,6 +75,7 @@ Method = Annotated[
         panel=MODEL,
         text="adapter (default), full, top_layers, layernorm, bitfit, lora or ia3.",
         metavar="NAME",
+        completed=complete.method,
     ),
 ]
 Size = Annotated[
@@ -92,6 +119,7 @@ InitFrom = Annotated[
         text="Start from a finished run's weights: of its best seed, or of the seed whose folder is "
         "named; repeatable, for several methods.",
         metavar="RUN",
+        completed=complete.run,
     ),
 ]
 Recipe = Annotated[
@@ -155,6 +183,16 @@ Compile = Annotated[
     bool | None,
     _option("--compile", panel=RUN, text="Layers by torch.compile; for CUDA (default: off)."),
 ]
+Tracker = Annotated[
+    list[str] | None,
+    _option(
+        "--tracker",
+        panel=RUN,
+        text="Tell tensorboard, trackio, wandb or mlflow too (default: none); repeatable.",
+        metavar="NAME",
+        completed=complete.tracker,
+    ),
+]
 Config = Annotated[
     Path | None, _option("--config", panel=RUN, text="YAML file with any of the settings.")
 ]
@@ -174,11 +212,24 @@ Quiet = Annotated[bool, _option("--quiet", panel=RUN, text="Only the result.")]
 SWEEP = "Sweep"
 
 Tasks = Annotated[
-    str | None, _option("--tasks", panel=SWEEP, text="Tasks, e.g. rte,mrpc.", metavar="NAMES")
+    str | None,
+    _option(
+        "--tasks",
+        panel=SWEEP,
+        text="Tasks, e.g. rte,mrpc.",
+        metavar="NAMES",
+        completed=complete.task,
+    ),
 ]
 Methods = Annotated[
     str | None,
-    _option("--methods", panel=SWEEP, text="Methods, e.g. adapter,full.", metavar="NAMES"),
+    _option(
+        "--methods",
+        panel=SWEEP,
+        text="Methods, e.g. adapter,full.",
+        metavar="NAMES",
+        completed=complete.method,
+    ),
 ]
 Sizes = Annotated[
     str | None,
@@ -208,6 +259,7 @@ Executor = Annotated[
         panel=SWEEP,
         text="serial (default), local (several processes) or ray.",
         metavar="NAME",
+        completed=complete.executor,
     ),
 ]
 Workers = Annotated[

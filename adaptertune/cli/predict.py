@@ -23,7 +23,7 @@ IN, OUT = "Rows in", "Answers out"
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="A run's folder, a seed's, a name, or a digest.")],
+    run: options.RunOrSeed,
     texts: Annotated[
         list[str] | None,
         typer.Argument(help="A sentence, or several; two for each example of a pair task."),

@@ -14,7 +14,7 @@ Repository = Annotated[str, typer.Argument(help="OWNER/NAME of a model repositor
 
 
 def push(
-    run: Annotated[str, typer.Argument(help="A run's folder, a seed's, a name, or a digest.")],
+    run: options.RunOrSeed,
     repository: Repository,
     private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
     license: Annotated[

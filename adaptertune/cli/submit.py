@@ -8,13 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptertune.cli import options
+from adaptertune.cli import complete, options
 
 
 def submit(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs to take instead of the best of their tasks in the store."),
+        typer.Argument(
+            help="Runs to take instead of the best of their tasks in the store.",
+            autocompletion=complete.run,
+        ),
     ] = None,
     data_dir: options.DataDir = None,
     to: Annotated[

@@ -59,6 +59,7 @@ def sweep(
     ray_address: options.RayAddress = None,
     gpu_share: options.GpuShare = 1.0,
     retry_failed: options.RetryFailed = False,
+    tracker: options.Tracker = None,
     dry_run: options.DryRunSweep = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -68,7 +69,7 @@ def sweep(
     Nothing is trained twice, an interrupted sweep goes on, and several processes on one store share
     the work. `train` is the sweep of one cell.
     """
-    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed)
+    how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
     how.check()
     chosen = {
         "method.name": methods, "method.size": sizes, "training.learning_rate": learning_rates,

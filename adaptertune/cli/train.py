@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptertune.cli import options
+from adaptertune.config import flatten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +47,7 @@ def train(
     compile: options.Compile = None,
     config: options.Config = None,
     settings: options.Set = None,
+    tracker: options.Tracker = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -79,12 +81,14 @@ def train(
         config=config,
         settings=settings,
     )
+    from adaptertune import trackers
     from adaptertune.cli import live
     from adaptertune.cli.stop import StopRequest
     from adaptertune.executors.serial import run_cell
     from adaptertune.report import tables
     from adaptertune.runs.plan import plan as make_plan
 
+    tools = trackers.chosen(tracker)
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):
         plan = make_plan(resolved)
@@ -94,8 +98,8 @@ def train(
             print(json.dumps(dry_run_json(plan)))
         return
     stop = StopRequest(talk)
-    with live.progress(plan, talk, stop.is_set) as progress:
-        result = run_cell(plan, progress)
+    with live.progress(plan, talk, stop.is_set) as view, trackers.tracking(tools) as tracking:
+        result = run_cell(plan, tracking.of(plan, view))
     if as_json:
         print(result.model_dump_json())
     else:
@@ -127,7 +131,7 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
         facts.add_row("starts from", Text(start.in_words(plan.init_from)))
     facts.add_row("device", f"{plan.device}, {plan.precision}")
     shown = plan.resolved.origins if in_full else _worth_telling(plan)
-    values = _flat(config.model_dump(mode="json"))
+    values = dict(flatten(config.model_dump(mode="json")))
     for key, origin in sorted(shown.items()):
         facts.add_row(key, Text(f"{values[key]}  ({origin})"))
     per_seed = f"{plan.num_steps:,} steps in {config.training.epochs} epochs"
@@ -178,10 +182,3 @@ def _worth_telling(plan: Plan) -> dict[str, str]:
             not origin.startswith("recipe") or key in ("training.learning_rate", "training.epochs")
         )
     }
-
-
-def _flat(value: object, at: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        pieces = [_flat(inner, f"{at}.{key}" if at else str(key)) for key, inner in value.items()]
-        return {key: leaf for piece in pieces for key, leaf in piece.items()}
-    return {at: value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from adaptertune import catalogue
-from adaptertune.config import DEFAULTS, OPTIONS, parse_method
+from adaptertune.config import DEFAULTS, OPTIONS, flatten, parse_method
 from adaptertune.errors import StoreError
 from adaptertune.runs import store
 from adaptertune.runs.results import Record, SeedResult
@@ -234,15 +234,6 @@ def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     if config["output"] != "runs":
         words += ["--output", str(config["output"])]
     return shlex.join(words)
-
-
-def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a nested mapping with its dotted key."""
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from flatten(inner, f"{at}{key}.")
-        else:
-            yield f"{at}{key}", inner
 
 
 def _is_chosen(origin: str | None) -> bool:
