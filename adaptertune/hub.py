@@ -44,15 +44,32 @@ def snapshot(
             )
         )
     except Exception as error:  # network, missing, gated, disk, cache: each has a class of its own
-        offline = offline or huggingface_hub.constants.HF_HUB_OFFLINE
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise HubError(
-            "is not in the local cache, and the network is off"
-            if offline
-            else f"cannot be had from the hub ({type(error).__name__}: {reason})",
-            where=f"{kind} {repo}",
-        ) from None
+        if offline or huggingface_hub.constants.HF_HUB_OFFLINE:
+            what = "is not in the local cache, and the network is off"
+            raise HubError(what, where=f"{kind} {repo}") from None
+        raise _unavailable(f"{kind} {repo}", error) from None
     return folder
+
+
+def files_of(dataset: str, revision: str | None) -> tuple[str, list[str]]:
+    """The commit that a revision (by default the latest) is, and the paths of all files in it.
+
+    Raises:
+        HubError: with the reason in a line.
+    """
+    import huggingface_hub
+
+    try:
+        info = huggingface_hub.HfApi().dataset_info(dataset, revision=revision)
+    except Exception as error:  # network, missing, gated: each has a class of its own
+        raise _unavailable(f"dataset {dataset}", error) from None
+    assert info.sha is not None
+    return info.sha, sorted(file.rfilename for file in info.siblings or ())
+
+
+def _unavailable(where: str, error: Exception) -> HubError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    return HubError(f"cannot be had from the hub ({type(error).__name__}: {reason})", where=where)
 
 
 def sha256(path: Path) -> str:

@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptertune.report.tables import METRIC_NAMES, duration, percent, setting, table, varied
-from adaptertune.runs.plan import Plan, method_label
+from adaptertune.runs.plan import Plan, method_labels
 
 if TYPE_CHECKING:
     from adaptertune.runs.results import Failure, SeedResult
-    from adaptertune.runs.sweep import Cell, Sweep
+    from adaptertune.runs.sweep import Sweep
     from adaptertune.runs.units import Unit
     from adaptertune.train.loop import EpochRecord
 
@@ -48,14 +48,19 @@ def view(
         yield shown
 
 
-def settings(cell: Cell, keys: set[str]) -> str:
-    """A cell in a few words: its method, and what else of these keys the grid chose for it."""
-    others = [
-        setting(key, value)
-        for key, value in cell.chosen.items()
-        if key in keys and key not in ("method.name", "method.size")
-    ]
-    return " ".join([method_label(cell.plan.config.method), *others])
+def settings(sweep: Sweep) -> dict[str, str]:
+    """Each cell in a few words, by its digest: its method, and what else the grid chose for it."""
+    keys = varied(sweep.config.grids)
+    labels = method_labels(cell.plan.config.method for cell in sweep.cells)
+    found = {}
+    for cell in sweep.cells:
+        others = [
+            setting(key, value)
+            for key, value in cell.chosen.items()
+            if key in keys and not key.startswith("method.")
+        ]
+        found[cell.plan.digest] = " ".join([labels[cell.plan.config.method], *others])
+    return found
 
 
 @dataclass
@@ -84,8 +89,7 @@ class SweepLines:
     ) -> None:
         self.sweep, self.console, self.should_stop = sweep, console, should_stop
         self._seconds = seconds
-        keys = varied(sweep.config.grids)
-        self._labels = {cell.plan.digest: settings(cell, keys) for cell in sweep.cells}
+        self._labels = settings(sweep)
         self._said: set[tuple[str, str]] = set()
         self._cells: dict[str, CellProgress] = {}
         self.running: dict[tuple[str, int], _Running] = {}

@@ -19,12 +19,33 @@ KINDS = ("labels", "scores")
 
 @app.command("new")
 def new(
-    file: Annotated[Path, typer.Argument(help="Labelled rows: TSV, CSV, JSON Lines or Parquet.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Labelled rows: TSV, CSV, JSON Lines or Parquet; or hub:OWNER/NAME[@REVISION].",
+        ),
+    ],
     validation: Annotated[
-        Path | None,
-        typer.Option("--validation", help="Rows that select; else a tenth is held out."),
+        str | None,
+        typer.Option(
+            "--validation",
+            help="Rows that select; else a tenth of the file is held out. Of the hub a split.",
+            metavar="FILE",
+        ),
     ] = None,
-    test: Annotated[Path | None, typer.Option("--test", help="Rows without labels.")] = None,
+    test: Annotated[
+        str | None,
+        typer.Option("--test", help="Rows without labels. Of the hub a split.", metavar="FILE"),
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option("--train", help="Of the hub: the split that trains.", metavar="SPLIT"),
+    ] = None,
+    subset: Annotated[
+        str | None,
+        typer.Option("--subset", help="Of the hub: the dataset's folder.", metavar="FOLDER"),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The task's name (default: after the file).")
     ] = None,
@@ -42,19 +63,31 @@ def new(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a task's YAML file beside a file of rows, telling what each guess rests on.
+    """Write a task's YAML file beside a file of rows, or here for a dataset of the hub, telling what
+    each guess rests on.
 
     Columns may be positions (from 0) where there is no header line.
     """
-    from adaptertune.data.draft import draft
+    from adaptertune.data.draft import Kind, draft, draft_from_hub
     from adaptertune.report import tables
 
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"no kind '{kind}'", where="--kind", remedy=nearest(kind, KINDS))
-    made = draft(
-        file, validation=validation, test=test, name=name, label=label, first=first, second=second,
-        kind="labels" if kind == "labels" else "scores" if kind == "scores" else None,
-    )  # fmt: skip
+    given: Kind | None = "labels" if kind == "labels" else "scores" if kind == "scores" else None
+    if source.startswith("hub:"):
+        made = draft_from_hub(
+            source.removeprefix("hub:"), Path(), subset=subset, train=train, validation=validation,
+            test=test, name=name, label=label, first=first, second=second, kind=given,
+        )  # fmt: skip
+    elif train is not None or subset is not None:
+        option = "--subset" if train is None else "--train"
+        raise ConfigError("is for a dataset of the hub", where=option, remedy="hub:OWNER/NAME")
+    else:
+        made = draft(
+            Path(source), validation=Path(validation) if validation else None,
+            test=Path(test) if test else None, name=name, label=label, first=first, second=second,
+            kind=given,
+        )  # fmt: skip
     if as_json:
         written = [str(path) for path in made.written]
         print(json.dumps({"file": str(made.path), "written": written, "notes": made.notes}))

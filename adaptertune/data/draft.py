@@ -1,5 +1,5 @@
-"""A task's YAML file drafted from a file of rows: what each guess rests on is told, and all are written
-down, to be mended by hand.
+"""A task's YAML file drafted from a file of rows or from a dataset of the hub: what each guess rests on
+is told, and all are written down, to be mended by hand.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from adaptertune import tasks
+from adaptertune import hub, tasks
 from adaptertune.data import tables
 from adaptertune.data.tables import Bad, Row, Table
 from adaptertune.errors import ConfigError, DataError
@@ -36,6 +38,9 @@ LABEL_NAMES = (
 SAMPLE = 500  # rows that the guess of the text columns rests on
 MOST_LABELS = 1000
 MOST_NUMBERS = 20  # different whole numbers that may be labels without being told so
+# What the hub's splits are called, the usual names first.
+TRAIN_NAMES = ("train", "training")
+VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 HELD_OUT = 0.1  # share of the examples that select, where no validation file is given
 
 
@@ -118,10 +123,193 @@ def draft(
         **({"test": ["test"]} if test is not None else {}),
         "files": {"columns": columns.model_dump(exclude_none=True), "splits": splits},
     }
-    text = _yaml(task, train)
+    text = _yaml(task, train.name)
     write_atomically(path, text.encode())
     tasks.load(path)
     return Draft(path, written, notes)
+
+
+def draft_from_hub(
+    dataset: str,
+    folder: Path,
+    *,
+    subset: str | None = None,
+    train: str | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    name: str | None = None,
+    label: str | None = None,
+    first: str | None = None,
+    second: str | None = None,
+    kind: Kind | None = None,
+) -> Draft:
+    """Write ``NAME.yaml`` into a folder for a dataset of the hub, at the commit that it has now.
+
+    Its labelled splits are downloaded, and none of its code is run.
+
+    Args:
+        dataset: ``OWNER/NAME``, or with ``@`` and a branch, tag or commit behind it.
+        subset: of a dataset with several of them, the folder that is meant.
+        train: the split that trains, if not the one that is called so.
+        validation: the split that selects, likewise.
+        test: a split whose labels, if there are any, are not read.
+        name: as for :func:`draft`, like what follows it.
+        label: see there.
+        first: see there.
+        second: see there.
+        kind: see there.
+
+    Raises:
+        HubError: the dataset can't be had.
+        DataError: a file can't be read, a row is bad, or a guess can't be made.
+        ConfigError: there is no such subset or split, or the task's file is there already.
+    """
+    repository, _, revision = dataset.partition("@")
+    place = f"dataset {repository}"
+    name = name or _name(Path(subset or repository.rpartition("/")[2]))
+    path = folder / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError("is there already", where=path, remedy="remove it, or give --name")
+    commit, files = hub.files_of(repository, revision or None)
+    notes = [f"the task keeps to commit {commit[:7]} of {repository}"]
+    patterns = _hub_splits(files, subset, place)
+    chosen = {
+        "train": _hub_split(patterns, train, TRAIN_NAMES, "--train", place),
+        "validation": _hub_split(patterns, validation, VALIDATION_NAMES, "--validation", place),
+    }
+    for split, given in chosen.items():
+        notes.append(f"{split} is {patterns[given]}")
+    fetched = hub.snapshot(
+        "dataset", repository, [patterns[given] for given in chosen.values()],
+        revision=commit, offline=False,
+    )  # fmt: skip
+    labelled = [path for given in chosen.values() for path in sorted(fetched.glob(patterns[given]))]
+    for file in labelled:
+        hub.sha256(file)
+    columns = _columns(labelled[0], label, first, second, notes)
+    counts = _count(labelled, columns)
+    classes = None if kind == "scores" else _class_names(labelled[0], str(columns.label))
+    spelt: list[str] | None = None
+    if classes is not None:
+        spelt = [str(number) for number in range(len(classes))]
+        odd = next((text for text in counts if text not in spelt), None)
+        if odd is not None:
+            raise DataError(
+                f"'{odd}' is none of the {len(classes)} classes of column '{columns.label}' "
+                "(rows without a label have -1)",
+                where=place,
+                remedy="give a split that has labels with --validation",
+            )
+        counts = Counter({classes[int(text)]: number for text, number in counts.items()})
+        kind = "labels"
+    form = _labels(counts, kind, str(columns.label), labelled[0], notes, classes)
+    if test is not None:
+        chosen["test"] = _hub_split(patterns, test, (), "--test", place)
+    task = {
+        "name": name,
+        "title": name.replace("_", " ").replace("-", " ").capitalize(),
+        **form,
+        "evaluation": ["validation"],
+        **({"test": ["test"]} if test is not None else {}),
+        "hub": {
+            "dataset": repository,
+            "revision": commit,
+            "columns": columns.model_dump(exclude_none=True),
+            "splits": {split: patterns[given] for split, given in chosen.items()},
+            **({"label_values": spelt} if spelt and spelt != form["labels"] else {}),
+        },
+    }
+    write_atomically(path, _yaml(task, f"the hub's {repository}").encode())
+    tasks.load(path)
+    return Draft(path, [], notes)
+
+
+def _hub_splits(files: Sequence[str], subset: str | None, place: str) -> dict[str, str]:
+    """The splits of a dataset by name, each with the pattern that fits its files and no others.
+
+    A file is called after its split, or lies in a folder that is: ``data/train-00000-of-00002.parquet``,
+    ``default/train/0000.parquet``, ``train.jsonl``. Parquet goes before other formats.
+    """
+    found: dict[str, dict[str, list[str]]] = {}  # by folder of the subset, and name
+    for file in files:
+        path = PurePosixPath(file)
+        is_plain = not set(file) & set("*?[\\") and not any(p.startswith(".") for p in path.parts)
+        if not is_plain or tables.ENDINGS.get(path.suffix, "text") == "text":
+            continue
+        stem, above = re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", path.stem), path.parent
+        if stem.isdecimal() and above.name:
+            stem, above = above.name, above.parent
+        found.setdefault(str(above), {}).setdefault(stem, []).append(file)
+    if subset is not None:
+        known = sorted(found)
+        found = {above: splits for above, splits in found.items() if above == subset}
+        if not found:
+            raise ConfigError(f"no folder '{subset}'", where=place, remedy=nearest(subset, known))
+    if not found:
+        raise DataError(
+            f"no files of rows ({', '.join(sorted(set(tables.ENDINGS) - {'.txt'}))})", where=place
+        )
+    if len(found) > 1:
+        raise ConfigError(
+            "rows lie in several folders",
+            where=place,
+            remedy=f"give --subset, of {', '.join(found)}",
+        )
+    (splits,) = found.values()
+    return {split: _pattern(own, files, f"{place}, {split}") for split, own in splits.items()}
+
+
+def _pattern(own: Sequence[str], files: Sequence[str], where: str) -> str:
+    """One pattern for a split's files and no others."""
+    suffixes = sorted({PurePosixPath(file).suffix for file in own}, key=list(tables.ENDINGS).index)
+    suffix = ".parquet" if ".parquet" in suffixes else suffixes[0]
+    own = [file for file in own if file.endswith(suffix)]
+    if len(own) == 1:
+        return own[0]
+    prefix = os.path.commonprefix(own)  # noqa: RUF071 (of names, not of folders)
+    for short in (prefix.rstrip("0123456789"), prefix):
+        folder, _, name = f"{short}*{suffix}".rpartition("/")
+        fitting = [
+            file
+            for file in files
+            if file.rpartition("/")[0] == folder and fnmatchcase(file.rpartition("/")[2], name)
+        ]
+        if sorted(own) == sorted(fitting):
+            return f"{short}*{suffix}"
+    raise DataError(f"{prefix}*{suffix} fits other files too", where=where)
+
+
+def _hub_split(
+    patterns: Mapping[str, str], given: str | None, usual: Sequence[str], option: str, place: str
+) -> str:
+    """The split that is named, or that has one of the usual names."""
+    if given is not None and given not in patterns:
+        raise ConfigError(
+            f"no split '{given}'", where=place, remedy=nearest(given, sorted(patterns))
+        )
+    found = given or next((name for name in usual if name in patterns), None)
+    if found is None:
+        raise DataError(
+            f"no split is called {usual[0]}",
+            where=place,
+            remedy=f"give {option}, of {', '.join(sorted(patterns))}",
+        )
+    return found
+
+
+def _class_names(path: Path, column: str) -> list[str] | None:
+    """What the numbers in a Parquet file's column stand for, by the dataset's own account."""
+    if path.suffix != ".parquet":
+        return None
+    from pyarrow import parquet
+
+    stored = (parquet.read_schema(path).metadata or {}).get(b"huggingface")
+    try:
+        names = json.loads(stored)["info"]["features"][column]["names"] if stored else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if is_list else None
 
 
 def _name(path: Path) -> str:
@@ -221,9 +409,14 @@ def _count(paths: Sequence[Path], columns: Columns) -> Counter[str]:
 
 
 def _labels(
-    counts: Counter[str], kind: Kind | None, column: str, path: Path, notes: list[str]
+    counts: Counter[str],
+    kind: Kind | None,
+    column: str,
+    path: Path,
+    notes: list[str],
+    order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The task's labels or range, its metrics and headline."""
+    """The task's labels (in this order, if it is known) or range, its metrics and headline."""
     numbers = [_as_number(text) for text in counts]
     known = [number for number in numbers if number is not None]
     are_numbers = len(known) == len(numbers)
@@ -253,7 +446,7 @@ def _labels(
             where=path,
             remedy="give another --label",
         )
-    labels = sorted(counts, key=float if are_numbers else str)
+    labels = list(order or sorted(counts, key=float if are_numbers else str))
     notes.append(f"{len(labels)} labels: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}")
     two = ["accuracy", "f1", "matthews"]
     metrics = two if len(labels) == 2 else ["accuracy", "matthews"]
@@ -299,7 +492,7 @@ def _divide(path: Path, columns: Columns, name: str, notes: list[str]) -> list[P
     return written
 
 
-def _yaml(task: Mapping[str, Any], source: Path) -> str:
+def _yaml(task: Mapping[str, Any], source: str) -> str:
     """The task as YAML, small lists and mappings in a line each."""
 
     def laid_out(value: Any) -> Any:
@@ -315,7 +508,7 @@ def _yaml(task: Mapping[str, Any], source: Path) -> str:
         return mapping
 
     document = laid_out(dict(task))
-    document.yaml_set_start_comment(f"Drafted from {source.name}; see README.md, 'Your own task'.")
+    document.yaml_set_start_comment(f"Drafted from {source}; see README.md, 'Your own task'.")
     writer = YAML()
     writer.width = 10_000
     stream = io.StringIO()

@@ -144,7 +144,11 @@ def stir(model: torch.nn.Module) -> None:
         tensor.add_(0.2 * normal(number, *tensor.shape).abs())
 
 
-@pytest.mark.parametrize("method", [*VARIANTS, *OTHERS], ids=str)
+# One layer by the written-out pass, the other by the generic one, either above the other.
+MIXED = [VARIANTS[1].model_copy(update={"layers": (layer,)}) for layer in (0, 1)]
+
+
+@pytest.mark.parametrize("method", [*VARIANTS, *OTHERS, *MIXED], ids=str)
 def test_equals_transformers_forward_and_backward(tiny_bert: Path, method: config.Method) -> None:
     ours, theirs = build(tiny_bert, method), build(tiny_bert, method)
     stir(ours)
