@@ -147,6 +147,8 @@ class MLflow:
     """A run of MLflow's experiment; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME which."""
 
     def __init__(self, training: Training) -> None:
+        # Its own 7 tries, with ever longer pauses, hold the training up for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient
         from mlflow.entities import Param
 

@@ -47,7 +47,7 @@ def train(made: Plan, names: tuple[str, ...], progress: Quiet | None = None) -> 
     return progress
 
 
-def events(made: Plan, seed: int) -> dict[str, list[tuple[int, float]]]:
+def events(made: Plan, seed: int) -> dict[str, list[tuple[int, Any]]]:
     """The scalars in a seed's event files: tag -> (step, value)."""
     read = EventAccumulator(str(made.folder.seed(seed).path))
     read.Reload()
