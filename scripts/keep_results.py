@@ -29,10 +29,14 @@ def renamed(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-def folders(config: Any) -> dict[str, str]:
-    """Of one run: the data's and the store's, as its configuration has them."""
-    data = config["data"].get("folder")
-    return {data: "path/to/glue"} if data else {}
+def copy(path: Path, target: Path, names: dict[str, str]) -> None:
+    """A JSON file, or one of JSON lines, with other names in it."""
+    is_lines = path.suffix == ".jsonl"
+    texts = path.read_text().splitlines() if is_lines else [path.read_text()]
+    indent = None if is_lines else 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = [json.dumps(renamed(json.loads(text), names), indent=indent) for text in texts]
+    target.write_text("\n".join(written) + "\n")
 
 
 def main() -> None:
@@ -43,20 +47,21 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     store, target = arguments.store, arguments.folder
+    names: dict[str, str] = {}
+    finished = []
     for config in sorted(store.glob("*/*/config.json")):
-        if not (config.parent / "result.json").exists():
-            continue  # nothing is finished
-        settings = json.loads(config.read_text())["config"]
-        names = {settings["output"]: str(target)} | folders(settings)
-        for path in sorted(config.parent.rglob("*")):
-            if path.name not in KEPT:
-                continue
-            lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-            indent = None if path.suffix == ".jsonl" else 1
-            texts = [json.dumps(renamed(json.loads(line), names), indent=indent) for line in lines]
-            copy = target / path.relative_to(store)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text("\n".join(texts) + "\n")
+        if (config.parent / "result.json").exists():
+            finished.append(config.parent)
+            settings = json.loads(config.read_text())["config"]
+            names[settings["output"]] = str(target)
+            if settings["data"].get("folder"):
+                names[settings["data"]["folder"]] = "path/to/glue"
+    for cell in finished:
+        for path in sorted(cell.rglob("*")):
+            if path.name in KEPT:
+                copy(path, target / path.relative_to(store), names)
+    for path in sorted(store.glob("ablations/*.json")):
+        copy(path, target / path.relative_to(store), names)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The README's study: bash scripts/study.sh path/to/glue [step …]; without steps, all of them in order.
-# It takes about a day on two cores. Ctrl-C saves and stops, the same command goes on; what is there is
+# It takes many hours on two cores. Ctrl-C saves and stops, the same command goes on; what is there is
 # not trained again. Afterwards scripts/study/ holds the result files, charts and tables.
 glue="$(realpath "$1")"
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
