@@ -2,9 +2,9 @@
 
     python scripts/keep_results.py STORE FOLDER
 
-Configurations and results go along, not models, logits or locks. Folders become what a reader would
-type:
-the data ``path/to/glue``, the store what FOLDER is.
+Configurations and results go along, not models, logits or locks: a result says that it has no
+checkpoint, so a sweep over a copy of FOLDER trains nothing of it again. Folders become what a reader
+would type: the data ``path/to/glue``, the store what FOLDER is.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ def copy(path: Path, target: Path, names: dict[str, str]) -> None:
     """A JSON file, or one of JSON lines, with other names in it."""
     is_lines = path.suffix == ".jsonl"
     texts = path.read_text().splitlines() if is_lines else [path.read_text()]
-    indent = None if is_lines else 1
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = [json.dumps(renamed(json.loads(text), names), indent=indent) for text in texts]
-    target.write_text("\n".join(written) + "\n")
+    values = [renamed(json.loads(text), names) for text in texts]
+    if path.name == "result.json":
+        values[0]["checkpoint"] = None
+    indent = None if is_lines else 1
+    target.write_text("\n".join(json.dumps(value, indent=indent) for value in values) + "\n")
 
 
 def main() -> None:

@@ -1,32 +1,52 @@
 #!/usr/bin/env bash
 # The README's study: bash scripts/study.sh path/to/glue [step …]; without steps, all of them in order.
 # It takes many hours on two cores. Ctrl-C saves and stops, the same command goes on; what is there is
-# not trained again. Afterwards scripts/study/ holds the result files, charts and tables.
+# not trained again, and that includes the results in scripts/study/runs, which come without their
+# models. Afterwards scripts/study/ holds the result files, charts and tables.
 glue="$(realpath "$1")"
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
 export OMP_WAIT_POLICY=passive
 shift
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc rte stsb wnli held-out precision spans init size lr depth qnli mnli sst2 qqp)
+[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth variants qnli qqp sst2 held-out precision longer)
+
+mkdir -p runs/study
+[ ! -d scripts/study/runs ] || cp -rn scripts/study/runs/. runs/study/
 
 here=(--data-dir "$glue" --output runs/study --executor local --workers 2)
 search() { .venv/bin/adaptertune sweep --config study "${here[@]}" "$@"; }
 best() {  # the folder of a method's chosen cell
-  search --tasks "$2" --json | .venv/bin/python -c 'import json, sys
+  search --tasks "$2" --json "${@:3}" | .venv/bin/python -c 'import json, sys
 print(next(choice["cell"] for choice in json.load(sys.stdin)["choices"] if choice["row"] == sys.argv[1]))' "$1"
 }
-ablate() { .venv/bin/adaptertune ablate "$@" --backbone minilm --tasks cola,mnli --threads 1 "${here[@]}"; }
+ablate() { .venv/bin/adaptertune ablate "$@" --backbone minilm --tasks cola,mnli --seeds 3 --threads 1 "${here[@]}"; }
+spans() {  # of the best adapters 64 of a task, whose models must be here
+  local cell
+  cell="$(best adapter-64 "$@" --methods adapter)"
+  [ ! -f "$cell/spans.json" ] || return 0
+  if [ ! -f "$cell/seed-0/checkpoint.safetensors" ]; then  # results alone: train these once more
+    rm -r "$cell"
+    best adapter-64 "$@" --methods adapter
+  fi
+  .venv/bin/adaptertune ablate spans "$cell" --data-dir "$glue" --output runs/study
+}
+two=(--methods adapter,full)
+large=(--epochs 1,3)
 
 for step in "${steps[@]}"; do
   echo "== $step"
   case "$step" in
-    cola | mrpc | rte | stsb | wnli | qnli | mnli | sst2 | qqp) search --tasks "$step" ;;
-    held-out) search --tasks cola,mrpc,rte,stsb,wnli --protocol held-out ;;
-    precision) search --tasks mrpc,rte --sizes 64 --precision fp32 ;;
-    spans) for task in cola mnli; do
-        .venv/bin/adaptertune ablate spans "$(best adapter-64 "$task")" --data-dir "$glue" --output runs/study
-      done ;;
-    init | size | lr | depth) ablate "$step" ;;
+    cola | mrpc | stsb | rte) search --tasks "$step" ;;
+    wnli) search --tasks wnli "${two[@]}" ;;
+    mnli | qnli | qqp | sst2) search --tasks "$step" "${two[@]}" "${large[@]}" ;;
+    held-out) search --tasks cola,mrpc,rte,stsb,wnli "${two[@]}" --protocol held-out ;;
+    precision) search --tasks mrpc,rte --methods adapter --sizes 64 --precision fp32 ;;
+    longer) search --tasks cola,rte --methods adapter,full --sizes 64 --epochs 20 --seeds 3 ;;
+    spans)
+      spans cola
+      spans mnli "${large[@]}"
+      ;;
+    init | size | lr | depth | variants) ablate "$step" ;;
     *) echo "error: no step '$step'" >&2; exit 2 ;;
   esac
 done

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
 
+WITHOUT_MODEL = {  # by a seed's status
+    "diverged": "it diverged and has no checkpoint",
+    "finished": "its result was kept without its checkpoint",
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -115,7 +120,7 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
     folder = cell.seed(seed)
     result = folder.read_result()
     if result is None or result.checkpoint is None:
-        what = "not finished" if result is None else "it diverged and has no checkpoint"
+        what = "not finished" if result is None else WITHOUT_MODEL[result.status]
         remedy = f"seeds there: {', '.join(map(str, cell.seeds())) or 'none'}"
         raise StoreError(what, where=folder.path, remedy=remedy)
     return Run(cell, folder, result, _task(cell, result))

@@ -149,6 +149,7 @@ class SeedResult(Record):
     scores: dict[str, SplitScores]
     """Scores of the kept epoch by split."""
     checkpoint: CheckpointFacts | None
+    """Null if it diverged, or where results are kept without their models."""
     versions: dict[str, str]
     cost: Cost
     imported: Imported | None = None
@@ -239,7 +240,7 @@ class CellResult(Record):
     num_collapsed: int
     best_seed: int | None
     checkpoint: str | None
-    """The best seed's checkpoint."""
+    """The best seed's checkpoint; null if it was not kept."""
     train_seconds: float
     """Of all seeds, with what was computed once for them."""
     evaluate_seconds: float

@@ -74,7 +74,7 @@ def summarise(
         num_diverged=len(done) - len(finished),
         num_collapsed=sum(result.scores[split].collapsed for result in finished),
         best_seed=best.seed if best else None,
-        checkpoint=str(folder.seed(best.seed).checkpoint) if best else None,
+        checkpoint=str(folder.seed(best.seed).checkpoint) if best and best.checkpoint else None,
         train_seconds=sum(result.cost.train_seconds + result.cost.trunk_seconds for result in done),
         evaluate_seconds=sum(result.cost.evaluate_seconds for result in done),
         published=published_figures(plan),
