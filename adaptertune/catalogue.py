@@ -88,6 +88,7 @@ def known_backbones() -> dict[str, Known]:
     ).backbones
 
 
+@cache
 def full_name(name: str) -> str:
     """``bert-base`` as ``google-bert/bert-base-uncased``; any other name as it is."""
     return next((full for full, known in known_backbones().items() if name in known.aliases), name)

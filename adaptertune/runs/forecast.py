@@ -40,15 +40,20 @@ def announce(
     num_later = sum(not plan.folder.seed(other).result.exists() for other in later)
     num_trainings = num_later + 1 - steps_done / plan.num_steps
     training = plan.config.training
-    found = timing.measure(
-        models, train, evaluation, training, torch.device(plan.device), num_trainings
-    )
+    device = torch.device(plan.device)
+    found = timing.measure(models, train, evaluation, training, device, num_trainings)
     seconds = num_trainings * found.training(training.epochs)
     if seconds >= timing.WORTH_SECONDS:
         num_seeds = num_later + len(models)
         seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
         seeds += " in one pass" if plan.is_stacked else ""
         note(line(seconds, seeds, found.step, found.num_measured))
+        if train.hidden is not None:
+            ratio = timing.saving_by_known_layers(models, train, training, device)
+            note(
+                f"measured    a step on kept hidden states is {ratio:.2f}x as fast as one that "
+                "computes them"
+            )
 
 
 def line(seconds: float, seeds: str, step: float, num_measured: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -180,6 +180,25 @@ def apply(
         step=epoch / len(steps),
         num_measured=found.num_measured,
     )
+
+
+def saving_by_known_layers(
+    models: Mapping[int, Classifier], train: Encoded, training: Training, device: torch.device
+) -> float:
+    """How many times as fast a median step is that finds its lower layers' hidden states in ``train``
+    as one that computes them: the faster of two each, in turn.
+    """
+    order = _steps(train, training, list(models))
+    middle, together = order[len(order) // 2], list(models.values())
+
+    def seconds(split: Encoded) -> float:
+        work = partial(_gradients, together, split, middle, device, training.trunk_dropout)
+        return _seconds(work, device)
+
+    computed = replace(train, hidden=None)
+    turns = [(seconds(computed), seconds(train)) for _ in range(2)]
+    slow, fast = (min(each) for each in zip(*turns, strict=True))
+    return slow / fast
 
 
 def _steps(

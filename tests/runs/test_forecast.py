@@ -82,3 +82,23 @@ def test_only_what_is_left_is_counted(
     run_cell(made, progress)
     assert ahead == [3, 2]
     assert any("for 2 seeds" in note for note in progress.notes)
+
+
+def test_what_kept_hidden_states_save_is_measured(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two layers the lower one is known: a step of half the work. It changes nothing either."""
+    settings = {"seeds": 1, "method__layers": "1"}
+    run_cell(silent := plan(tiny_bert, tmp_path / "silent", **settings), Quiet())
+    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
+    progress = Quiet()
+    run_cell(told := plan(tiny_bert, tmp_path / "told", **settings), progress)
+    (said,) = [note for note in progress.notes if "measured    " in note]
+    found = re.fullmatch(r"measured    a step on kept hidden states is ([\d.]+)x as fast as .*", said)
+    assert found is not None
+    assert 0.2 < float(found[1]) < 20
+    one, other = silent.folder.seed(0), told.folder.seed(0)
+    assert one.checkpoint.read_bytes() == other.checkpoint.read_bytes()
+    progress = Quiet()
+    run_cell(plan(tiny_bert, tmp_path / "anew", trunk_cache=0, **settings), progress)
+    assert not any("measured    " in note for note in progress.notes)
