@@ -155,7 +155,8 @@ class Table:
             if isinstance(column, int):
                 what = f"columns of {self.format} have names, not positions ({column})"
                 raise DataError(what, where=self.name)
-            if column is not None and self.head is not None:
+            is_optional = self.may_lack_second and column == columns.second
+            if column is not None and self.head is not None and not is_optional:
                 self._position(column, 0)
         for record in self._records:
             if isinstance(record, Bad):

@@ -216,3 +216,20 @@ def test_a_line_without_end_takes_no_memory() -> None:
     tracemalloc.stop()
     assert isinstance(bad, Bad)
     assert peak < 10 * tables.LONGEST
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_a_second_text_may_be_missing_where_it_may(order: tuple[int, ...], tmp_path: Path) -> None:
+    """Also in the first row, whose keys say nothing of the others'."""
+    lines = ['{"a": "one", "y": "t"}', '{"a": "two", "b": "2", "y": "t"}', '{"a": "three", "b": ""}']
+    expected = [Row(1, "one", None, "t"), Row(1, "two", "2", "t")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines[at] for at in order) + "\n")
+    with tables.opened(path, "jsonl", may_lack_second=True) as table:
+        if order[0] == 2:  # the label is not optional
+            with pytest.raises(DataError, match="no column 'y'"):
+                list(table.rows(PAIR))
+            return
+        found = list(table.rows(PAIR))
+    assert [row._replace(line=1) for row in found[:2]] == [expected[at] for at in order[:2]]
+    assert found[2][:2] == (3, "no key 'y'")

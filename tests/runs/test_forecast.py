@@ -94,7 +94,9 @@ def test_what_kept_hidden_states_save_is_measured(
     progress = Quiet()
     run_cell(told := plan(tiny_bert, tmp_path / "told", **settings), progress)
     (said,) = [note for note in progress.notes if "measured    " in note]
-    found = re.fullmatch(r"measured    a step on kept hidden states is ([\d.]+)x as fast as .*", said)
+    found = re.fullmatch(
+        r"measured    a step on kept hidden states is ([\d.]+)x as fast as .*", said
+    )
     assert found is not None
     assert 0.2 < float(found[1]) < 20
     one, other = silent.folder.seed(0), told.folder.seed(0)
