@@ -45,6 +45,12 @@ class Classifier(nn.Module):
         self.compute_type = dtype
         forward.set_compute_type(self.backbone, dtype)
 
+    def hold_for_answers(self) -> None:
+        """Answer faster from now on, with the same logits; what trained is no longer exact, and can't
+        be kept or trained on.
+        """
+        forward.hold_for_answers(self.backbone, self.compute_type)
+
     def trunk(
         self,
         tokens: torch.Tensor,

@@ -68,6 +68,24 @@ def set_compute_type(bert: Encoder, dtype: torch.dtype) -> None:
                     part.data = piece
 
 
+def hold_for_answers(bert: Encoder, dtype: torch.dtype) -> None:
+    """Hold what trained in products in ``dtype`` as well, in which it would be cast in every pass.
+
+    Logits stay the same, bitwise; the model can no longer train.
+    """
+    for layer in bert.encoder.layer:
+        block = layer.attention.self
+        parts = [block.query, block.key, block.value, layer.intermediate.dense]
+        for output in (layer.attention.output, layer.output):
+            parts.append(output.dense)
+            if isinstance(output, AdaptedOutput):
+                parts += output.adapter.modules()
+        for part in parts:
+            if isinstance(part, nn.Linear):  # a stand-in for one has its own ways
+                for parameter in part.parameters(recurse=False):
+                    parameter.data = parameter.data.to(dtype)
+
+
 def trunk(
     berts: Sequence[Encoder],
     tokens: torch.Tensor,

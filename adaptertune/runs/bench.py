@@ -154,6 +154,7 @@ def _inference(
 
     inputs = {size: speed.median_batch(train, size) for size in INFERENCE_SIZES}
     total = speed.WARM_ROUNDS + INFERENCE_ROUNDS
+    trainee.model.hold_for_answers()  # as `predict` does
     found = speed.latencies(
         trainee.model,
         inputs,

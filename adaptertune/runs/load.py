@@ -177,6 +177,7 @@ def load(
     checkpoint.load_trained(
         model, run.folder.checkpoint, base_sha256=located.sha256, labels=run.task.labels
     )
+    model.hold_for_answers()
     return Loaded(run, model, load_tokenizer(located.folder), torch.device(chosen))
 
 

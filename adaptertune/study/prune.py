@@ -305,6 +305,7 @@ def _inference(
     on_progress: OnProgress,
 ) -> list[results.PrunedLatency]:
     """Both measured in turn, so that other work on the machine falls on both."""
+    model.hold_for_answers()  # as `predict` does; it was written before
     inputs = {size: speed.median_batch(train, size) for size in bench.INFERENCE_SIZES}
     total = speed.WARM_ROUNDS + bench.INFERENCE_ROUNDS
     found = speed.latencies(

@@ -221,7 +221,11 @@ def test_a_line_without_end_takes_no_memory() -> None:
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
 def test_a_second_text_may_be_missing_where_it_may(order: tuple[int, ...], tmp_path: Path) -> None:
     """Also in the first row, whose keys say nothing of the others'."""
-    lines = ['{"a": "one", "y": "t"}', '{"a": "two", "b": "2", "y": "t"}', '{"a": "three", "b": ""}']
+    lines = [
+        '{"a": "one", "y": "t"}',
+        '{"a": "two", "b": "2", "y": "t"}',
+        '{"a": "three", "b": ""}',
+    ]
     expected = [Row(1, "one", None, "t"), Row(1, "two", "2", "t")]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines[at] for at in order) + "\n")

@@ -155,6 +155,30 @@ def test_frozen_weights_are_held_in_bf16_and_trained_ones_in_fp32(tiny_bert: Pat
         torch.testing.assert_close(logits, exact, atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [*METHODS, ADAPTER.model_copy(update={"norm": "batch", "depth": 2, "reads": "input"}),
+     config.LoRA(rank=2, alpha=8), config.IA3()],
+    ids=lambda m: getattr(m, "activation", m.name),
+)  # fmt: skip
+def test_held_for_answers_it_gives_the_same_logits(tiny_bert: Path, method: config.Method) -> None:
+    """Bitwise, whatever a training made of the weights."""
+    model = build(tiny_bert, method, "bf16").eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.inference_mode():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        before = model(*batch(padded=True))
+        num_bytes = sum(p.nbytes for p in model.backbone.encoder.parameters())
+        model.hold_for_answers()
+        assert torch.equal(model(*batch(padded=True)), before)
+    held = sum(p.nbytes for p in model.backbone.encoder.parameters())
+    assert held <= num_bytes
+    if isinstance(method, config.Adapter | config.Full):
+        assert held < num_bytes
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_distribution(rate: float, dtype: torch.dtype) -> None:
