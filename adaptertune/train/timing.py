@@ -197,8 +197,8 @@ def saving_by_known_layers(
 
     computed = replace(train, hidden=None)
     turns = [(seconds(computed), seconds(train)) for _ in range(2)]
-    slow, fast = (min(each) for each in zip(*turns, strict=True))
-    return slow / fast
+    slow, fast = map(min, zip(*turns, strict=True))
+    return float(slow / fast)
 
 
 def _steps(
