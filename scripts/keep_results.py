@@ -62,8 +62,9 @@ def main() -> None:
         for path in sorted(cell.rglob("*")):
             if path.name in KEPT:
                 copy(path, target / path.relative_to(store), names)
-    for path in sorted(store.glob("ablations/*.json")):
-        copy(path, target / path.relative_to(store), names)
+    for folder in ("sweeps", "ablations"):
+        for path in sorted(store.glob(f"{folder}/*.json")):
+            copy(path, target / path.relative_to(store), names)
 
 
 if __name__ == "__main__":

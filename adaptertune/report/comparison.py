@@ -7,6 +7,7 @@ data.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from adaptertune.report.evidence import Cell, train_command
 from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.published import published_rows
 from adaptertune.report.schema import Column, Comparison, Cost, Entry, Hole, Row
-from adaptertune.runs.results import AblationResult
+from adaptertune.runs.results import AblationResult, AblationTask
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Group:
     cells: tuple[Cell, ...]
     methods: Mapping[tuple[str, str], Sequence[Cell]]
     """Cells by method and by what sets it apart (in words, often empty), in the table's order."""
+    candidates: Mapping[tuple[str, str], Sequence[Cell]]
+    """Of these, the ones that may stand for a row: without what ran for an ablation alone."""
     ablations: tuple[AblationResult, ...]
     """Those that these cells belong to."""
 
@@ -36,7 +39,7 @@ def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> 
     """Sort cells into comparisons; real data before the sample.
 
     Args:
-        ablations: variants that ran for them alone have no row.
+        ablations: what ran for them alone stands there, and in no row.
     """
     apart: dict[tuple[bool, str, str, str], list[Cell]] = {}
     for cell in cells:
@@ -48,28 +51,29 @@ def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> 
 
 
 def _comparable(cell: Cell) -> tuple[bool, str, str, str]:
-    training = cell.config["training"]
-    protocol = str(cell.config.get("protocol", "paper"))
-    facts = cell.facts
-    return (facts.data.sample, facts.backbone.sha256, protocol, training["keep_epoch"])
+    facts, keep_epoch = cell.facts, cell.config["training"]["keep_epoch"]
+    return (facts.data.sample, facts.backbone.sha256, cell.protocol, keep_epoch)
 
 
 def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResult]) -> Group:
     here = {cell.digest for cell in cells}
     ablations = [one for one in ablations if here.intersection(one.cells)]
-    ablated = {digest for one in ablations for digest in one.cells}
+    of_ablations = _of_ablations(cells, ablations)
+    kept = [cell for cell in cells if cell.digest not in of_ablations]
     facts = cells[0].facts
-    columns = columns_of(cells)
+    columns = columns_of(kept)
     by_method = methods.by_method(cells)
-    by_row = methods.rows(by_method)
+    candidates = {
+        key: left
+        for key, members in by_method.items()
+        if (left := [cell for cell in members if cell.digest not in of_ablations])
+    }
+    by_row = methods.rows(candidates)
     reference = next((key for key in by_row if key[0] == "full"), None)
-    rows, elsewhere, of_ablations = [], [], []
+    rows, elsewhere = [], []
     for key, members in by_row.items():
-        if key[-1] and ablated.issuperset(cell.digest for cell in members):
-            of_ablations.append(methods.label(*key))
-            continue
         full = [] if reference is None or key == reference else by_row[reference]
-        row = _row(key, members, columns, full, cells)
+        row = _row(key, members, columns, full, kept)
         has_hole = any(isinstance(entry, Hole) for entry in row.entries)
         if row.variant and has_hole:  # somebody's ablation on one task: no call to run it on all
             elsewhere.append(row.label)
@@ -89,16 +93,50 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
         title=title,
         sample=facts.data.sample,
         backbone=facts.backbone,
-        protocol=words.protocol(cells),
+        protocol=words.protocol(kept or cells),
         num_tasks=facts.ledger["num_tasks"],
         columns=columns,
         rows=rows,
         elsewhere=elsewhere,
-        of_ablations=of_ablations,
+        of_ablations=_labels(by_method, of_ablations),
         published=[] if facts.data.sample else published_rows(columns, facts.backbone.name),
         sentences=words.sentences(columns, rows),
     )
-    return Group(comparison, tuple(cells), by_method, tuple(ablations))
+    return Group(comparison, tuple(cells), by_method, candidates, tuple(ablations))
+
+
+def _of_ablations(cells: Iterable[Cell], ablations: Iterable[AblationResult]) -> set[str]:
+    """Digests of cells that ran for an ablation alone: no sweep lists them, and they are not what an
+    ablation holds its other points against, which is the method as the recipe has it.
+    """
+    listed = {digest for one in ablations for digest in one.cells}
+    references = {digest for one in ablations for task in one.tasks for digest in _references(task)}
+    return {
+        cell.digest for cell in cells if cell.search is None and cell.digest in listed - references
+    }
+
+
+def _references(task: AblationTask) -> set[str]:
+    """Digests of the points that others are held against, one a method.
+
+    Full fine-tuning at each learning rate, each beside adapters at the same, is no method as it is
+    meant to be used, but what is varied.
+    """
+    places = {point.reference for point in task.points if point.reference is not None}
+    points = [task.points[place] for place in places]
+    of_method = Counter(point.method for point in points)
+    return {point.digest for point in points if of_method[point.method] == 1}
+
+
+def _labels(by_method: Mapping[tuple[str, str], Sequence[Cell]], digests: set[str]) -> list[str]:
+    """What the cells with these digests are called, each name once."""
+    found = [
+        methods.label(family, [] if (size := methods.size(cell)) is None else [size], variant)
+        for (family, variant), cells in by_method.items()
+        for cell in cells
+        if cell.digest in digests
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _row(

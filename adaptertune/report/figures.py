@@ -461,8 +461,7 @@ def _figure(
 def _methods(group: Group) -> dict[tuple[str, str], Sequence[Cell]]:
     """The cells of each method that has a row."""
     shown = {(row.method, row.variant) for row in group.comparison.rows}
-    found = group.methods
-    return {key: cells for key, cells in found.items() if key in shown}
+    return {key: cells for key, cells in group.candidates.items() if key in shown}
 
 
 def _order(group: Group) -> dict[str, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from adaptertune import config as configuration
@@ -77,20 +78,37 @@ def size(cell: Cell) -> int | None:
 
 
 def choose(cells: Sequence[Cell]) -> Cell:
-    """The candidate with the highest mean headline metric on the selecting split, as a sweep chooses.
+    """The candidate that a sweep chooses, by the headline metric on the selecting split: under the
+    paper's protocol the one with the best run, else the one with the highest mean over seeds.
 
-    One with few seeds has too easy a chance of a high mean: of cells with fewer than three scores,
-    those with the most count, and none if another has three.
+    With few seeds a high mean comes easily: it is taken of cells with all seeds that were asked for.
     """
-    scores = [tuple(cell.values(cell.selecting, cell.headline).values()) for cell in cells]
-    needed = min(stats.FEWEST, max(map(len, scores)))
-    able = [
-        selection.Candidate(cell.digest, own, len(cell.seeds) + len(cell.failed) - len(own))
-        for cell, own in zip(cells, scores, strict=True)
-        if len(own) >= needed
+    ordered = sorted(cells, key=lambda cell: cell.search.place if cell.search else math.inf)
+    by = selection.statistic_of(cells[0].protocol)
+    candidates = []
+    for cell in ordered if by == "best" else _complete(ordered):
+        scores = tuple(cell.values(cell.selecting, cell.headline).values())
+        missing = cell.num_tried - len(scores)
+        candidates.append(selection.Candidate(cell.digest, scores, missing))
+    chosen = selection.select(candidates, by)
+    return next((cell for cell in ordered if chosen and cell.digest == chosen.digest), ordered[0])
+
+
+def _complete(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Those with all seeds that a sweep asked for; if there is none, those with the most.
+
+    What no sweep lists, it may be from an earlier one, needs as many as the least of the others; and
+    where no sweep was made, as many as an interval needs.
+    """
+    asked = [cell.search.num_seeds for cell in cells if cell.search]
+    others = min(asked, default=stats.FEWEST)
+    complete = [
+        cell
+        for cell in cells
+        if cell.num_tried >= (cell.search.num_seeds if cell.search else others)
     ]
-    chosen = selection.select(able, "mean")
-    return next((cell for cell in cells if chosen and cell.digest == chosen.digest), cells[0])
+    most = max(cell.num_tried for cell in cells)
+    return complete or [cell for cell in cells if cell.num_tried == most]
 
 
 def by_method(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:

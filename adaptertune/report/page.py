@@ -14,7 +14,7 @@ from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
 from adaptertune.report import charts, leftovers, methods, tables, words
-from adaptertune.report.columns import first_of_task, num_glue
+from adaptertune.report.columns import columns_of, first_of_task, num_glue
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures
@@ -235,5 +235,5 @@ def overview(group: Group) -> list[Run]:
                     memory=min(peaks, default=None),
                 )
             )
-    order = [column.task for column in group.comparison.columns]
+    order = [column.task for column in columns_of(group.cells)]  # ablations' tasks too
     return sorted(found, key=lambda run: order.index(run.cell.facts.task))

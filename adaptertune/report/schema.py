@@ -27,7 +27,7 @@ class Entry(Record):
     settings: dict[str, float | int | str]
     """Its size, learning rate and epochs."""
     num_candidates: int
-    """Cells among which the mean on the selecting split chose this one."""
+    """Cells among which this one was chosen on the selecting split, by what the protocol asks for."""
     num_seeds: int
     """Seeds that are done."""
     n: int
@@ -142,7 +142,7 @@ class Comparison(Record):
     elsewhere: list[str]
     """Variants without a row, for they were not run on all columns."""
     of_ablations: list[str]
-    """Variants without a row, for they were run for an ablation, where they stand."""
+    """Methods, sizes and variants of runs without a row: they ran for an ablation, and stand there."""
     published: list[PublishedRow]
     sentences: list[str]
     """What adapters keep of full fine-tuning, with what."""

@@ -26,6 +26,10 @@ def comparisons(groups: Sequence[Group], console: Console) -> None:
     what training took.
     """
     for group in groups:
+        if not group.comparison.rows:  # every run is an ablation's
+            title = Text(group.comparison.title, style="bold")
+            console.print(Lines("", title, *map(Text, words.remarks(group.comparison)), ""))
+            continue
         console.print(table_1(group.comparison, console))
         compared = differences(group.comparison, console)
         if compared is not None:

@@ -9,6 +9,7 @@ from adaptertune.report import tables
 from adaptertune.report.columns import first_of_task
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
+from adaptertune.runs import selection
 
 DIFFERENCES = (
     "Mean over n seeds that both have, each less the other's with the same seed; its 95 % bootstrap "
@@ -38,15 +39,24 @@ def protocol(cells: Sequence[Cell]) -> str:
     same = cell.selecting in cell.reported
     selecting = "validation" if same else f"the {cell.selecting} part of the training set"
     epoch = f"its best epoch on {selecting}" if best else "its last epoch"
+    by = selection.statistic_of(cell.protocol)
+    best_of = "best single run" if by == "best" else "highest mean"
     chosen = (
-        f"Where a method was searched, the candidate with the highest mean on {selecting} is shown"
+        f"Where a method was searched, the candidate with the {best_of} on {selecting} is shown"
     )
     optimism = (
         ", which is also what is reported: so figures are optimistic, the more so the more candidates."
         if same
         else "; the validation set, which chose nothing, is reported."
     )
-    return f"Means and sample deviations over seeds. Each seed keeps {epoch}. {chosen}{optimism}"
+    first = (
+        " Candidates were compared by their first seed, and only the best got the others; the first "
+        "stays in mean, interval and p, so the mean is slightly optimistic."
+        if any(one.search and one.search.by_first_seed for one in cells)
+        else ""
+    )
+    shown = f"Means and sample deviations over seeds. Each seed keeps {epoch}."
+    return f"{shown} {chosen}{optimism}{first}"
 
 
 def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
@@ -155,7 +165,8 @@ def remarks(comparison: Comparison) -> list[str]:
     if comparison.of_ablations:
         number = len(comparison.of_ablations)
         found.append(
-            f"Among the ablations, not here: {number} variant{'s' * (number != 1)} of methods."
+            f"Among the ablations, not here: {plural(number, 'method')} (sizes and variants counted) "
+            "that ran for them alone."
         )
     if comparison.elsewhere:
         found.append(

@@ -302,6 +302,9 @@ class SweepResult(Record):
     num_diverged: int
     num_collapsed: int
     choices: list[Choice]
+    cells: list[str] = []
+    """Digests of all its cells, of those that were not chosen too, in the order of its grids. Empty in
+    results of versions that did not write them."""
 
 
 class AblationScores(Record):

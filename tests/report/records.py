@@ -124,6 +124,37 @@ def add(
     return folder
 
 
+def swept(
+    root: Path, *folders: store.CellFolder, seeds: int, seeds_on: str = "all", name: str = "sweep"
+) -> results.SweepResult:
+    """A sweep's result that lists these cells and chose none."""
+    made = results.SweepResult(
+        name=name, digest=configuration.digest([digest(folder) for folder in folders]),
+        config={"name": name, "seeds": seeds, "seeds_on": seeds_on}, protocol="paper",
+        statistic="best", in_words="", num_cells=len(folders), num_runs=0, num_failed=0,
+        num_diverged=0, num_collapsed=0, choices=[], cells=[digest(folder) for folder in folders],
+    )  # fmt: skip
+    store.write_result(root / "sweeps" / f"{name}-{made.digest[:12]}.json", made)
+    return made
+
+
+def digest(folder: store.CellFolder) -> str:
+    """A cell's."""
+    return str(json.loads(folder.config.read_text())["digest"])
+
+
+def held_out(*values: float | None) -> dict[int, Scores]:
+    """Accuracies of the seeds 0, 1, …, the same on the rows that select and on those that are shown;
+    None for one that diverged.
+    """
+    return {
+        seed: None
+        if value is None
+        else {split: {"accuracy": value} for split in ("held-out", "validation")}
+        for seed, value in enumerate(values)
+    }
+
+
 def one_metric(*values: float | None, split: str = "validation") -> dict[int, Scores]:
     """Accuracies of the seeds 0, 1, …; None for one that diverged."""
     return {

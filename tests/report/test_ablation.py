@@ -60,7 +60,7 @@ def result(
         points=compared,
     )  # fmt: skip
     return results.AblationResult(
-        kind="init", by=by, digest="0", config={}, protocol="In words.", cells=[],
+        kind="init", by=by, digest="0", config={"name": "init"}, protocol="In words.", cells=[],
         backbone=results.BackboneFacts(name="b", sha256="0", commit=None), tasks=[task],
     )  # fmt: skip
 

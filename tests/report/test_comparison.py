@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import save_file
 
 from adaptertune.errors import StoreError
-from adaptertune.report import words
-from tests.report.records import add, compared, entry, one_metric, only, row
+from adaptertune.report import comparison, evidence, page, terminal, words
+from adaptertune.runs.store import ablation as ablation_file
+from adaptertune.runs.store import read_ablations, write_result
+from tests.report.records import add, compared, digest, entry, one_metric, only, row, swept
+from tests.report.test_ablation import point
+from tests.report.test_ablation import result as ablation_result
 
 
 def test_rows_and_columns_are_the_papers(tmp_path: Path) -> None:
@@ -134,3 +140,65 @@ def test_a_variant_on_some_tasks_only_is_no_row_but_is_mentioned(tmp_path: Path)
     assert [row.label for row in shown.rows] == ["adapters 64"]
     assert shown.elsewhere == ["adapters 64, init std 0.1"]
     assert any("init std 0.1" in remark for remark in words.remarks(shown))
+
+
+def test_what_ran_for_an_ablation_alone_is_in_no_row(tmp_path: Path) -> None:
+    """Sizes on one task, all with the file of a sweep, as every ablation leaves one."""
+    searched = add(tmp_path, "rte", one_metric(0.7))
+    add(tmp_path, "wnli", one_metric(0.5), options={"training.epochs": 2})
+    swept(tmp_path, searched, seeds=1)
+    sizes = [
+        add(tmp_path, "rte", one_metric(score), options={"method.size": size})
+        for size, score in ((1, 0.9), (2, 0.8))
+    ]
+    plain = add(tmp_path, "rte", one_metric(0.6), options={"training.epochs": 3})
+    cells = [*sizes, plain]
+    points = [
+        point(float(number), (0.5,), digest=digest(cell), reference=2 if number < 2 else None)
+        for number, cell in enumerate(cells)
+    ]
+    of_sweep = swept(tmp_path, *cells, seeds=1, name="size")
+    made = ablation_result(*points, by="method.size").model_copy(
+        update={"cells": of_sweep.cells, "config": of_sweep.config, "digest": of_sweep.digest}
+    )
+    write_result(ablation_file(tmp_path, "size", made.digest), made)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    shown = group.comparison
+    assert [row.label for row in shown.rows] == ["adapters 64"]
+    # The reference point is a candidate like the sweep's own.
+    assert entry(shown, "adapters 64", "RTE").num_candidates == 2
+    assert entry(shown, "adapters 64", "RTE").mean == 0.7
+    assert shown.of_ablations == ["adapters 1", "adapters 2"]
+    assert any("2 methods (sizes and variants counted)" in one for one in words.remarks(shown))
+    assert {run.cell.digest for run in page.overview(group)} >= {digest(cell) for cell in sizes}
+
+
+def test_full_fine_tuning_at_each_rate_is_an_ablation_and_no_search(tmp_path: Path) -> None:
+    rates = (1e-5, 1e-4)
+    cells = [
+        add(
+            tmp_path, "rte", one_metric(0.6),
+            options={"method.name": name, "training.learning_rate": rate},
+        )
+        for name in ("adapter", "full")
+        for rate in rates
+    ]  # fmt: skip
+    points = [
+        point(rate, (0.5,), digest=digest(cells[number]), method=name, reference=reference)
+        for number, (name, rate, reference) in enumerate(
+            (
+                ("adapter-64", 1e-5, 2), ("adapter-64", 1e-4, 3),
+                ("full", 1e-5, None), ("full", 1e-4, None),
+            )
+        )
+    ]  # fmt: skip
+    listed = [digest(cell) for cell in cells]
+    made = ablation_result(*points).model_copy(update={"cells": listed})
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], [made])
+    assert group.comparison.rows == []
+    console = Console(file=io.StringIO(), width=100)
+    terminal.comparisons([group], console)
+    assert isinstance(console.file, io.StringIO)
+    assert "ran for them alone" in " ".join(console.file.getvalue().split())
+    page.write([group], [], tmp_path, tmp_path / "report", "1")
+    assert (tmp_path / "report" / "report.html").is_file()

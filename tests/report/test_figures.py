@@ -14,7 +14,7 @@ from adaptertune.report import charts, comparison, evidence, figures
 from adaptertune.report.figures import Figure
 from adaptertune.runs.store import ablation as ablation_file
 from adaptertune.runs.store import read_ablations, write_result
-from tests.report.records import add, one_metric
+from tests.report.records import add, digest, one_metric, swept
 from tests.report.test_ablation import point
 from tests.report.test_ablation import result as ablation_result
 
@@ -63,8 +63,11 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
         add(tmp_path, "rte", one_metric(*SEEDS), options={"method.init_std": std})
         for std in (1e-2, 1e-1, 1.0)
     ]
-    digests = [json.loads(one.config.read_text())["digest"] for one in folders]
-    plain = ablation_result(point(1e-2, (0.6, 0.7)), point(1e-1, (0.5, 0.5), reference=0))
+    digests = [digest(one) for one in folders]
+    plain = ablation_result(
+        point(1e-2, (0.6, 0.7), digest=digests[0]),
+        point(1e-1, (0.5, 0.5), digest=digests[1], reference=0),
+    )
     made = plain.model_copy(update={"cells": digests[:2], "digest": "0123456789abcdef"})
     write_result(ablation_file(tmp_path, "init", made.digest), made)
     assert read_ablations(tmp_path) == [made]
@@ -84,6 +87,11 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
         "difference to 1e-2": ["", "-15.0"],
         "95 %": ["", ""],
     }
+    # A sweep's result lists it too: it is a row again.
+    swept(tmp_path, folders[1], seeds=3)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    assert len(group.comparison.rows) == 3
+    assert group.comparison.of_ablations == []
     # An ablation of another store's runs, or of none, is not shown.
     (other,) = comparison.compare(
         evidence.read(tmp_path)[0], [made.model_copy(update={"cells": ["f"]})]
