@@ -28,11 +28,17 @@ AXES = {
     "method.init_std": Axis("std of the first weights", log=True, at_values=True),
     "trained": TRAINED,
 }
-DOTS = (
+RINGS = (
     "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, "
-    "the bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few."
 )
+DOTS = (
+    f"{RINGS}the bar its 95 % bootstrap interval, which needs {stats.FEWEST} seeds and is too narrow "
+    "for few."
+)
+DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
 ERROR_BARS = "Bars: ± 1 standard error of the mean over seeds; none where there is one seed."
+FEWEST_TASKS = 3  # with a median, and percentiles beside it
+FEWEST_CANDIDATES = 3  # of a search whose worth is drawn
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def _overview(group: Group) -> list[Figure]:
     columns = group.comparison.columns
     reference = _methods(group).get(("full", ""), [])
     base = [column for column in columns if on_column(column, reference)]
-    if len(base) < stats.FEWEST:
+    if len(base) < FEWEST_TASKS:
         return []
     points = []
     for (family, variant), cells in _methods(group).items():
@@ -281,6 +287,7 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
     seeds: list[Dot] = []
     summaries: list[Summary] = []
     order: dict[str, int] = {}
+    is_few = ablation.is_few(task)
     for one in task.points:
         scores, name = one.scores[task.headline], ablation.title(one, result, task)
         if scores.mean is None:
@@ -289,7 +296,11 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
         note = f"{name}: {tables.percent(scores.mean)}, {_count(scores.values, 'seed')}"
         if result.by is None:
             order.setdefault(name, len(order))
-            low, high = (100 * between.low, 100 * between.high) if between else (None, None)
+            low, high = (None, None)
+            if is_few and error is not None:
+                low, high = mean - 100 * error, mean + 100 * error
+            elif between and len(scores.values) >= stats.FEWEST:
+                low, high = 100 * between.low, 100 * between.high
             summaries.append(Summary(name, mean, low, high, note))
             for seed, value in scores.values.items():
                 state = "collapsed" if seed in one.collapsed else "finished"
@@ -300,10 +311,13 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
             x = one.trained if result.by == "trained" else one.value
             points.append(Point(one.method, float(x or 0), mean, low, high, note, one.method))
     if result.by is None:
-        spec, bars = charts.dots(seeds, summaries, y, order), DOTS
+        spec = charts.dots(seeds, summaries, y, order)
+        bars = DOTS_OF_FEW if is_few else DOTS
     else:
         spec, bars = charts.curves(points, AXES[result.by], y, order), ERROR_BARS
-    said = [bars, *ablation.remarks(result, task), ablation.verdict(result, task), result.protocol]
+    spread = f"In the table: mean ± {ablation.spread_name(task)}."
+    verdict = ablation.verdict(result, task)
+    said = [bars, spread, *ablation.remarks(result, task), verdict, result.protocol]
     note = "" if task.data.sample else tables.data_note(task.data)
     return _figure(
         group,
@@ -330,7 +344,7 @@ def _search(group: Group, column: Column) -> list[Figure]:
             if any(result.seed == first for result in cell.seeds)
         ]
         known = [score for score in scores if score is not None]
-        if len(known) < stats.FEWEST:
+        if len(known) < FEWEST_CANDIDATES:
             continue
         for number in range(1, len(known) + 1):
             best = stats.expected_maximum(known, number) or 0.0

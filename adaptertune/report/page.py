@@ -156,7 +156,8 @@ def about(entry: Entry) -> str:
         said.append(f"chosen from {entry.num_candidates} candidates")
     if entry.interval:
         low, high = tables.percent(entry.interval.low), tables.percent(entry.interval.high)
-        said.append(f"{tables.percent(entry.interval.level, 0)} % interval {low} to {high}")
+        level = tables.percent(entry.interval.level, 0)
+        said.append(f"{level} % interval {low} to {high}, {words.TOO_NARROW}")
     if entry.n > 1:
         said.append(f"best seed {tables.percent(entry.best)}")
     return "; ".join(said)
@@ -167,6 +168,10 @@ def about_difference(found: stats.PairedDifference, best_runs: stats.McNemar | N
     said = [
         f"{found.n} paired seed{'s' * (found.n != 1)}: {found.wins} higher, {found.losses} lower"
     ]
+    if found.interval:
+        low, high = points(found.interval.low), points(found.interval.high)
+        level = tables.percent(found.interval.level, 0)
+        said.append(f"{level} % interval {low} to {high}, {words.TOO_NARROW}")
     if found.wilcoxon_p is not None:
         said.append(
             f"Wilcoxon p {found.wilcoxon_p:.3g}, of {found.n} pairs at least {found.smallest_p:.3g}"

@@ -277,7 +277,7 @@ def sweep(result: SweepResult) -> RenderableType:
     pieces: list[RenderableType] = [
         titled(f"Sweep {result.name}: {what}chosen, on {splits}, in per cent{note}", shown),
         *_remarks(result.choices),
-        Text(result.in_words, style="dim"),
+        Text(f"{result.in_words}{_interval_note(result.choices)}", style="dim"),
         "",
     ]
     if result.num_failed or result.num_diverged:
@@ -286,6 +286,11 @@ def sweep(result: SweepResult) -> RenderableType:
             "zeros.[/] --retry-failed tries them again.\n"
         )
     return Group(*pieces)
+
+
+def _interval_note(choices: Sequence[Choice]) -> str:
+    has_interval = any(choice.interval for choice in choices)
+    return " Intervals: bootstrap, too narrow for few seeds." if has_interval else ""
 
 
 def _is_one_data(result: SweepResult) -> bool:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from adaptertune import stats
 from adaptertune.report import tables
 from adaptertune.report.columns import first_of_task
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
 from adaptertune.runs import selection
 
+TOO_NARROW = "too narrow for few seeds"  # an interval; stats.mean_interval tells by how much
 DIFFERENCES = (
-    "Mean over n seeds that both have, each less the other's with the same seed; its 95 % bootstrap "
-    "interval, of three pairs or more; p of the Wilcoxon signed-rank test, two-sided: of five pairs it "
-    "can't be below 0.0625. Best: McNemar's exact test of the answers of the two seeds that are best "
-    "on the selecting split. No p is corrected for the number of tests. Higher / lower: columns."
+    "Mean over n seeds that both have, each less the other's with the same seed; of "
+    f"{stats.FEWEST} pairs or more its 95 % bootstrap interval, {TOO_NARROW}, and p of the Wilcoxon "
+    "signed-rank test, two-sided: of five pairs it can't be below 0.0625. "
+    "Best: McNemar's exact test of the answers of the two seeds that are best on the selecting split. "
+    "No p is corrected for the number of tests. Higher / lower: columns."
 )
 COSTS = (
     "Mean time over seeds without evaluation; the peak of memory, the least of the seeds. x: of full "
