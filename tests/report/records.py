@@ -45,7 +45,10 @@ def add(
         options: configuration keys as a user would give them on the command line.
         asked: the seeds of the configuration, if more than have results.
     """
-    given = {key: (value, configuration.OPTIONS[key]) for key, value in (options or {}).items()}
+    given = {
+        key: (value, configuration.OPTIONS.get(key, f"--set {key}"))
+        for key, value in (options or {}).items()
+    }
     given |= {"task": (task, "--task"), "backbone": (backbone, "--backbone")}
     given |= {"offline": (True, "--offline"), "seeds": (list(asked or scores), "--seeds")}
     given["output"] = (str(root), "--output")
@@ -141,6 +144,15 @@ def swept(
 def digest(folder: store.CellFolder) -> str:
     """A cell's."""
     return str(json.loads(folder.config.read_text())["digest"])
+
+
+def change(folder: store.CellFolder, seed: int, **values: object) -> None:
+    """Rewrite parts of a seed's result; of what is a mapping, what is given."""
+    path = folder.seed(seed).result
+    result = json.loads(path.read_text())
+    for key, value in values.items():
+        result[key] = result[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(result))
 
 
 def held_out(*values: float | None) -> dict[int, Scores]:

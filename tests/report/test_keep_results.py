@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from adaptertune.report import evidence
 from adaptertune.runs.store import write_result
-from tests.report.records import add, one_metric, swept
+from tests.report.records import add, change, one_metric, swept
 from tests.report.test_ablation import point
 from tests.report.test_ablation import result as ablation_result
 
@@ -32,3 +33,23 @@ def test_sweeps_and_ablations_go_along(tmp_path: Path) -> None:
     (cell,) = evidence.read(tmp_path / "kept")[0]
     assert cell.search == evidence.Search(1, False, 0)
     assert (tmp_path / "kept" / "ablations" / "init-0.json").is_file()
+
+
+def test_two_machines_stay_two_and_nobody_learns_which(tmp_path: Path) -> None:
+    folder = add(tmp_path / "runs", "rte", one_metric(0.7, 0.7, 0.7))
+    for seed, host in enumerate(("office", "cluster-7", "office")):
+        change(folder, seed, cost={"host": host})
+
+    def hosts(root: Path) -> list[str]:
+        (cell,) = evidence.read(root)[0]
+        return [result.cost.host for result in cell.seeds]
+
+    keep(tmp_path / "runs", tmp_path / "kept")
+    first, second, third = hosts(tmp_path / "kept")
+    assert first == third != second
+    assert re.fullmatch(r"machine-[0-9a-f]{6}", first)
+    texts = [path.read_text() for path in (tmp_path / "kept").rglob("*.json")]
+    assert not any(name in text for text in texts for name in ("office", "cluster-7"))
+    # A copy of what was kept is the same.
+    keep(tmp_path / "kept", tmp_path / "again")
+    assert hosts(tmp_path / "again") == [first, second, third]
