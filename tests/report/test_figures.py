@@ -261,3 +261,18 @@ def test_a_search_is_worth_the_expected_best_of_n_candidates_by_the_first_seed(
     assert points["adapters", 2] == pytest.approx((40 * 1 + 60 * 3 + 80 * 5) / 9)
     assert points["adapters", 3] == pytest.approx((40 * 1 + 60 * 7 + 80 * 19) / 27)
     assert ("adapters", 4) not in points
+
+
+def test_no_two_of_many_series_have_colour_and_shape_in_common() -> None:
+    names = [f"method {number}" for number in range(20)]
+    points = [charts.Point(name, number, 1.0, None, None, "") for number, name in enumerate(names)]
+    order = {name: number for number, name in enumerate(names)}
+    spec = charts.curves(points, charts.Axis("x"), charts.Axis("y"), order)
+    scales = {
+        key: one["encoding"][key]["scale"]
+        for one in spec["layer"]
+        for key in ("color", "shape")
+        if key in one["encoding"]
+    }
+    assert scales["color"]["domain"] == scales["shape"]["domain"] == names
+    assert len(set(zip(scales["color"]["range"], scales["shape"]["range"], strict=True))) == 20
