@@ -21,6 +21,7 @@ LEVEL = 0.95
 # whatever they are, and three pairs can't have a p below 0.25.
 FEWEST = 5
 RESAMPLES = 9999
+DIGITS = 12  # of a difference: what is left of equal scores in floating point is a tie
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,14 @@ def paired_difference(
     values.
     """
     differences = [
-        first[number] - second[number] for number in sorted(first.keys() & second.keys())
+        round(first[number] - second[number], DIGITS)
+        for number in sorted(first.keys() & second.keys())
     ]
     if not differences:
         return None
     return PairedDifference(
         n=len(differences),
-        mean=statistics.fmean(differences),
+        mean=round(statistics.fmean(differences), DIGITS),
         deviation=deviation(differences),
         interval=mean_interval(differences, level=level, seed=seed),
         wilcoxon_p=wilcoxon_p(differences),
@@ -151,11 +153,12 @@ def wilcoxon_p(differences: Sequence[float]) -> float | None:
     """
     if len(differences) < FEWEST:
         return None
-    if not any(differences):
+    exact = [round(value, DIGITS) for value in differences]
+    if not any(exact):
         return 1.0
     from scipy import stats
 
-    return float(stats.wilcoxon(differences).pvalue)
+    return float(stats.wilcoxon(exact).pvalue)
 
 
 def mcnemar(

@@ -115,6 +115,16 @@ def test_pairs_and_not_single_values_are_drawn() -> None:
     assert found.interval.high == pytest.approx(0.01)
 
 
+def test_what_is_left_of_equal_scores_in_floating_point_is_a_tie() -> None:
+    first = {0: 0.1 + 0.2, 1: 0.3, 2: 0.3 + 1e-9}
+    found = stats.paired_difference(first, dict.fromkeys(range(3), 0.3))
+    assert found is not None
+    assert (found.wins, found.losses, found.ties) == (1, 0, 2)
+    # 0.1 + 0.2 - 0.3 is not 0, and would have a rank.
+    rest = 0.1 + 0.2 - 0.3
+    assert stats.wilcoxon_p([rest, 1, 2, 3, -4]) == stats.wilcoxon_p([0, 1, 2, 3, -4])
+
+
 @pytest.mark.parametrize(
     ("differences", "p"),
     [
