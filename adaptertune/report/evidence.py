@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -285,22 +285,11 @@ def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     Of settings only those are named that a user had chosen; the rest comes from where it came from.
     """
     words = ["adaptertune", "train", "--task", str(config["task"])]
-    if config["offline"]:
-        words.append("--offline")
-    if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):
-        words += ["--backbone", str(config["backbone"])]
-    if config["data"]["folder"] is not None and _is_chosen(origins.get("data.folder")):
-        words += ["--data-dir", str(config["data"]["folder"])]
-    for key, value in flatten(config):
-        is_default = key == "recipe" and value == DEFAULTS["recipe"]
-        is_size = key in ("method.size", "method.k")
-        if key in ELSEWHERE or is_default or not (is_size or _is_chosen(origins.get(key))):
-            continue
-        if key == "init_from":
-            words += [word for run in value for word in (OPTIONS[key], run)]
-            continue
-        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        words += [OPTIONS[key], written] if key in OPTIONS else ["--set", f"{key}={written}"]
+    for key in ("method.size", "method.k"):
+        value = dict(flatten(config)).get(key)
+        if value is not None:
+            words += [OPTIONS[key], str(value)]
+    words += words_of(config, origins, {"method.size", "method.k"})
     seeds = list(config["seeds"])
     if seeds == list(range(len(seeds))):
         words += ["--seeds", str(len(seeds))]
@@ -308,12 +297,45 @@ def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
         words += ["--seed", str(seeds[0])]
     else:
         words += ["--set", f"seeds={seeds}"]
-    if config["output"] != "runs":
-        words += ["--output", str(config["output"])]
     return shlex.join(words)
 
 
-def _is_chosen(origin: str | None) -> bool:
+def words_of(
+    config: Mapping[str, Any],
+    origins: Mapping[str, str],
+    in_words: Collection[str],
+    *,
+    only_settings: str = "-",
+) -> list[str]:
+    """The options for what a user had chosen of a configuration, its task and seeds apart.
+
+    Args:
+        in_words: dotted keys that a command has already.
+        only_settings: what keys begin with that a command has no option for, but ``--set``.
+    """
+    words: list[str] = []
+    if config["offline"]:
+        words.append("--offline")
+    if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):
+        words += ["--backbone", str(config["backbone"])]
+    if config["data"]["folder"] is not None and is_chosen(origins.get("data.folder")):
+        words += ["--data-dir", str(config["data"]["folder"])]
+    for key, value in flatten(config):
+        is_default = key == "recipe" and value == DEFAULTS["recipe"]
+        if key in ELSEWHERE or key in in_words or is_default or not is_chosen(origins.get(key)):
+            continue
+        if key == "init_from":
+            words += [word for run in value for word in (OPTIONS[key], run)]
+            continue
+        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        has_option = key in OPTIONS and not key.startswith(only_settings)
+        words += [OPTIONS[key], written] if has_option else ["--set", f"{key}={written}"]
+    if config["output"] != "runs":
+        words += ["--output", str(config["output"])]
+    return words
+
+
+def is_chosen(origin: str | None) -> bool:
     """Whether a value came from an option or from a file of the user's."""
     if origin is None or origin == "--offline":
         return False

@@ -15,7 +15,7 @@ from adaptertune import stats
 from adaptertune.report import ablation, charts, heatmap, methods, tables, words
 from adaptertune.report.charts import Axis, Bar, Dot, Point, Square, Summary
 from adaptertune.report.columns import first_of_task, on_column
-from adaptertune.report.comparison import Group
+from adaptertune.report.comparison import Group, of_full, reference_candidates
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Entry
 from adaptertune.runs.results import AblationResult, AblationTask
@@ -74,7 +74,8 @@ def _table_1(group: Group) -> list[Figure]:
     shown = group.comparison
     squares = []
     for row in shown.rows:
-        for column, entry, found in zip(shown.columns, row.entries, row.differences, strict=True):
+        for column, place in zip(shown.columns, row.places, strict=True):
+            entry, found = place.entry, place.beside.difference if place.beside else None
             mean = entry.mean if isinstance(entry, Entry) else None
             spread = entry.deviation if isinstance(entry, Entry) else None
             note = f"{row.label} on {column.label}: {tables.percent(mean)}"
@@ -124,8 +125,8 @@ def _metrics(columns: Sequence[Column]) -> str:
 def _overview(group: Group) -> list[Figure]:
     """The paper's figure 1: the difference to full fine-tuning over tasks, against what trains."""
     columns = group.comparison.columns
-    reference = _methods(group).get(("full", ""), [])
-    base = [column for column in columns if on_column(column, reference)]
+    full = of_full(cell for cells in group.candidates.values() for cell in cells)
+    base = [column for column in columns if on_column(column, full)]
     if len(base) < FEWEST_TASKS:
         return []
     points = []
@@ -137,10 +138,9 @@ def _overview(group: Group) -> list[Figure]:
                 own = on_column(column, members)
                 if own:
                     chosen = methods.choose(own)
-                    pair = [_mean(chosen, column)]
-                    pair.append(_mean(methods.choose(on_column(column, reference)), column))
-                    if pair[0] is not None and pair[1] is not None:
-                        differences.append(100 * (pair[0] - pair[1]))
+                    found = _difference(chosen, column, full)
+                    if found is not None:
+                        differences.append(100 * found.mean)
                         trained.append(chosen.facts.ledger["trained"])
             if len(differences) < len(base):
                 continue
@@ -407,7 +407,7 @@ def _costs(group: Group, column: Column) -> list[Figure]:
     position = group.comparison.columns.index(column)
     times, memories, machines = [], [], set()
     for row in group.comparison.rows:
-        spent = row.costs[position]
+        spent = row.places[position].cost
         if spent is None:
             continue
         machines |= set(spent.machines)
@@ -496,8 +496,14 @@ def _by_size(cells: Sequence[Cell]) -> list[tuple[int | None, list[Cell]]]:
     return sorted(found.items(), key=lambda item: item[0] or 0)
 
 
-def _mean(cell: Cell, column: Column) -> float | None:
-    return stats.mean(list(cell.values(column.split, column.metric).values()))
+def _difference(cell: Cell, column: Column, full: Sequence[Cell]) -> stats.PairedDifference | None:
+    """To full fine-tuning that is trained alike, which is 0 for that itself; None without any."""
+    alike = reference_candidates(cell, column, full)
+    if not alike:
+        return None
+    reference = methods.choose(alike)
+    own, other = (one.values(column.split, column.metric) for one in (cell, reference))
+    return stats.paired_difference(own, other)
 
 
 def _point(series: str, cell: Cell, column: Column, x: float, name: str, line: str) -> list[Point]:

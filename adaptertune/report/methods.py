@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from adaptertune import config as configuration
@@ -41,6 +42,9 @@ SHORT_NAMES = {
 
 # A row's identity: family, sizes it may choose from, and what else sets it apart.
 RowKey = tuple[str, tuple[int, ...], str]
+
+# Settings that a run of an early version does not name.
+_SINCE: dict[str, object] = {"init_from": None, "protocol": "paper", "compile": False}
 
 
 def label(family: str, sizes: Sequence[int], variant: str) -> str:
@@ -111,12 +115,33 @@ def _complete(cells: Sequence[Cell]) -> Sequence[Cell]:
     return complete or [cell for cell in cells if cell.num_tried == most]
 
 
+def alike(cell: Cell, other: Cell) -> bool:
+    """Whether two cells of a task are trained alike but for the method's own settings and what a search
+    varies: with the same lengths, batches, precision, first weights, ….
+    """
+    mine, others = _common(cell), _common(other)
+    return all(mine.get(key) == others.get(key) for key in mine.keys() | others.keys())
+
+
+def _common(cell: Cell) -> dict[str, object]:
+    """The settings that are neither the method's own nor searched; those that came after an old run with
+    what it did.
+    """
+    found = {**_SINCE, **_usual(cell), **cell.settings}
+    return {
+        key: value
+        for key, value in found.items()
+        if not key.startswith("method.") and key not in SEARCHED
+    }
+
+
 def by_method(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
     """Cells by family and by what sets them apart within it, in words."""
     found: dict[tuple[str, str], list[Cell]] = {}
+    precision = Counter(cell.facts.precision for cell in cells).most_common(1)[0][0]
     for family in FAMILIES:
         members = [cell for cell in cells if cell.config["method"]["name"] == family]
-        for variant, group in _variants(members).items():
+        for variant, group in _variants(members, {"precision": precision}).items():
             found[family, variant] = group
     return found
 
@@ -146,12 +171,15 @@ def _fixed_size(cells: Sequence[Cell], sizes: Sequence[int]) -> int:
     return max(sizes, key=lambda one: (num_tasks(one), -one))
 
 
-def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, list[Cell]]:
     """Cells of one family by what sets them apart besides what is searched, in words.
 
     A method's own settings, the recipe and the run that it started from always do. Others do where
     they differ on one task: two tasks may well ask for different lengths. What the recipe itself says
     is not named.
+
+    Args:
+        most: what most cells of a comparison have where no recipe says anything; it is not named either.
     """
     free = {*SEARCHED, *SIZE_KEYS}
     by_task: dict[tuple[str, str], list[Cell]] = {}
@@ -167,7 +195,7 @@ def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
         telling = ["recipe", *(key for key in telling if not _follows(key, "recipe", cells))]
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        usual = _usual(cell)
+        usual = {**most, **_usual(cell)}
         text = ", ".join(
             f"{_name(key)} {written(cell.settings.get(key))}"
             for key in telling
