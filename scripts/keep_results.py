@@ -10,17 +10,29 @@ would type: the data ``path/to/glue``, the store what FOLDER is.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 KEPT = {"config.json", "result.json", "spans.json", "prune.json", "failure.json", "epochs.jsonl"}
 
 
+def pseudonym(host: str) -> str:
+    """A machine's name that tells it from others and is not its own; the same for the same machine."""
+    if not host or re.fullmatch(r"machine-[0-9a-f]{6}", host):  # has one already
+        return host
+    return f"machine-{hashlib.sha256(host.encode()).hexdigest()[:6]}"
+
+
 def renamed(value: Any, names: dict[str, str]) -> Any:
     """A JSON value with the beginnings of its texts replaced."""
     if isinstance(value, dict):
-        return {key: "" if key == "host" else renamed(one, names) for key, one in value.items()}
+        return {
+            key: pseudonym(one) if key == "host" else renamed(one, names)
+            for key, one in value.items()
+        }
     if isinstance(value, list):
         return [renamed(one, names) for one in value]
     if isinstance(value, str):
@@ -62,8 +74,9 @@ def main() -> None:
         for path in sorted(cell.rglob("*")):
             if path.name in KEPT:
                 copy(path, target / path.relative_to(store), names)
-    for path in sorted(store.glob("ablations/*.json")):
-        copy(path, target / path.relative_to(store), names)
+    for folder in ("sweeps", "ablations"):
+        for path in sorted(store.glob(f"{folder}/*.json")):
+            copy(path, target / path.relative_to(store), names)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_nothing_is_made_up_from_too_few_values() -> None:
     assert stats.expected_maximum([], 3) is None
     assert stats.deviation([0.7]) is None
     assert stats.standard_error([0.7]) is None
-    for few in ([], [0.7], [0.7, 0.8]):
+    for few in ([], [0.7], [0.7, 0.8], FIVE[:4]):
         assert stats.mean_interval(few) is None
         assert stats.wilcoxon_p(few) is None
     assert stats.paired_difference({0: 0.5}, {1: 0.4}) is None
@@ -52,10 +52,11 @@ def test_expected_maximum_of_one_is_the_mean_and_n_must_be_positive() -> None:
         stats.expected_maximum(FIVE, 0)
 
 
-def test_interval_of_three_values_by_hand() -> None:
-    # Of 27 draws one is (1, 1, 1) and one (3, 3, 3): 3.7 % each, more than the 2.5 % outside.
-    found = stats.mean_interval([1, 2, 3])
-    assert found == stats.Interval(1.0, 3.0, 0.95)
+def test_interval_of_five_values_by_hand() -> None:
+    # A draw's mean is how often it has the 5, with p 1/5 at each of five times: at most twice in 94.2 %
+    # of draws, at most three times in 99.3 %.
+    found = stats.mean_interval([0, 0, 0, 0, 5])
+    assert found == stats.Interval(0.0, 3.0, 0.95)
 
 
 def test_interval_against_all_draws() -> None:
@@ -73,12 +74,12 @@ def test_interval_is_the_same_for_the_same_seed_only() -> None:
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
-    found = stats.mean_interval([0.5, 0.5, 0.5])
+    found = stats.mean_interval([0.5] * 5)
     assert found is not None
     assert found.low == found.high == 0.5
 
 
-@pytest.mark.parametrize(("n", "share"), [(3, 0.75), (5, 0.82), (10, 0.90)])
+@pytest.mark.parametrize(("n", "share"), [(5, 0.82), (10, 0.90)])
 def test_the_coverage_that_the_docstring_tells(n: int, share: float) -> None:
     rng = np.random.default_rng(1)
     hits = 0
@@ -106,12 +107,22 @@ def test_paired_difference_by_hand() -> None:
 
 def test_pairs_and_not_single_values_are_drawn() -> None:
     # Seeds differ widely, the methods by one point on each: the interval has no width.
-    first = {seed: value + 0.01 for seed, value in enumerate([0.2, 0.5, 0.9])}
-    found = stats.paired_difference(first, dict(enumerate([0.2, 0.5, 0.9])))
+    second = dict(enumerate([0.2, 0.5, 0.9, 0.4, 0.7]))
+    found = stats.paired_difference({seed: one + 0.01 for seed, one in second.items()}, second)
     assert found is not None
     assert found.interval is not None
     assert found.interval.low == pytest.approx(0.01)
     assert found.interval.high == pytest.approx(0.01)
+
+
+def test_what_is_left_of_equal_scores_in_floating_point_is_a_tie() -> None:
+    first = {0: 0.1 + 0.2, 1: 0.3, 2: 0.3 + 1e-9}
+    found = stats.paired_difference(first, dict.fromkeys(range(3), 0.3))
+    assert found is not None
+    assert (found.wins, found.losses, found.ties) == (1, 0, 2)
+    # 0.1 + 0.2 - 0.3 is not 0, and would have a rank.
+    rest = 0.1 + 0.2 - 0.3
+    assert stats.wilcoxon_p([rest, 1, 2, 3, -4]) == stats.wilcoxon_p([0, 1, 2, 3, -4])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +130,7 @@ def test_pairs_and_not_single_values_are_drawn() -> None:
     [
         ([1, 2, 3, 4, -5], 20 / 32),  # ranks 1 to 5: 10 of the 32 subsets have a sum of at most 5
         ([1, 1, -1, 2, 3], 8 / 32),  # tied ranks 2, 2, 2, 4, 5: sums <= 2 are {} and the three 2s
-        ([0, 0, 0], 1),
+        ([0] * 5, 1),
     ],
 )
 def test_wilcoxon_by_hand(differences: list[float], p: float) -> None:

@@ -42,7 +42,8 @@ def spans(
     LayerNorms and head stay as trained. The result is spans.json in the run's folder.
     """
     from adaptertune.cli import bar
-    from adaptertune.report import heatmap, tables
+    from adaptertune.report import tables
+    from adaptertune.report.tables import spans as shown
     from adaptertune.runs import reopen, store
 
     chosen = options.layer_list(layers)
@@ -57,7 +58,7 @@ def spans(
     if as_json:
         print(result.model_dump_json())
     else:
-        tables.console().print(heatmap.spans(result))
+        tables.console().print(shown.spans(result))
 
 
 def _command(kind: str) -> Callable[..., None]:

@@ -59,7 +59,8 @@ def bench(
         given, data_dir=data_dir, offline=offline, config=config, settings=settings
     )
     from adaptertune.cli import bar, live
-    from adaptertune.report import speed, tables
+    from adaptertune.report import tables
+    from adaptertune.report.tables import speed
     from adaptertune.runs import bench as measuring
     from adaptertune.runs.plan import plan as make_plan
 

@@ -143,7 +143,8 @@ def bench(
 ) -> None:
     """Measure mixed batches, task by task, and separate models on the rows of a file, in turn."""
     from adaptertune.data.tables import Bad
-    from adaptertune.report import serving, tables
+    from adaptertune.report import tables
+    from adaptertune.report.tables import serving
     from adaptertune.share import bundle
 
     assert input is not None
@@ -174,7 +175,8 @@ def _open(
 
 
 def _tell(bundle: Any, *, as_json: bool) -> None:
-    from adaptertune.report import serving, tables
+    from adaptertune.report import tables
+    from adaptertune.report.tables import serving
     from adaptertune.share.bundle import sizes
 
     found = sizes(bundle)

@@ -75,7 +75,7 @@ def carry_out(
     from adaptertune.cli import live_sweep
     from adaptertune.cli.stop import StopRequest
     from adaptertune.executors.ray import RayExecutor
-    from adaptertune.report import tables
+    from adaptertune.report.tables import sweep as shown
     from adaptertune.runs import sweep as sweeps
 
     tools = trackers.chosen(how.trackers)
@@ -100,7 +100,7 @@ def carry_out(
     words = in_words(made) if in_words else sweeps.in_words(made.config)
     plan = _plan_json(made, found, book, seconds, words)
     if not as_json or not dry_run:
-        talk.print(tables.sweep_plan(plan))
+        talk.print(shown.sweep_plan(plan))
     if dry_run:
         if as_json:
             print(json.dumps(plan))

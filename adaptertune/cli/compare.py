@@ -119,8 +119,15 @@ def compare(
             "zeros.[/] --retry-failed tries them again."
         )
     cells, unfinished = evidence.read(made.output)
-    digests = {cell.plan.digest for cell in made.cells}
+    places = {cell.plan.digest: place for place, cell in enumerate(made.cells)}
     folders = {cell.plan.folder.path for cell in made.cells}
-    groups = comparison.compare(cell for cell in cells if cell.digest in digests)
+    # As this sweep asked for them, whatever others in the store did: what it chose is what is shown.
+    by_first = made.config.seeds_on == "winner"
+    asked = [
+        evidence.as_asked(cell, evidence.Search(made.config.seeds, by_first, places[cell.digest]))
+        for cell in cells
+        if cell.digest in places
+    ]
+    groups = comparison.compare(cell for cell in asked if cell is not None)
     missing = holes.missing(groups, [one for one in unfinished if one.folder in folders])
     publish(groups, missing, made.output, to, talk, as_json=as_json)

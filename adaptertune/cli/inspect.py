@@ -21,13 +21,14 @@ def list_tasks(as_json: options.Json = False) -> None:
     """List the tasks that come with the package."""
     from adaptertune import tasks
     from adaptertune.report import tables
+    from adaptertune.report.tables import data
 
     loaded = [tasks.load(name) for name in tasks.shipped()]
     if as_json:
         print(json.dumps([task.model_dump(mode="json") for task in loaded]))
         return
     console = tables.console()
-    console.print(tables.task_list(loaded))
+    console.print(data.task_list(loaded))
     console.print("The first metric selects. Your own: --task path/to/task.yaml", style="dim")
 
 
@@ -63,6 +64,7 @@ def params(
     """Count parameters, without weights: trained, stored and total, each share with its denominator."""
     from adaptertune.model import ledger
     from adaptertune.report import tables
+    from adaptertune.report.tables import parameters
 
     if shape is not None and backbone is not None:
         raise ConfigError("--shape and --backbone exclude each other", remedy="give one of them")
@@ -84,10 +86,10 @@ def params(
     console = tables.console()
     console.print(f"\n[bold]{name}[/]: {form.layers} layers, {form.width} wide")
     if len(counts) == 1:
-        console.print(tables.ledger(counts[0]))
+        console.print(parameters.ledger(counts[0]))
     else:
         sizes = [int(part) for part in (size or DEFAULT_SIZES).split(",")]
-        console.print(tables.sizes(sizes, counts))
+        console.print(parameters.sizes(sizes, counts))
     if bounds:
         low, high = bounds
         encoder = counts[0]["encoder_layers"]
@@ -102,6 +104,7 @@ def params(
 def list_runs(output: options.Output = None, as_json: options.Json = False) -> None:
     """List the runs of a store."""
     from adaptertune.report import tables
+    from adaptertune.report.tables import cell as shown
     from adaptertune.runs import store
 
     root = output or Path("runs")
@@ -124,7 +127,7 @@ def list_runs(output: options.Output = None, as_json: options.Json = False) -> N
     if not found:
         console.print(f"No runs in {root}. Begin with: adaptertune train --task rte")
         return
-    console.print(tables.run_list(root, found))
+    console.print(shown.run_list(root, found))
 
 
 def show(
@@ -135,6 +138,7 @@ def show(
     """Show a run: seeds, all metrics, ledger, and where everything lies."""
     from adaptertune.cli.train import conclude
     from adaptertune.report import tables
+    from adaptertune.report.tables import parameters
     from adaptertune.runs import store
 
     cell = store.find_cell(run, output or Path("runs"))
@@ -144,7 +148,7 @@ def show(
         return
     console = tables.console()
     console.print(f"\n[bold]{cell.path.name}[/]")
-    console.print(tables.ledger(result.ledger))
+    console.print(parameters.ledger(result.ledger))
     conclude(result, console)
 
 

@@ -105,8 +105,8 @@ def predict(
     from adaptertune.cli.bar import progress
     from adaptertune.data import tables as rows_of
     from adaptertune.files import writing_atomically
-    from adaptertune.report import answers as shown
     from adaptertune.report import tables
+    from adaptertune.report.tables import predictions as shown
     from adaptertune.runs import load as runs
     from adaptertune.runs import predict as predicting
 

@@ -32,7 +32,8 @@ def prune(
     Chosen on one half of validation; the score on the other half is reported.
     """
     from adaptertune.cli import bar
-    from adaptertune.report import pruning, tables
+    from adaptertune.report import tables
+    from adaptertune.report.tables import pruning
     from adaptertune.runs import reopen, store
 
     folder = store.find_cell(run, output or Path("runs"))

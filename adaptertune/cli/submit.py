@@ -44,7 +44,7 @@ def submit(
     from adaptertune.cli.bar import progress
     from adaptertune.data.sources import Source
     from adaptertune.report import tables
-    from adaptertune.report.answers import submission
+    from adaptertune.report.tables.predictions import submission
     from adaptertune.runs import load
     from adaptertune.share import glue
 

@@ -96,6 +96,7 @@ def sweep(
         settings=settings,
     )  # fmt: skip
     from adaptertune.report import tables
+    from adaptertune.report.tables import sweep as shown
     from adaptertune.runs import grid as grids
 
     talk = tables.console(stderr=as_json, quiet=quiet)
@@ -115,5 +116,5 @@ def sweep(
         print(result.model_dump_json())
         return
     console = tables.console()
-    console.print(tables.sweep(result))
+    console.print(shown.sweep(result))
     console.print(f"Result      {made.result}", soft_wrap=True)

@@ -111,8 +111,8 @@ def check(
     from adaptertune import tasks
     from adaptertune.cli.bar import progress
     from adaptertune.data import check as checking
-    from adaptertune.report import data as shown
     from adaptertune.report import tables
+    from adaptertune.report.tables import data as shown
 
     loaded, path = tasks.load_with_path(task, None)
     source = checking.source_of(path, loaded, data_dir, offline=offline)

@@ -113,7 +113,7 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from adaptertune.report import tables
+    from adaptertune.report.tables import parameters
     from adaptertune.runs import start
 
     config, data = plan.config, plan.data
@@ -139,14 +139,15 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     facts.add_row("folder", Text(str(plan.folder.path)))
     console.print(facts)
     console.print()
-    console.print(tables.ledger(plan.ledger.as_json()))
+    console.print(parameters.ledger(plan.ledger.as_json()))
 
 
 def conclude(result: CellResult, console: Console) -> None:
     """The table of seeds, and where the run lies."""
     from adaptertune.report import tables
+    from adaptertune.report.tables import cell
 
-    console.print(tables.cell(result))
+    console.print(cell.cell(result))
     console.print(f"Run         {result.folder}", soft_wrap=True)
     console.print(f"Checkpoint  {result.checkpoint}", soft_wrap=True)
     took = tables.duration(result.train_seconds + result.evaluate_seconds)

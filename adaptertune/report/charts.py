@@ -291,9 +291,17 @@ def _present(order: Mapping[str, int], rows: Sequence[Point | Summary | Bar]) ->
 def _scale(
     order: Mapping[str, int], rows: Sequence[Point | Summary | Bar], values: Sequence[str]
 ) -> alt.Scale:
-    """A series keeps its colour and shape in every chart; the legend names those that are there."""
+    """A series keeps its colour and shape in every chart; the legend names those that are there.
+
+    Colours begin anew after the last; each time round the shapes are other ones, so that no two series
+    have both in common.
+    """
     here = _present(order, rows)
-    return alt.Scale(domain=here, range=[values[order[name] % len(values)] for name in here])
+    rounds = [order[name] // len(values) if values is SHAPES else 0 for name in here]
+    places = [
+        (order[name] + round_) % len(values) for name, round_ in zip(here, rounds, strict=True)
+    ]
+    return alt.Scale(domain=here, range=[values[place] for place in places])
 
 
 def _colour(

@@ -71,6 +71,11 @@ def first_of_task(columns: Sequence[Column]) -> list[Column]:
     ]
 
 
+def count_tasks(columns: Sequence[Column]) -> int:
+    """How many tasks are compared."""
+    return len({column.task for column in columns})
+
+
 def num_glue(columns: Sequence[Column]) -> int:
     """How many of GLUE's tasks are there, that is, of how many the leaderboard's rule is taken."""
     return len({column.task for column in columns if column.glue})

@@ -7,17 +7,25 @@ data.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
 from adaptertune.report import costs, methods, words
-from adaptertune.report.columns import columns_of, glue_average, on_column, plain_mean
-from adaptertune.report.evidence import Cell, train_command
+from adaptertune.report.columns import (
+    columns_of,
+    count_tasks,
+    glue_average,
+    on_column,
+    plain_mean,
+)
+from adaptertune.report.evidence import Cell
+from adaptertune.report.fill import fill_command
 from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.published import published_rows
-from adaptertune.report.schema import Column, Comparison, Cost, Entry, Hole, Row
-from adaptertune.runs.results import AblationResult
+from adaptertune.report.schema import Beside, Column, Comparison, Cost, Entry, Hole, Place, Row
+from adaptertune.runs.results import AblationResult, AblationTask
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Group:
     cells: tuple[Cell, ...]
     methods: Mapping[tuple[str, str], Sequence[Cell]]
     """Cells by method and by what sets it apart (in words, often empty), in the table's order."""
+    candidates: Mapping[tuple[str, str], Sequence[Cell]]
+    """Of these, the ones that may stand for a row: without what ran for an ablation alone."""
     ablations: tuple[AblationResult, ...]
     """Those that these cells belong to."""
 
@@ -36,7 +46,7 @@ def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> 
     """Sort cells into comparisons; real data before the sample.
 
     Args:
-        ablations: variants that ran for them alone have no row.
+        ablations: what ran for them alone stands there, and in no row.
     """
     apart: dict[tuple[bool, str, str, str], list[Cell]] = {}
     for cell in cells:
@@ -48,28 +58,27 @@ def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> 
 
 
 def _comparable(cell: Cell) -> tuple[bool, str, str, str]:
-    training = cell.config["training"]
-    protocol = str(cell.config.get("protocol", "paper"))
-    facts = cell.facts
-    return (facts.data.sample, facts.backbone.sha256, protocol, training["keep_epoch"])
+    facts, keep_epoch = cell.facts, cell.config["training"]["keep_epoch"]
+    return (facts.data.sample, facts.backbone.sha256, cell.protocol, keep_epoch)
 
 
 def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResult]) -> Group:
     here = {cell.digest for cell in cells}
     ablations = [one for one in ablations if here.intersection(one.cells)]
-    ablated = {digest for one in ablations for digest in one.cells}
+    of_ablations = _of_ablations(cells, ablations)
+    kept = [cell for cell in cells if cell.digest not in of_ablations]
     facts = cells[0].facts
-    columns = columns_of(cells)
+    columns = columns_of(kept)
     by_method = methods.by_method(cells)
-    by_row = methods.rows(by_method)
-    reference = next((key for key in by_row if key[0] == "full"), None)
-    rows, elsewhere, of_ablations = [], [], []
+    candidates = {
+        key: left
+        for key, members in by_method.items()
+        if (left := [cell for cell in members if cell.digest not in of_ablations])
+    }
+    by_row = methods.rows(candidates)
+    rows, elsewhere = [], []
     for key, members in by_row.items():
-        if key[-1] and ablated.issuperset(cell.digest for cell in members):
-            of_ablations.append(methods.label(*key))
-            continue
-        full = [] if reference is None or key == reference else by_row[reference]
-        row = _row(key, members, columns, full, cells)
+        row = _row(key, members, columns, kept)
         has_hole = any(isinstance(entry, Hole) for entry in row.entries)
         if row.variant and has_hole:  # somebody's ablation on one task: no call to run it on all
             elsewhere.append(row.label)
@@ -89,79 +98,133 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
         title=title,
         sample=facts.data.sample,
         backbone=facts.backbone,
-        protocol=words.protocol(cells),
-        num_tasks=facts.ledger["num_tasks"],
+        protocol=words.protocol(kept or cells),
+        num_tasks=count_tasks(columns),
         columns=columns,
         rows=rows,
         elsewhere=elsewhere,
-        of_ablations=of_ablations,
-        published=[] if facts.data.sample else published_rows(columns, facts.backbone.name),
+        of_ablations=_labels(by_method, of_ablations),
+        published=[] if facts.data.sample else published_rows(columns, kept),
         sentences=words.sentences(columns, rows),
     )
-    return Group(comparison, tuple(cells), by_method, tuple(ablations))
+    return Group(comparison, tuple(cells), by_method, candidates, tuple(ablations))
+
+
+def _of_ablations(cells: Iterable[Cell], ablations: Iterable[AblationResult]) -> set[str]:
+    """Digests of cells that ran for an ablation alone: no sweep lists them, and they are not what an
+    ablation holds its other points against, which is the method as the recipe has it.
+    """
+    listed = {digest for one in ablations for digest in one.cells}
+    references = {digest for one in ablations for task in one.tasks for digest in _references(task)}
+    return {
+        cell.digest for cell in cells if cell.search is None and cell.digest in listed - references
+    }
+
+
+def _references(task: AblationTask) -> set[str]:
+    """Digests of the points that others are held against, one a method.
+
+    Full fine-tuning at each learning rate, each beside adapters at the same, is no method as it is
+    meant to be used, but what is varied.
+    """
+    places = {point.reference for point in task.points if point.reference is not None}
+    points = [task.points[place] for place in places]
+    of_method = Counter(point.method for point in points)
+    return {point.digest for point in points if of_method[point.method] == 1}
+
+
+def _labels(by_method: Mapping[tuple[str, str], Sequence[Cell]], digests: set[str]) -> list[str]:
+    """What the cells with these digests are called, each name once."""
+    found = [
+        methods.label(family, [] if (size := methods.size(cell)) is None else [size], variant)
+        for (family, variant), cells in by_method.items()
+        for cell in cells
+        if cell.digest in digests
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _row(
     key: methods.RowKey,
     members: Sequence[Cell],
     columns: Sequence[Column],
-    reference: Sequence[Cell],
     everything: Sequence[Cell],
 ) -> Row:
     family, sizes, variant = key
-    entries: list[Entry | Hole] = []
-    differences: list[stats.PairedDifference | None] = []
-    best_runs: list[stats.McNemar | None] = []
-    expenses: list[Cost | None] = []
-    of_full: list[Cost | None] = []
+    full = [] if family == "full" else of_full(everything)
+    places: list[Place] = []
+    references: list[Cost | None] = []
     shown: dict[tuple[str, str], Cell] = {}  # by task and its rows: two columns may show one cell
     for column in columns:
-        candidates, other = on_column(column, members), on_column(column, reference)
-        full = choose(other) if other else None
-        difference, best_run, expense = None, None, None
+        candidates = on_column(column, members)
+        beside, expense, reference = None, None, None
         if candidates:
             cell = choose(candidates)
-            entries.append(_entry(cell, column, len(candidates)))
+            entry: Entry | Hole = _entry(cell, column, len(candidates))
+            alike = reference_candidates(cell, column, full)
+            reference = choose(alike) if alike else None
+            beside = _beside(cell, reference, column, len(alike)) if reference else None
             place = column.task, column.data.fingerprint
             if place not in shown:
-                shown[place], expense = cell, costs.cost(cell, full)
-            if full:
-                difference = stats.paired_difference(
-                    cell.values(column.split, column.metric),
-                    full.values(column.split, column.metric),
-                )
-                best_run = _best_runs(cell, full, column.split)
+                shown[place], expense = cell, costs.cost(cell, reference)
         else:
-            entries.append(_hole(members[0], on_column(column, everything)[0]))
-        differences.append(difference)
-        best_runs.append(best_run)
-        expenses.append(expense)
-        of_full.append(costs.cost(full, None) if full else None)
+            entry = Hole(command=fill_command(sizes, members, on_column(column, everything)[0]))
+        places.append(Place(entry=entry, beside=beside, cost=expense))
+        references.append(costs.cost(reference, None) if reference else None)
+    entries = [place.entry for place in places]
     scores = [entry.mean if isinstance(entry, Entry) else None for entry in entries]
     metrics = [entry.means if isinstance(entry, Entry) else {} for entry in entries]
     ledgers = [cell.facts.ledger for cell in shown.values()]
-
-    def over_tasks(name: str) -> float:
-        return statistics.fmean(ledger[name] for ledger in ledgers)
-
+    differences = [place.beside.difference.mean for place in places if place.beside]
+    share = statistics.fmean(ledger["share_of_encoder_layers"] for ledger in ledgers)
+    num_tasks = count_tasks(columns)
     return Row(
         label=methods.label(family, sizes, variant),
         method=family,
         variant=variant,
-        entries=entries,
+        places=places,
         mean=plain_mean(scores),
         glue_average=glue_average(columns, metrics),
-        trained=over_tasks("trained"),
+        trained=statistics.fmean(ledger["trained"] for ledger in ledgers),
         # Full fine-tuning trains all of the encoder, and more: the paper says 100 %.
-        share_of_encoder_layers=1.0 if family == "full" else over_tasks("share_of_encoder_layers"),
-        share_of_all_parameters=over_tasks("share_of_all_parameters"),
-        multiple=over_tasks("multiple_of_encoder_layers"),
-        differences=differences,
+        share_of_encoder_layers=1.0 if family == "full" else share,
+        share_of_all_parameters=statistics.fmean(
+            ledger["share_of_all_parameters"] for ledger in ledgers
+        ),
+        multiple=num_tasks if family == "full" else 1 + num_tasks * share,
+        wins=sum(difference > 0 for difference in differences),
+        losses=sum(difference < 0 for difference in differences),
+        total_cost=costs.total([place.cost for place in places], references),
+    )
+
+
+def of_full(cells: Iterable[Cell]) -> list[Cell]:
+    """Full fine-tuning's."""
+    return [cell for cell in cells if cell.config["method"]["name"] == "full"]
+
+
+def reference_candidates(cell: Cell, column: Column, full: Sequence[Cell]) -> list[Cell]:
+    """Cells of full fine-tuning that a cell may be held against on a column, of which the best one is:
+    all that is neither the method's own nor searched is the same.
+    """
+    return [other for other in on_column(column, full) if methods.alike(cell, other)]
+
+
+def _beside(cell: Cell, full: Cell, column: Column, num_candidates: int) -> Beside | None:
+    own, other = (one.values(column.split, column.metric) for one in (cell, full))
+    difference = stats.paired_difference(own, other)
+    if difference is None:
+        return None
+    both = own.keys() & other.keys()
+    best_runs, untested = _best_runs(cell, full, column.split)
+    return Beside(
+        run=full.digest,
+        num_candidates=num_candidates,
+        own=statistics.fmean(own[seed] for seed in both),
+        full=statistics.fmean(other[seed] for seed in both),
+        difference=difference,
         best_runs=best_runs,
-        wins=sum(found.mean > 0 for found in differences if found),
-        losses=sum(found.mean < 0 for found in differences if found),
-        costs=expenses,
-        total_cost=costs.total(expenses, of_full),
+        untested=untested,
     )
 
 
@@ -193,19 +256,15 @@ def _entry(cell: Cell, column: Column, num_candidates: int) -> Entry:
     )
 
 
-def _best_runs(cell: Cell, other: Cell, split: str) -> stats.McNemar | None:
-    """The McNemar test of two cells' best seeds; None without labels of both."""
+def _best_runs(cell: Cell, other: Cell, split: str) -> tuple[stats.McNemar | None, str | None]:
+    """The McNemar test of two cells' best seeds, or why there is none."""
+    if cell.is_regression:
+        return None, "a score is neither right nor wrong"
     if cell.best_seed is None or other.best_seed is None:
-        return None
+        return None, "no seed came to a score that selects"
     own, beside = cell.labels(cell.best_seed, split), other.labels(other.best_seed, split)
     if own is None or beside is None:
-        return None
-    return stats.mcnemar(own.predicted, beside.predicted, own.true)
-
-
-def _hole(like: Cell, there: Cell) -> Hole:
-    """For a cell like one, on the task and data of another."""
-    moved = {key: there.config[key] for key in ("task", "data")}
-    origins = {key: origin for key, origin in like.origins.items() if not key.startswith("data.")}
-    origins |= {key: origin for key, origin in there.origins.items() if key.startswith("data.")}
-    return Hole(command=train_command({**like.config, **moved}, origins))
+        return None, "the best seeds' answers are not kept"
+    if own.true.shape != beside.true.shape or (own.true != beside.true).any():
+        return None, "the two answered other examples"
+    return stats.mcnemar(own.predicted, beside.predicted, own.true), None

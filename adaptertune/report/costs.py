@@ -7,15 +7,21 @@ from collections.abc import Sequence
 
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Cost
+from adaptertune.runs.results import SeedResult
 
 
-def cost(cell: Cell, full: Cell | None) -> Cost:
-    """What the seeds of a cell took, and how much that is of another's where one machine ran both."""
+def cost(cell: Cell, full: Cell | None) -> Cost | None:
+    """What the finished seeds of a cell took, and how much that is of another's where one machine ran
+    both; None if no seed is finished.
+    """
     own = _alone(cell)
     other = None if full is None else _alone(full)
-    if other is None or own.machines != other.machines or len(own.machines) > 1:
+    if own is None or other is None or own.machines != other.machines or len(own.machines) > 1:
         return own
-    shares = {"time_of_full": own.seconds / other.seconds if other.seconds else None}
+    shares: dict[str, float | int | None] = {"epochs_of_full": other.epochs}
+    if other.seconds and own.epochs and other.epochs:
+        shares["time_of_full"] = own.seconds / other.seconds
+        shares["time_of_full_per_epoch"] = own.seconds / own.epochs * other.epochs / other.seconds
     if own.peak_memory_bytes and other.peak_memory_bytes:
         shares["memory_of_full"] = own.peak_memory_bytes / other.peak_memory_bytes
     return own.model_copy(update=shares)
@@ -33,6 +39,9 @@ def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | Non
     if not pairs:
         return None
     seconds, beside = (sum(pair[side].seconds for pair in pairs) for side in (0, 1))
+    of_epoch, beside_epoch = (
+        sum(pair[side].seconds / (pair[side].epochs or 1) for pair in pairs) for side in (0, 1)
+    )
     memory, largest = (_largest([pair[side] for pair in pairs]) for side in (0, 1))
     return Cost(
         seconds=seconds,
@@ -40,23 +49,27 @@ def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | Non
         peak_memory_bytes=memory,
         machines=sorted({name for one, _ in pairs for name in one.machines}),
         time_of_full=seconds / beside,
+        time_of_full_per_epoch=of_epoch / beside_epoch,
         memory_of_full=memory / largest if memory and largest else None,
     )
 
 
-def _alone(cell: Cell) -> Cost:
-    costs = [result.cost for result in cell.seeds]
+def _alone(cell: Cell) -> Cost | None:
+    # One that diverged may have stopped in its first epoch, or before: no training's time.
+    finished = [result for result in cell.seeds if result.status == "finished"]
+    if not finished:
+        return None
+    costs = [result.cost for result in finished]
     peaks = [one.peak_memory_bytes for one in costs if one.peak_memory_bytes is not None]
     return Cost(
         seconds=statistics.fmean(one.train_seconds + one.trunk_seconds for one in costs),
-        epochs=max(result.num_epochs for result in cell.seeds),
+        epochs=max(result.num_epochs for result in finished),
         peak_memory_bytes=min(peaks, default=None),
-        machines=sorted({_machine(cell, number) for number in range(len(costs))}),
+        machines=sorted(set(map(_machine, finished))),
     )
 
 
-def _machine(cell: Cell, number: int) -> str:
-    result = cell.seeds[number]
+def _machine(result: SeedResult) -> str:
     threads = result.cost.threads
     counted = f", {threads} thread{'s' * (threads != 1)}" if threads else ""
     return f"{result.cost.host} ({result.device}{counted}, {result.precision})"

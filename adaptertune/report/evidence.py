@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from adaptertune import catalogue
 from adaptertune.config import DEFAULTS, OPTIONS, flatten, parse_method
 from adaptertune.errors import StoreError
 from adaptertune.runs import store
-from adaptertune.runs.results import Record, SeedResult
+from adaptertune.runs.results import Record, SeedResult, SweepResult
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,6 +41,18 @@ class EpochLine(Record):
 
 
 @dataclass(frozen=True)
+class Search:
+    """What the sweeps that list a cell ask of it."""
+
+    num_seeds: int
+    """As many as a cell has in the end; the most, if several sweeps list it."""
+    by_first_seed: bool
+    """Whether candidates ran with their first seed, and only the best one with all."""
+    place: int
+    """Among all cells that sweeps list: of equals, a sweep chooses the first."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """A task, a method and settings, with the seeds that are done; at least one is."""
 
@@ -57,6 +69,17 @@ class Cell:
     epochs: Mapping[int, tuple[EpochLine, ...]]
     failed: Mapping[int, str]
     """Seeds that ended with an error, and which; they are missing too."""
+    search: Search | None = None
+    """None where no sweep lists it: it was trained alone, or for an ablation."""
+
+    @property
+    def protocol(self) -> str:
+        return str(self.config.get("protocol", "paper"))
+
+    @property
+    def num_tried(self) -> int:
+        """Seeds that came to an end, with a score or without."""
+        return len(self.seeds) + len(self.failed)
 
     @property
     def facts(self) -> SeedResult:
@@ -151,13 +174,15 @@ class Unfinished:
 def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
     """All cells of a store, by task and name: those with results, and those without.
 
-    Imported ones are left out: their protocol is not known, so they can't be set beside others.
-    The results of sweeps are not read: they choose among these cells and hold nothing else.
+    Imported ones are left out: their protocol is not known, so they can't be set beside others. Of the
+    results of sweeps only is read which cells they searched: they choose among these, and hold no
+    other scores.
 
     Raises:
         StoreError: a file is damaged.
     """
     cells, unfinished = [], []
+    searches = _searches(output)
     for folder in store.cells(output):
         described = _read_json(folder.config)
         if "imported" in described["identity"]:
@@ -189,9 +214,61 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
                 seeds=seeds,
                 epochs={result.seed: _read_epochs(folder.seed(result.seed)) for result in seeds},
                 failed=failed,
+                search=searches.get(described["digest"]),
             )
         )
     return cells, unfinished
+
+
+def as_asked(cell: Cell, search: Search) -> Cell | None:
+    """A cell as one sweep sees it: with the seeds that this one asks for; None without any of them."""
+    seeds = tuple(result for result in cell.seeds if result.seed < search.num_seeds)
+    if not seeds:
+        return None
+    return replace(
+        cell,
+        config={**cell.config, "seeds": list(range(search.num_seeds))},
+        seeds=seeds,
+        epochs={seed: lines for seed, lines in cell.epochs.items() if seed < search.num_seeds},
+        failed={seed: error for seed, error in cell.failed.items() if seed < search.num_seeds},
+        search=search,
+    )
+
+
+def _searches(output: Path) -> dict[str, Search]:
+    """What the store's sweeps ask of their cells, by digest.
+
+    An ablation is a sweep too, but no search: its cells are points of its own.
+    """
+    ablations = {(one.config["name"], one.digest) for one in store.read_ablations(output)}
+    found: dict[str, Search] = {}
+    for path in sorted((output / "sweeps").glob("*.json")):
+        result = _read_sweep(path)
+        if (result.name, result.digest) in ablations:
+            continue
+        num_seeds = result.config["seeds"]
+        by_first_seed = result.config["seeds_on"] == "winner"
+        chosen = [choice.digest for choice in result.choices if choice.digest]
+        for digest in [
+            *result.cells,
+            *chosen,
+        ]:  # of an earlier version's cells, those alone are known
+            earlier = found.setdefault(digest, Search(num_seeds, by_first_seed, len(found)))
+            found[digest] = replace(
+                earlier,
+                num_seeds=max(num_seeds, earlier.num_seeds),
+                by_first_seed=by_first_seed or earlier.by_first_seed,
+            )
+    return found
+
+
+def _read_sweep(path: Path) -> SweepResult:
+    try:
+        return SweepResult.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        why = str(error).splitlines()[0]
+        remedy = "delete it, and run the sweep again: it trains nothing twice"
+        raise StoreError(f"damaged ({why})", where=path, remedy=remedy) from None
 
 
 def _completed(method: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -208,22 +285,11 @@ def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     Of settings only those are named that a user had chosen; the rest comes from where it came from.
     """
     words = ["adaptertune", "train", "--task", str(config["task"])]
-    if config["offline"]:
-        words.append("--offline")
-    if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):
-        words += ["--backbone", str(config["backbone"])]
-    if config["data"]["folder"] is not None and _is_chosen(origins.get("data.folder")):
-        words += ["--data-dir", str(config["data"]["folder"])]
-    for key, value in flatten(config):
-        is_default = key == "recipe" and value == DEFAULTS["recipe"]
-        is_size = key in ("method.size", "method.k")
-        if key in ELSEWHERE or is_default or not (is_size or _is_chosen(origins.get(key))):
-            continue
-        if key == "init_from":
-            words += [word for run in value for word in (OPTIONS[key], run)]
-            continue
-        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        words += [OPTIONS[key], written] if key in OPTIONS else ["--set", f"{key}={written}"]
+    for key in ("method.size", "method.k"):
+        value = dict(flatten(config)).get(key)
+        if value is not None:
+            words += [OPTIONS[key], str(value)]
+    words += words_of(config, origins, {"method.size", "method.k"})
     seeds = list(config["seeds"])
     if seeds == list(range(len(seeds))):
         words += ["--seeds", str(len(seeds))]
@@ -231,12 +297,45 @@ def train_command(config: Mapping[str, Any], origins: Mapping[str, str]) -> str:
         words += ["--seed", str(seeds[0])]
     else:
         words += ["--set", f"seeds={seeds}"]
-    if config["output"] != "runs":
-        words += ["--output", str(config["output"])]
     return shlex.join(words)
 
 
-def _is_chosen(origin: str | None) -> bool:
+def words_of(
+    config: Mapping[str, Any],
+    origins: Mapping[str, str],
+    in_words: Collection[str],
+    *,
+    only_settings: str = "-",
+) -> list[str]:
+    """The options for what a user had chosen of a configuration, its task and seeds apart.
+
+    Args:
+        in_words: dotted keys that a command has already.
+        only_settings: what keys begin with that a command has no option for, but ``--set``.
+    """
+    words: list[str] = []
+    if config["offline"]:
+        words.append("--offline")
+    if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):
+        words += ["--backbone", str(config["backbone"])]
+    if config["data"]["folder"] is not None and is_chosen(origins.get("data.folder")):
+        words += ["--data-dir", str(config["data"]["folder"])]
+    for key, value in flatten(config):
+        is_default = key == "recipe" and value == DEFAULTS["recipe"]
+        if key in ELSEWHERE or key in in_words or is_default or not is_chosen(origins.get(key)):
+            continue
+        if key == "init_from":
+            words += [word for run in value for word in (OPTIONS[key], run)]
+            continue
+        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        has_option = key in OPTIONS and not key.startswith(only_settings)
+        words += [OPTIONS[key], written] if has_option else ["--set", f"{key}={written}"]
+    if config["output"] != "runs":
+        words += ["--output", str(config["output"])]
+    return words
+
+
+def is_chosen(origin: str | None) -> bool:
     """Whether a value came from an option or from a file of the user's."""
     if origin is None or origin == "--offline":
         return False

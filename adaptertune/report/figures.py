@@ -15,7 +15,7 @@ from adaptertune import stats
 from adaptertune.report import ablation, charts, heatmap, methods, tables, words
 from adaptertune.report.charts import Axis, Bar, Dot, Point, Square, Summary
 from adaptertune.report.columns import first_of_task, on_column
-from adaptertune.report.comparison import Group
+from adaptertune.report.comparison import Group, of_full, reference_candidates
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Entry
 from adaptertune.runs.results import AblationResult, AblationTask
@@ -28,11 +28,17 @@ AXES = {
     "method.init_std": Axis("std of the first weights", log=True, at_values=True),
     "trained": TRAINED,
 }
-DOTS = (
+RINGS = (
     "A ring is a seed (a cross: one that answers the same for every example), the tick the mean, "
-    "the bar its 95 % bootstrap interval, which needs three seeds and is too narrow for few."
 )
+DOTS = (
+    f"{RINGS}the bar its 95 % bootstrap interval, which needs {stats.FEWEST} seeds and is too narrow "
+    "for few."
+)
+DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
 ERROR_BARS = "Bars: ± 1 standard error of the mean over seeds; none where there is one seed."
+FEWEST_TASKS = 3  # with a median, and percentiles beside it
+FEWEST_CANDIDATES = 3  # of a search whose worth is drawn
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def _table_1(group: Group) -> list[Figure]:
     shown = group.comparison
     squares = []
     for row in shown.rows:
-        for column, entry, found in zip(shown.columns, row.entries, row.differences, strict=True):
+        for column, place in zip(shown.columns, row.places, strict=True):
+            entry, found = place.entry, place.beside.difference if place.beside else None
             mean = entry.mean if isinstance(entry, Entry) else None
             spread = entry.deviation if isinstance(entry, Entry) else None
             note = f"{row.label} on {column.label}: {tables.percent(mean)}"
@@ -118,9 +125,9 @@ def _metrics(columns: Sequence[Column]) -> str:
 def _overview(group: Group) -> list[Figure]:
     """The paper's figure 1: the difference to full fine-tuning over tasks, against what trains."""
     columns = group.comparison.columns
-    reference = _methods(group).get(("full", ""), [])
-    base = [column for column in columns if on_column(column, reference)]
-    if len(base) < stats.FEWEST:
+    full = of_full(cell for cells in group.candidates.values() for cell in cells)
+    base = [column for column in columns if on_column(column, full)]
+    if len(base) < FEWEST_TASKS:
         return []
     points = []
     for (family, variant), cells in _methods(group).items():
@@ -131,10 +138,9 @@ def _overview(group: Group) -> list[Figure]:
                 own = on_column(column, members)
                 if own:
                     chosen = methods.choose(own)
-                    pair = [_mean(chosen, column)]
-                    pair.append(_mean(methods.choose(on_column(column, reference)), column))
-                    if pair[0] is not None and pair[1] is not None:
-                        differences.append(100 * (pair[0] - pair[1]))
+                    found = _difference(chosen, column, full)
+                    if found is not None:
+                        differences.append(100 * found.mean)
                         trained.append(chosen.facts.ledger["trained"])
             if len(differences) < len(base):
                 continue
@@ -281,6 +287,7 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
     seeds: list[Dot] = []
     summaries: list[Summary] = []
     order: dict[str, int] = {}
+    is_few = ablation.is_few(task)
     for one in task.points:
         scores, name = one.scores[task.headline], ablation.title(one, result, task)
         if scores.mean is None:
@@ -289,7 +296,11 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
         note = f"{name}: {tables.percent(scores.mean)}, {_count(scores.values, 'seed')}"
         if result.by is None:
             order.setdefault(name, len(order))
-            low, high = (100 * between.low, 100 * between.high) if between else (None, None)
+            low, high = (None, None)
+            if is_few and error is not None:
+                low, high = mean - 100 * error, mean + 100 * error
+            elif between and len(scores.values) >= stats.FEWEST:
+                low, high = 100 * between.low, 100 * between.high
             summaries.append(Summary(name, mean, low, high, note))
             for seed, value in scores.values.items():
                 state = "collapsed" if seed in one.collapsed else "finished"
@@ -300,10 +311,13 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
             x = one.trained if result.by == "trained" else one.value
             points.append(Point(one.method, float(x or 0), mean, low, high, note, one.method))
     if result.by is None:
-        spec, bars = charts.dots(seeds, summaries, y, order), DOTS
+        spec = charts.dots(seeds, summaries, y, order)
+        bars = DOTS_OF_FEW if is_few else DOTS
     else:
         spec, bars = charts.curves(points, AXES[result.by], y, order), ERROR_BARS
-    said = [bars, *ablation.remarks(result, task), ablation.verdict(result, task), result.protocol]
+    spread = f"In the table: mean ± {ablation.spread_name(task)}."
+    verdict = ablation.verdict(result, task)
+    said = [bars, spread, *ablation.remarks(result, task), verdict, result.protocol]
     note = "" if task.data.sample else tables.data_note(task.data)
     return _figure(
         group,
@@ -330,7 +344,7 @@ def _search(group: Group, column: Column) -> list[Figure]:
             if any(result.seed == first for result in cell.seeds)
         ]
         known = [score for score in scores if score is not None]
-        if len(known) < stats.FEWEST:
+        if len(known) < FEWEST_CANDIDATES:
             continue
         for number in range(1, len(known) + 1):
             best = stats.expected_maximum(known, number) or 0.0
@@ -393,7 +407,7 @@ def _costs(group: Group, column: Column) -> list[Figure]:
     position = group.comparison.columns.index(column)
     times, memories, machines = [], [], set()
     for row in group.comparison.rows:
-        spent = row.costs[position]
+        spent = row.places[position].cost
         if spent is None:
             continue
         machines |= set(spent.machines)
@@ -461,8 +475,7 @@ def _figure(
 def _methods(group: Group) -> dict[tuple[str, str], Sequence[Cell]]:
     """The cells of each method that has a row."""
     shown = {(row.method, row.variant) for row in group.comparison.rows}
-    found = group.methods
-    return {key: cells for key, cells in found.items() if key in shown}
+    return {key: cells for key, cells in group.candidates.items() if key in shown}
 
 
 def _order(group: Group) -> dict[str, int]:
@@ -483,8 +496,14 @@ def _by_size(cells: Sequence[Cell]) -> list[tuple[int | None, list[Cell]]]:
     return sorted(found.items(), key=lambda item: item[0] or 0)
 
 
-def _mean(cell: Cell, column: Column) -> float | None:
-    return stats.mean(list(cell.values(column.split, column.metric).values()))
+def _difference(cell: Cell, column: Column, full: Sequence[Cell]) -> stats.PairedDifference | None:
+    """To full fine-tuning that is trained alike, which is 0 for that itself; None without any."""
+    alike = reference_candidates(cell, column, full)
+    if not alike:
+        return None
+    reference = methods.choose(alike)
+    own, other = (one.values(column.split, column.metric) for one in (cell, reference))
+    return stats.paired_difference(own, other)
 
 
 def _point(series: str, cell: Cell, column: Column, x: float, name: str, line: str) -> list[Point]:

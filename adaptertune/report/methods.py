@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from adaptertune import config as configuration
@@ -40,6 +42,9 @@ SHORT_NAMES = {
 
 # A row's identity: family, sizes it may choose from, and what else sets it apart.
 RowKey = tuple[str, tuple[int, ...], str]
+
+# Settings that a run of an early version does not name.
+_SINCE: dict[str, object] = {"init_from": None, "protocol": "paper", "compile": False}
 
 
 def label(family: str, sizes: Sequence[int], variant: str) -> str:
@@ -77,28 +82,66 @@ def size(cell: Cell) -> int | None:
 
 
 def choose(cells: Sequence[Cell]) -> Cell:
-    """The candidate with the highest mean headline metric on the selecting split, as a sweep chooses.
+    """The candidate that a sweep chooses, by the headline metric on the selecting split: under the
+    paper's protocol the one with the best run, else the one with the highest mean over seeds.
 
-    One with few seeds has too easy a chance of a high mean: of cells with fewer than three scores,
-    those with the most count, and none if another has three.
+    With few seeds a high mean comes easily: it is taken of cells with all seeds that were asked for.
     """
-    scores = [tuple(cell.values(cell.selecting, cell.headline).values()) for cell in cells]
-    needed = min(stats.FEWEST, max(map(len, scores)))
-    able = [
-        selection.Candidate(cell.digest, own, len(cell.seeds) + len(cell.failed) - len(own))
-        for cell, own in zip(cells, scores, strict=True)
-        if len(own) >= needed
+    ordered = sorted(cells, key=lambda cell: cell.search.place if cell.search else math.inf)
+    by = selection.statistic_of(cells[0].protocol)
+    candidates = []
+    for cell in ordered if by == "best" else _complete(ordered):
+        scores = tuple(cell.values(cell.selecting, cell.headline).values())
+        missing = cell.num_tried - len(scores)
+        candidates.append(selection.Candidate(cell.digest, scores, missing))
+    chosen = selection.select(candidates, by)
+    return next((cell for cell in ordered if chosen and cell.digest == chosen.digest), ordered[0])
+
+
+def _complete(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Those with all seeds that a sweep asked for; if there is none, those with the most.
+
+    What no sweep lists, it may be from an earlier one, needs as many as the least of the others; and
+    where no sweep was made, as many as an interval needs.
+    """
+    asked = [cell.search.num_seeds for cell in cells if cell.search]
+    others = min(asked, default=stats.FEWEST)
+    complete = [
+        cell
+        for cell in cells
+        if cell.num_tried >= (cell.search.num_seeds if cell.search else others)
     ]
-    chosen = selection.select(able, "mean")
-    return next((cell for cell in cells if chosen and cell.digest == chosen.digest), cells[0])
+    most = max(cell.num_tried for cell in cells)
+    return complete or [cell for cell in cells if cell.num_tried == most]
+
+
+def alike(cell: Cell, other: Cell) -> bool:
+    """Whether two cells of a task are trained alike but for the method's own settings and what a search
+    varies: with the same lengths, batches, precision, first weights, ….
+    """
+    mine, others = _common(cell), _common(other)
+    return all(mine.get(key) == others.get(key) for key in mine.keys() | others.keys())
+
+
+def _common(cell: Cell) -> dict[str, object]:
+    """The settings that are neither the method's own nor searched; those that came after an old run with
+    what it did.
+    """
+    found = {**_SINCE, **_usual(cell), **cell.settings}
+    return {
+        key: value
+        for key, value in found.items()
+        if not key.startswith("method.") and key not in SEARCHED
+    }
 
 
 def by_method(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
     """Cells by family and by what sets them apart within it, in words."""
     found: dict[tuple[str, str], list[Cell]] = {}
+    precision = Counter(cell.facts.precision for cell in cells).most_common(1)[0][0]
     for family in FAMILIES:
         members = [cell for cell in cells if cell.config["method"]["name"] == family]
-        for variant, group in _variants(members).items():
+        for variant, group in _variants(members, {"precision": precision}).items():
             found[family, variant] = group
     return found
 
@@ -128,12 +171,15 @@ def _fixed_size(cells: Sequence[Cell], sizes: Sequence[int]) -> int:
     return max(sizes, key=lambda one: (num_tasks(one), -one))
 
 
-def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, list[Cell]]:
     """Cells of one family by what sets them apart besides what is searched, in words.
 
     A method's own settings, the recipe and the run that it started from always do. Others do where
     they differ on one task: two tasks may well ask for different lengths. What the recipe itself says
     is not named.
+
+    Args:
+        most: what most cells of a comparison have where no recipe says anything; it is not named either.
     """
     free = {*SEARCHED, *SIZE_KEYS}
     by_task: dict[tuple[str, str], list[Cell]] = {}
@@ -149,7 +195,7 @@ def _variants(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
         telling = ["recipe", *(key for key in telling if not _follows(key, "recipe", cells))]
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        usual = _usual(cell)
+        usual = {**most, **_usual(cell)}
         text = ", ".join(
             f"{_name(key)} {written(cell.settings.get(key))}"
             for key in telling

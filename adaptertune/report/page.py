@@ -14,11 +14,11 @@ from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
 from adaptertune.report import charts, leftovers, methods, tables, words
-from adaptertune.report.columns import first_of_task, num_glue
+from adaptertune.report.columns import columns_of, first_of_task, num_glue
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures
-from adaptertune.report.schema import Entry, Hole, Missing
+from adaptertune.report.schema import Beside, Entry, Hole, Missing
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHARTS = "charts"
@@ -115,10 +115,12 @@ def render(template: str, **values: Any) -> str:
         "markdown": markdown,
     }
     environment.tests["hole"] = lambda value: isinstance(value, Hole)
-    environment.tests["any_difference"] = any
+    environment.tests["compared"] = lambda row: any(place.beside for place in row.places)
     environment.globals |= {
         "METRICS": tables.METRIC_NAMES,
         "DIFFERENCES": words.DIFFERENCES,
+        "untested": words.untested,
+        "versions": versions,
         "COSTS": words.COSTS,
         "first_of_task": first_of_task,
         "num_glue": num_glue,
@@ -156,17 +158,23 @@ def about(entry: Entry) -> str:
         said.append(f"chosen from {entry.num_candidates} candidates")
     if entry.interval:
         low, high = tables.percent(entry.interval.low), tables.percent(entry.interval.high)
-        said.append(f"{tables.percent(entry.interval.level, 0)} % interval {low} to {high}")
+        level = tables.percent(entry.interval.level, 0)
+        said.append(f"{level} % interval {low} to {high}, {words.TOO_NARROW}")
     if entry.n > 1:
         said.append(f"best seed {tables.percent(entry.best)}")
     return "; ".join(said)
 
 
-def about_difference(found: stats.PairedDifference, best_runs: stats.McNemar | None) -> str:
+def about_difference(beside: Beside) -> str:
     """A difference's tooltip."""
+    found, best_runs = beside.difference, beside.best_runs
     said = [
         f"{found.n} paired seed{'s' * (found.n != 1)}: {found.wins} higher, {found.losses} lower"
     ]
+    if found.interval:
+        low, high = points(found.interval.low), points(found.interval.high)
+        level = tables.percent(found.interval.level, 0)
+        said.append(f"{level} % interval {low} to {high}, {words.TOO_NARROW}")
     if found.wilcoxon_p is not None:
         said.append(
             f"Wilcoxon p {found.wilcoxon_p:.3g}, of {found.n} pairs at least {found.smallest_p:.3g}"
@@ -174,8 +182,10 @@ def about_difference(found: stats.PairedDifference, best_runs: stats.McNemar | N
     if best_runs:
         said.append(
             f"of the best runs {best_runs.only_first} examples are right in this one only, "
-            f"{best_runs.only_second} in the other only: McNemar p {best_runs.p:.3g}"
+            f"{best_runs.only_second} in full fine-tuning's only: McNemar p {best_runs.p:.3g}"
         )
+    if beside.untested:
+        said.append(f"no McNemar's test: {beside.untested}")
     return "; ".join(said)
 
 
@@ -189,6 +199,17 @@ def best_means(group: Group) -> list[float | None]:
     return found
 
 
+def versions(cell: Cell) -> str:
+    """Of what a cell's seeds were trained with; where they differ, all: ``torch 2.13.0 and 2.14.0``."""
+    found: dict[str, list[str]] = {}
+    for result in cell.seeds:
+        for name, number in result.versions.items():
+            found.setdefault(name, []).append(number)
+    return ", ".join(
+        f"{name} {' and '.join(dict.fromkeys(numbers))}" for name, numbers in found.items()
+    )
+
+
 @dataclass(frozen=True)
 class Run:
     """A cell's line in the list of runs."""
@@ -197,8 +218,9 @@ class Run:
     label: str
     split: str
     scores: list[float]
+    best: float | None
+    """Of the seed that is best on the selecting split, as in Table 1."""
     seconds: float
-    memory: int | None
 
     @property
     def mean(self) -> float | None:
@@ -207,10 +229,6 @@ class Run:
     @property
     def deviation(self) -> float | None:
         return stats.deviation(self.scores)
-
-    @property
-    def best(self) -> float | None:
-        return max(self.scores, default=None)
 
     @property
     def expected_best(self) -> float | None:
@@ -224,16 +242,16 @@ def overview(group: Group) -> list[Run]:
         for cell in cells:
             one, split = methods.size(cell), cell.reported[0]
             costs = [result.cost for result in cell.seeds]
-            peaks = [c.peak_memory_bytes for c in costs if c.peak_memory_bytes is not None]
+            scores = cell.values(split, cell.headline)
             found.append(
                 Run(
                     cell=cell,
                     label=methods.label(family, [] if one is None else [one], variant),
                     split=split,
-                    scores=list(cell.values(split, cell.headline).values()),
+                    scores=list(scores.values()),
+                    best=None if cell.best_seed is None else scores.get(cell.best_seed),
                     seconds=sum(cost.train_seconds + cost.trunk_seconds for cost in costs),
-                    memory=min(peaks, default=None),
                 )
             )
-    order = [column.task for column in group.comparison.columns]
+    order = [column.task for column in columns_of(group.cells)]  # ablations' tasks too
     return sorted(found, key=lambda run: order.index(run.cell.facts.task))

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptertune import tasks
-from adaptertune.report.columns import GLUE, plain_mean
+from adaptertune.report.columns import GLUE, on_column, plain_mean
+from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, PublishedRow
+from adaptertune.runs import summary
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,13 @@ PAPER_ROWS: dict[str, _PaperRow] = {
 TABLE_1 = "Houlsby et al. 2019, Table 1"
 
 
-def published_rows(columns: Sequence[Column], backbone: str) -> list[PublishedRow]:
-    """The figures in the tasks' files, by source and row."""
+def published_rows(columns: Sequence[Column], cells: Sequence[Cell]) -> list[PublishedRow]:
+    """The figures in the tasks' files, by source and row.
+
+    Args:
+        cells: those that they stand beside.
+    """
+    reasons: dict[tuple[str, str, str, bool], dict[str, None]] = {}  # an ordered set of each row's
     found: dict[tuple[str, str, str, bool], list[float | None]] = {}  # source, model, row, on test
     for position, column in enumerate(columns):
         if not column.glue:
@@ -46,17 +53,15 @@ def published_rows(columns: Sequence[Column], backbone: str) -> list[PublishedRo
             for name, value in published.figures.items():
                 key = (published.source, published.model, str(name), on_test)
                 found.setdefault(key, [None] * len(columns))[position] = value / 100
-    is_partial = any(column.data.partial for column in columns)
+                own = on_column(column, cells)
+                of_row = reasons.setdefault(key, {})
+                of_row |= dict.fromkeys(_apart(published.model, published.split, own))
     rows = []
     for (source, model, row, on_test), values in found.items():
         facts = PAPER_ROWS[row]
         in_table = source == TABLE_1
         whole = in_table and {column.task for column in columns} >= set(GLUE) - {"wnli"}
-        reasons = [
-            *([model] if model != backbone else []),
-            *(["test server"] if on_test else []),
-            *(["ours: partial training sets"] if is_partial else []),
-        ]
+        why_not = ", ".join(reasons[source, model, row, on_test])
         rows.append(
             PublishedRow(
                 label=facts.label,
@@ -66,8 +71,26 @@ def published_rows(columns: Sequence[Column], backbone: str) -> list[PublishedRo
                 glue_average=facts.glue_average if whole else None,
                 share=facts.share if in_table else None,
                 multiple=facts.multiple if in_table else None,
-                comparable=not reasons,
-                why_not=", ".join(reasons) or None,
+                num_tasks=len(GLUE),
+                comparable=not why_not,
+                why_not=why_not or None,
             )
         )
     return rows
+
+
+def _apart(model: str, split: str, cells: Sequence[Cell]) -> list[str]:
+    """What keeps a published figure apart from all cells of a column."""
+    by_cell = [
+        summary.apart(
+            model,
+            split,
+            data=cell.facts.data,
+            backbone=cell.facts.backbone.name,
+            reported=cell.reported,
+            held_out=cell.protocol == "held-out",
+            init_from=cell.facts.init_from,
+        )
+        for cell in cells
+    ]
+    return [reason for reason in by_cell[0] if all(reason in other for other in by_cell)]

@@ -27,7 +27,7 @@ class Entry(Record):
     settings: dict[str, float | int | str]
     """Its size, learning rate and epochs."""
     num_candidates: int
-    """Cells among which the mean on the selecting split chose this one."""
+    """Cells among which this one was chosen on the selecting split, by what the protocol asks for."""
     num_seeds: int
     """Seeds that are done."""
     n: int
@@ -54,15 +54,17 @@ class Cost(Record):
     """What training a seed takes, and how much of full fine-tuning's that is on the same machine."""
 
     seconds: float
-    """Of training, evaluation apart; the mean over seeds."""
+    """Of training, evaluation apart; the mean over finished seeds."""
     epochs: int | None
     """Null for several tasks."""
     peak_memory_bytes: int | None
     """The least of its seeds: a process may still hold what an earlier run left."""
     machines: list[str]
     """Host, device, threads and precision of its seeds."""
+    epochs_of_full: int | None = None
+    """Of what it is set beside, as all that follows; null where machines differ."""
     time_of_full: float | None = None
-    """Null where machines differ."""
+    time_of_full_per_epoch: float | None = None
     memory_of_full: float | None = None
 
 
@@ -72,6 +74,35 @@ class Hole(Record):
     command: str
 
 
+class Beside(Record):
+    """A method beside full fine-tuning on a column, over the seeds that both have."""
+
+    run: str
+    """Digest of full fine-tuning's candidate: the best of those that are trained alike."""
+    num_candidates: int
+    """Among which that was chosen."""
+    own: float
+    """The method's mean over these seeds."""
+    full: float
+    difference: stats.PairedDifference
+    best_runs: stats.McNemar | None
+    """The answers of the two best seeds; ``only_first`` counts what only the method's gets right."""
+    untested: str | None
+    """Why there is no such test."""
+
+
+class Place(Record):
+    """A row's place in a column."""
+
+    entry: Entry | Hole
+    beside: Beside | None
+    """Null for full fine-tuning itself, and where none was trained alike but for what a method and its
+    search decide, or no seed is shared."""
+    cost: Cost | None
+    """Null in a hole, where no seed finished, and where an earlier column has it, for two splits of one
+    task."""
+
+
 class Row(Record):
     """A method over all columns."""
 
@@ -79,7 +110,7 @@ class Row(Record):
     method: str
     variant: str
     """What sets it apart from other rows of the method; often empty."""
-    entries: list[Entry | Hole]
+    places: list[Place]
     """In the order of the columns."""
     mean: float | None
     """Plain mean over the columns; null with a hole among them."""
@@ -91,17 +122,15 @@ class Row(Record):
     share_of_all_parameters: float
     multiple: float
     """Parameters of ``num_tasks`` tasks over those of one plain model, by the encoder layers."""
-    differences: list[stats.PairedDifference | None]
-    """To full fine-tuning, by column, paired over seeds; null for that itself."""
-    best_runs: list[stats.McNemar | None]
-    """The best seed's labels beside those of full fine-tuning's best, by column."""
     wins: int
     """Columns on which the mean difference is above 0; a count, and no test."""
     losses: int
-    costs: list[Cost | None]
-    """By column; null in a hole, and where an earlier column has it, for two splits of one task."""
     total_cost: Cost | None
     """Of all tasks that full fine-tuning was run on too, on the same machine; null for that itself."""
+
+    @property
+    def entries(self) -> list[Entry | Hole]:
+        return [place.entry for place in self.places]
 
 
 class PublishedRow(Record):
@@ -114,6 +143,8 @@ class PublishedRow(Record):
     glue_average: float | None
     share: float | None
     multiple: float | None
+    num_tasks: int
+    """That ``multiple`` and ``glue_average`` count."""
     comparable: bool
     why_not: str | None
 
@@ -136,13 +167,13 @@ class Comparison(Record):
     protocol: str
     """In words: what was selected, on what, and what is shown."""
     num_tasks: int
-    """That ``multiple`` counts."""
+    """That are compared; ``multiple`` counts them."""
     columns: list[Column]
     rows: list[Row]
     elsewhere: list[str]
     """Variants without a row, for they were not run on all columns."""
     of_ablations: list[str]
-    """Variants without a row, for they were run for an ablation, where they stand."""
+    """Methods, sizes and variants of runs without a row: they ran for an ablation, and stand there."""
     published: list[PublishedRow]
     sentences: list[str]
     """What adapters keep of full fine-tuning, with what."""

@@ -12,11 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune import stats
 from adaptertune.report import tables, words
 from adaptertune.report.columns import first_of_task, num_glue
 from adaptertune.report.comparison import Group
-from adaptertune.report.schema import Comparison, Cost, Entry, Hole, Missing, PublishedRow, Row
+from adaptertune.report.schema import Beside, Comparison, Cost, Entry, Hole, Missing, PublishedRow
 
 NAME_WIDTH = 15
 
@@ -26,6 +25,10 @@ def comparisons(groups: Sequence[Group], console: Console) -> None:
     what training took.
     """
     for group in groups:
+        if not group.comparison.rows:  # every run is an ablation's
+            title = Text(group.comparison.title, style="bold")
+            console.print(Lines("", title, *map(Text, words.remarks(group.comparison)), ""))
+            continue
         console.print(table_1(group.comparison, console))
         compared = differences(group.comparison, console)
         if compared is not None:
@@ -40,18 +43,24 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
     """
     tasks = [f"{column.label}\n{tables.METRIC_NAMES[column.metric]}" for column in shown.columns]
     tasks_of_glue = num_glue(shown.columns)
-    averages = [
+    head = [
+        "method",
+        *tasks,
         "mean",
         *([f"GLUE rule,\n{words.plural(tasks_of_glue, 'task')}"] if tasks_of_glue else []),
+        f"{words.plural(shown.num_tasks, 'task')}\nparams",
+        "trained\n% encoder",
+        "trained\n% all",
     ]
-    head = ["method", *tasks, *averages, f"{shown.num_tasks} tasks\nparams", "trained\n% encoder"]
     rows = [
         [
             row.label,
             *(_entry(entry) for entry in row.entries),
-            *_averages(row, averages),
+            tables.percent(row.mean),
+            *([tables.percent(row.glue_average)] if tasks_of_glue else []),
             f"{row.multiple:.2f}x",
             tables.percent(row.share_of_encoder_layers, 2),
+            tables.percent(row.share_of_all_parameters, 2),
         ]
         for row in shown.rows
     ]
@@ -59,15 +68,7 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
     for source in dict.fromkeys(row.source for row in shown.published):
         figures = [row for row in shown.published if row.source == source]
         why = f"not comparable: {figures[0].why_not}" if figures[0].why_not else "comparable"
-        lines = [
-            [
-                row.label,
-                *map(tables.percent, row.values),
-                *_averages(row, averages),
-            ]
-            for row in figures
-        ]
-        published = _fitting(["method", *tasks, *averages], lines, console)
+        published = _published(figures, tasks, console)
         below.append(Padding(tables.titled(f"{source} ({why})", published), style="dim"))
     below += [
         Text(remark, style="yellow" if remark.startswith("†") else "dim")
@@ -76,11 +77,29 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
     below.append(Text(shown.protocol, style="dim"))
     below += [Text(f"\n{sentence}", style="bold") for sentence in shown.sentences]
     title = f"{shown.title}: scores in per cent"
+    if _width(_table(head, rows), console) > console.width:
+        narrower = [line[:-1] for line in rows]
+        if _is_wide_enough(head[:-1], narrower, console):  # the paper's denominator alone
+            head, rows = head[:-1], narrower
     return Lines("", tables.titled(title, _fitting(head, rows, console)), *below, "")
 
 
-def _averages(row: Row | PublishedRow, head: Sequence[str]) -> list[str]:
-    return [tables.percent(value) for value in (row.mean, row.glue_average)[: len(head)]]
+def _published(
+    figures: Sequence[PublishedRow], tasks: Sequence[str], console: Console
+) -> RenderableType:
+    """Rows of one source, with averages and parameters where it gives them, by its number of tasks."""
+    of_tasks = words.plural(figures[0].num_tasks, "task")
+    further = {
+        f"GLUE rule,\n{of_tasks}": [tables.percent(row.glue_average) for row in figures],
+        f"{of_tasks}\nparams": [f"{row.multiple:.1f}x" if row.multiple else "–" for row in figures],
+        "trained\n% encoder": [tables.percent(row.share) for row in figures],
+    }
+    given = {name: texts for name, texts in further.items() if set(texts) != {"–"}}
+    lines = [
+        [row.label, *map(tables.percent, row.values), tables.percent(row.mean), *texts]
+        for row, *texts in zip(figures, *given.values(), strict=True)
+    ]
+    return _fitting(["method", *tasks, "mean", *given], lines, console)
 
 
 def differences(shown: Comparison, console: Console) -> RenderableType | None:
@@ -88,19 +107,21 @@ def differences(shown: Comparison, console: Console) -> RenderableType | None:
     rows = [
         [
             row.label,
-            *map(_difference, row.differences, row.best_runs),
+            *(_difference(place.beside) for place in row.places),
             f"{row.wins} / {row.losses}",
         ]
         for row in shown.rows
-        if any(row.differences)
+        if any(place.beside for place in row.places)
     ]
     if not rows:
         return None
     head = ["method", *(column.label for column in shown.columns), "higher\n/ lower"]
     made = _fitting(head, rows, console)
+    untested = words.untested(shown)
     return Lines(
         tables.titled("Difference to full fine-tuning, in points", made),
         Text(words.DIFFERENCES, style="dim"),
+        *([Text(untested, style="dim")] if untested else []),
         "",
     )
 
@@ -110,7 +131,7 @@ def spent(shown: Comparison, console: Console) -> RenderableType:
     once = first_of_task(shown.columns)
     places = [shown.columns.index(column) for column in once]
     head = ["method", *(column.task for column in once)]
-    rows = [[row.label, *(_cost(row.costs[place]) for place in places)] for row in shown.rows]
+    rows = [[row.label, *(_cost(row.places[place].cost) for place in places)] for row in shown.rows]
     if len(once) > 1:
         head.append("all")
         rows = [[*line, _cost(row.total_cost)] for line, row in zip(rows, shown.rows, strict=True)]
@@ -141,16 +162,19 @@ def _entry(entry: Entry | Hole) -> str:
     return f"{tables.percent(entry.mean)}{mark}{spread}"
 
 
-def _difference(found: stats.PairedDifference | None, best_runs: stats.McNemar | None) -> str:
-    if found is None:
+def _difference(beside: Beside | None) -> str:
+    if beside is None:
         return "–"
+    found, runs = beside.difference, beside.best_runs
     text = f"{100 * found.mean:+.1f}"
     if found.interval:
         low, high = 100 * found.interval.low, 100 * found.interval.high
         text += f"\n[dim]{low:+.1f} to {high:+.1f}[/]"
     test = f"p {found.wilcoxon_p:.2g}, " if found.wilcoxon_p is not None else ""
     text += f"\n[dim]{test}n {found.n}[/]"
-    return f"{text}\n[dim]best: p {best_runs.p:.2g}[/]" if best_runs else text
+    if runs:
+        text += f"\n[dim]best {runs.only_first} : {runs.only_second},\np {runs.p:.2g}[/]"
+    return text
 
 
 def _cost(found: Cost | None) -> str:
@@ -170,10 +194,8 @@ def _fitting(
     head: Sequence[str], rows: Sequence[Sequence[str]], console: Console
 ) -> RenderableType:
     """A table as it is told; turned, if that is too wide for the console; or else in pieces."""
-    made = _table(head, rows)
-    spare = max(0, max(len(row[0]) for row in rows) - NAME_WIDTH)  # names may be broken
-    if _width(made, console) - spare <= console.width:
-        return made
+    if _is_wide_enough(head, rows, console):
+        return _table(head, rows)
     flat = [text.replace("\n", " ") for text in head]
     broken = ["\n".join(textwrap.wrap(row[0], 12, break_on_hyphens=False)) for row in rows]
     turned = [[name, *(row[place] for row in rows)] for place, name in enumerate(flat) if place]
@@ -181,6 +203,12 @@ def _fitting(
     if _width(made, console) <= console.width:
         return made
     return _in_pieces(head, rows, console)
+
+
+def _is_wide_enough(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> bool:
+    """Whether a console has room for a table as it is told."""
+    spare = max(0, max(len(row[0]) for row in rows) - NAME_WIDTH)  # names may be broken
+    return _width(_table(head, rows), console) - spare <= console.width
 
 
 def _in_pieces(

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
+from adaptertune import stats
 from adaptertune.report import tables
 from adaptertune.report.columns import first_of_task
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
+from adaptertune.runs import selection
 
+TOO_NARROW = "too narrow for few seeds"  # an interval; stats.mean_interval tells by how much
 DIFFERENCES = (
-    "Mean over n seeds that both have, each less the other's with the same seed; its 95 % bootstrap "
-    "interval, of three pairs or more; p of the Wilcoxon signed-rank test, two-sided: of five pairs it "
-    "can't be below 0.0625. Best: McNemar's exact test of the answers of the two seeds that are best "
-    "on the selecting split. No p is corrected for the number of tests. Higher / lower: columns."
+    "Mean over n seeds that both have, each less the other's with the same seed; of "
+    f"{stats.FEWEST} pairs or more its 95 % bootstrap interval, {TOO_NARROW}, and p of the Wilcoxon "
+    "signed-rank test, two-sided: of five pairs it can't be below 0.0625. Best a : b: of the two seeds "
+    "that are best on the selecting split, a examples that only the method's answers rightly, b only "
+    "full fine-tuning's, and p of McNemar's exact test. It compares the accuracies of two single runs, "
+    "whatever the column's metric is; where the selecting split is the one that is shown, both were "
+    "chosen on these very rows. No p is corrected for the number of tests. Higher / lower: columns. "
+    "– : nothing of full fine-tuning was trained alike."
 )
 COSTS = (
-    "Mean time over seeds without evaluation; the peak of memory, the least of the seeds. x: of full "
-    "fine-tuning's, where one machine ran both alike. All: the tasks one after the other, those of "
-    "which both were run on one machine, and the largest peak."
+    "Mean time over finished seeds without evaluation; the peak of memory, the least of the seeds. x: "
+    "of full fine-tuning's, where one machine ran both alike. All: the tasks one after the other, those "
+    "of which both were run on one machine, and the largest peak."
 )
 
 
@@ -38,55 +46,61 @@ def protocol(cells: Sequence[Cell]) -> str:
     same = cell.selecting in cell.reported
     selecting = "validation" if same else f"the {cell.selecting} part of the training set"
     epoch = f"its best epoch on {selecting}" if best else "its last epoch"
+    by = selection.statistic_of(cell.protocol)
+    best_of = "best single run" if by == "best" else "highest mean"
     chosen = (
-        f"Where a method was searched, the candidate with the highest mean on {selecting} is shown"
+        f"Where a method was searched, the candidate with the {best_of} on {selecting} is shown"
     )
     optimism = (
         ", which is also what is reported: so figures are optimistic, the more so the more candidates."
         if same
         else "; the validation set, which chose nothing, is reported."
     )
-    return f"Means and sample deviations over seeds. Each seed keeps {epoch}. {chosen}{optimism}"
+    first = (
+        " Candidates were compared by their first seed, and only the best got the others; the first "
+        "stays in mean, interval and p, so the mean is slightly optimistic."
+        if any(one.search and one.search.by_first_seed for one in cells)
+        else ""
+    )
+    shown = f"Means and sample deviations over seeds. Each seed keeps {epoch}."
+    return f"{shown} {chosen}{optimism}{first}"
 
 
 def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
-    """ "Adapters 64 keep 99.4 % of full fine-tuning's score with 2.1 % …", where both were run."""
-    reference = next((row for row in rows if row.method == "full"), None)
-    if reference is None:
-        return []
+    """ "Adapters 64 keep 99.4 % of full fine-tuning's score with 2.1 % …", where both were run: of the
+    seeds that both have, as their difference is.
+    """
     found = []
     for row in rows:
         both = [
-            (column, own, full)
-            for column, own, full in zip(columns, row.entries, reference.entries, strict=True)
-            if isinstance(own, Entry) and isinstance(full, Entry)
-            if own.mean is not None and full.mean is not None
+            (column, place.beside)
+            for column, place in zip(columns, row.places, strict=True)
+            if place.beside
         ]
-        pairs = [(own.mean or 0.0, full.mean or 0.0) for _, own, full in both]
-        if row.method != "adapter" or not pairs:
+        if row.method != "adapter" or not both:
             continue
-        if min(min(pair) for pair in pairs) <= 0:  # a share of a correlation below 0 means nothing
-            continue
-        own = statistics.fmean(pair[0] for pair in pairs)
-        full = statistics.fmean(pair[1] for pair in pairs)
-        splits = " and ".join(sorted({column.split.split("_")[0] for column, _, _ in both}))
+        if min(min(one.own, one.full) for _, one in both) <= 0:
+            continue  # a share of a correlation below 0 means nothing
+        own = statistics.fmean(one.own for _, one in both)
+        full = statistics.fmean(one.full for _, one in both)
+        splits = " and ".join(sorted({column.split.split("_")[0] for column, _ in both}))
         if len(both) > 1:
             over = f"mean of {len(both)} columns on {splits}"
         else:
             over = f"{both[0][0].label} on {splits}"
-        seeds = [entry.n for _, *entries in both for entry in entries]
+        seeds = [one.difference.n for _, one in both]
         counted = f"{_range(seeds)} seed{'s' * (max(seeds) > 1)}"
         name, _, how = row.label.partition(", ")
         name = f"{name[0].upper()}{name[1:]}" + (f" ({how})" if how else "")
         said = (
-            f"{name} {'keep' if own < full else 'reach'} "
+            f"{name} {'keep' if round(own - full, stats.DIGITS) < 0 else 'reach'} "
             f"{tables.percent(own / full)} % of full fine-tuning's score "
             f"({tables.percent(own)} against {tables.percent(full)}, {over}, {counted}) with "
             f"{tables.percent(row.share_of_encoder_layers)} % of the encoder layers' parameters trained."
         )
         if row.wins + row.losses > 1:
             said += f" Their mean is higher on {plural(row.wins, 'column')}, lower on {row.losses}."
-        found.append(said + _saved(row))
+        found.append(f"{said}{_saved(row)}{_searched(row)}")
     return found
 
 
@@ -100,7 +114,56 @@ def _saved(row: Row) -> str:
         if spent.memory_of_full is not None
         else ""
     )
-    return f" Training them took {spent.time_of_full:.2f}x its time{memory}."
+    beside = [place.cost for place in row.places if place.cost and place.cost.epochs_of_full]
+    own = [cost.epochs or 0 for cost in beside]
+    full = [cost.epochs_of_full or 0 for cost in beside]
+    an_epoch = (
+        f" ({spent.time_of_full_per_epoch:.2f}x an epoch: {_range(own)} epochs were chosen, of full "
+        f"fine-tuning {_range(full)})"
+        if own != full and spent.time_of_full_per_epoch is not None
+        else ""
+    )
+    return f" Training them took {spent.time_of_full:.2f}x its time{an_epoch}{memory}."
+
+
+def _searched(row: Row) -> str:
+    """Of how many candidates each is the best, if the numbers differ."""
+    pairs = [
+        (place.entry.num_candidates, place.beside.num_candidates)
+        for place in row.places
+        if place.beside and isinstance(place.entry, Entry)
+    ]
+    if all(own == full for own, full in pairs):
+        return ""
+    own, full = (_range([pair[side] for pair in pairs]) for side in (0, 1))
+    times = "; times are without the search" if row.total_cost else ""
+    return f" They are the best of {own} candidates on a column, full fine-tuning of {full}{times}."
+
+
+def untested(comparison: Comparison) -> str | None:
+    """Why some best runs are not compared by McNemar's test, where that is so."""
+    reasons: dict[str, dict[str, list[str]]] = {}  # and then columns and rows
+    for row in comparison.rows:
+        for column, place in zip(comparison.columns, row.places, strict=True):
+            if place.beside and place.beside.untested:
+                by_column = reasons.setdefault(place.beside.untested, {})
+                by_column.setdefault(column.label, []).append(row.label)
+    if not reasons:
+        return None
+    compared = Counter(
+        column.label
+        for row in comparison.rows
+        for column, place in zip(comparison.columns, row.places, strict=True)
+        if place.beside
+    )
+    told = []
+    for reason, by_column in reasons.items():
+        places = [
+            label if len(rows) == compared[label] else f"{', '.join(rows)} on {label}"
+            for label, rows in by_column.items()
+        ]
+        told.append(f"{reason} ({'; '.join(places)})")
+    return f"No McNemar's test: {'; '.join(told)}."
 
 
 def plural(number: int, noun: str) -> str:
@@ -155,7 +218,8 @@ def remarks(comparison: Comparison) -> list[str]:
     if comparison.of_ablations:
         number = len(comparison.of_ablations)
         found.append(
-            f"Among the ablations, not here: {number} variant{'s' * (number != 1)} of methods."
+            f"Among the ablations, not here: {plural(number, 'method')} (sizes and variants counted) "
+            "that ran for them alone."
         )
     if comparison.elsewhere:
         found.append(

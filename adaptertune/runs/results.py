@@ -278,7 +278,7 @@ class Choice(Record):
     """Of the chosen cell: split, then metric."""
     best_seed: int | None
     interval: tuple[float, float] | None
-    """95 % bootstrap interval of the mean on the reported split; null for fewer than three seeds."""
+    """95 % bootstrap interval of the mean on the reported split; null for fewer than five seeds."""
     expected_best_cell: dict[int, float]
     """What the best of so many cells is expected to score on the selecting split."""
     expected_best_seed: dict[int, float]
@@ -302,6 +302,9 @@ class SweepResult(Record):
     num_diverged: int
     num_collapsed: int
     choices: list[Choice]
+    cells: list[str] = []
+    """Digests of all its cells, of those that were not chosen too, in the order of its grids. Empty in
+    results of versions that did not write them."""
 
 
 class AblationScores(Record):
@@ -315,7 +318,7 @@ class AblationScores(Record):
     standard_error: float | None
     """Of the mean."""
     interval: Interval | None
-    """Of the mean; null for fewer than three seeds."""
+    """Of the mean; null for fewer than five seeds."""
     difference: PairedDifference | None
     """To the reference, paired over seeds; null for itself, or without one."""
 

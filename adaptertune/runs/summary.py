@@ -114,17 +114,15 @@ def published_figures(plan: Plan) -> list[results.PublishedFigure]:
     rows = _paper_rows(plan)
     figures = []
     for published in plan.task.published:
-        reasons = []
-        if plan.data.sample:
-            reasons.append("this is the sample, not GLUE")
-        if plan.init_from:
-            reasons.append(f"started from {plan.init_from.task}")
-        if plan.data.partial:
-            reasons.append("partial training set")
-        if published.model != plan.located.name:
-            reasons.append(published.model)
-        if published.split not in plan.task.evaluation:
-            reasons.append("test server")
+        reasons = apart(
+            published.model,
+            published.split,
+            data=plan.data,
+            backbone=plan.located.name,
+            reported=plan.task.evaluation,
+            held_out=plan.is_held_out,
+            init_from=plan.init_from,
+        )
         for row, value in published.figures.items():
             if row in rows:
                 figures.append(
@@ -140,6 +138,33 @@ def published_figures(plan: Plan) -> list[results.PublishedFigure]:
                     )
                 )
     return figures
+
+
+def apart(
+    model: str,
+    split: str,
+    *,
+    data: results.DataFacts,
+    backbone: str,
+    reported: Sequence[str],
+    held_out: bool,
+    init_from: results.InitFrom | None,
+) -> list[str]:
+    """What keeps a figure that was published for a model on a split apart from a run's; nothing if they
+    may stand side by side.
+
+    Args:
+        held_out: whether rows of the run's training set selected instead of training.
+    """
+    reasons = {
+        "this is the sample, not GLUE": data.sample,
+        f"started from {init_from.task if init_from else ''}": init_from is not None,
+        "partial training set": data.partial,
+        "part of the training set held out": held_out,
+        model: model != backbone,
+        "test server": split not in reported,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _spread(values: Sequence[float], best: float | None) -> results.Spread:

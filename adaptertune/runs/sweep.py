@@ -347,6 +347,7 @@ def _summary(sweep: Sweep, book: Book) -> results.SweepResult:
         num_diverged=book.count(cells, "diverged"),
         num_collapsed=book.count_collapsed(cells),
         choices=[_choice(row, book, sweep) for row in rows],
+        cells=[cell.plan.digest for cell in cells],
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaptertune.report.schema import Entry, Report
+from adaptertune.runs.results import SweepResult
 from tests.conftest import Finished
 
 
@@ -44,6 +45,17 @@ def test_it_ends_with_the_page_of_all_its_candidates_and_runs_nothing_twice(
     assert numbers["full fine-tuning"] == (3, 2)
     assert numbers["adapters, best of 4/8"] == (6, 2)
     assert found.missing == []
+    # What was chosen, by the sweep's own account, is what is shown.
+    (sweep,) = (tmp_path / "out" / "sweeps").glob("*.json")
+    result = SweepResult.model_validate_json(sweep.read_text())
+    assert len(result.cells) == 9
+    chosen = {choice.row: choice.digest for choice in result.choices}
+    names = {"full fine-tuning": "full", "adapters, best of 4/8": "adapter best of 4, 8"}
+    for label, name in names.items():
+        entry = entries[label]
+        assert isinstance(entry, Entry)
+        assert entry.run == chosen[name]
+    assert "compared by their first seed" in comparison.protocol
 
 
 def test_adapters_alone_are_no_comparison(cli: Callable[..., Finished]) -> None:

@@ -45,7 +45,10 @@ def add(
         options: configuration keys as a user would give them on the command line.
         asked: the seeds of the configuration, if more than have results.
     """
-    given = {key: (value, configuration.OPTIONS[key]) for key, value in (options or {}).items()}
+    given = {
+        key: (value, configuration.OPTIONS.get(key, f"--set {key}"))
+        for key, value in (options or {}).items()
+    }
     given |= {"task": (task, "--task"), "backbone": (backbone, "--backbone")}
     given |= {"offline": (True, "--offline"), "seeds": (list(asked or scores), "--seeds")}
     given["output"] = (str(root), "--output")
@@ -122,6 +125,46 @@ def add(
                 _epochs(config.training.epochs, by_split, seed in collapsed)
             )
     return folder
+
+
+def swept(
+    root: Path, *folders: store.CellFolder, seeds: int, seeds_on: str = "all", name: str = "sweep"
+) -> results.SweepResult:
+    """A sweep's result that lists these cells and chose none."""
+    made = results.SweepResult(
+        name=name, digest=configuration.digest([digest(folder) for folder in folders]),
+        config={"name": name, "seeds": seeds, "seeds_on": seeds_on}, protocol="paper",
+        statistic="best", in_words="", num_cells=len(folders), num_runs=0, num_failed=0,
+        num_diverged=0, num_collapsed=0, choices=[], cells=[digest(folder) for folder in folders],
+    )  # fmt: skip
+    store.write_result(root / "sweeps" / f"{name}-{made.digest[:12]}.json", made)
+    return made
+
+
+def digest(folder: store.CellFolder) -> str:
+    """A cell's."""
+    return str(json.loads(folder.config.read_text())["digest"])
+
+
+def change(folder: store.CellFolder, seed: int, **values: object) -> None:
+    """Rewrite parts of a seed's result; of what is a mapping, what is given."""
+    path = folder.seed(seed).result
+    result = json.loads(path.read_text())
+    for key, value in values.items():
+        result[key] = result[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(result))
+
+
+def held_out(*values: float | None) -> dict[int, Scores]:
+    """Accuracies of the seeds 0, 1, …, the same on the rows that select and on those that are shown;
+    None for one that diverged.
+    """
+    return {
+        seed: None
+        if value is None
+        else {split: {"accuracy": value} for split in ("held-out", "validation")}
+        for seed, value in enumerate(values)
+    }
 
 
 def one_metric(*values: float | None, split: str = "validation") -> dict[int, Scores]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +28,8 @@ def scores(
     )
 
 
-OWN = (0.50, 0.52, 0.54)
+OWN = (0.50, 0.51, 0.52, 0.53, 0.54)
+LESS = (0.40, 0.41, 0.42, 0.43, 0.44)
 
 
 def point(value: float | None, values: Sequence[float], **changes: Any) -> results.AblationPoint:
@@ -60,7 +62,7 @@ def result(
         points=compared,
     )  # fmt: skip
     return results.AblationResult(
-        kind="init", by=by, digest="0", config={}, protocol="In words.", cells=[],
+        kind="init", by=by, digest="0", config={"name": "init"}, protocol="In words.", cells=[],
         backbone=results.BackboneFacts(name="b", sha256="0", commit=None), tasks=[task],
     )  # fmt: skip
 
@@ -79,31 +81,69 @@ def row(text: str, value: str) -> str:
 def test_rows_have_their_numbers() -> None:
     text = shown(
         result(
-            point(1e-4, (0.49, 0.53, 0.54), reference=1),
+            point(1e-4, (0.50, 0.52, 0.52, 0.52, 0.54), reference=1),
             point(1e-2, OWN),
-            point(1.0, (0.10, 0.20, 0.15), collapsed=[0], reference=1),
+            point(1.0, (0.10, 0.11, 0.12, 0.13, 0.14), collapsed=[0], reference=1),
         )
     )
     words = " ".join(text.split())
     assert "cola, adapter-64: Matthews on validation by init std, in per cent" in words
-    assert "over 3 seeds · partial training set, 5 of 50" in words
-    # -1, +1, 0 points
-    assert row(text, "1e-4").split()[1:4] == ["52.0", "±", "2.6"]
-    assert row(text, "1e-4").split()[-5:] == ["71.0", "+0.0", "-1.0", "to", "+1.0"]
+    assert "mean ± deviation over 5 seeds · partial training set, 5 of 50" in words
+    # 0, +1, 0, -1, 0 points
+    assert row(text, "1e-4").split()[1:4] == ["52.0", "±", "1.4"]
+    between = stats.mean_interval([0, 0.01, 0, -0.01, 0])
+    assert between is not None
+    ends = [f"{100 * between.low:+.1f}", "to", f"{100 * between.high:+.1f}"]
+    assert row(text, "1e-4").split()[-5:] == ["71.0", "+0.0", *ends]
     assert row(text, "1e-2").split()[-1] == "71.0"
-    # -40, -32, -39 points
-    assert row(text, "1").split()[-4:] == ["-37.0", "-40.0", "to", "-32.0"]
-    assert "difference to 1e-2 lies wholly below 0: 1; above 0: none." in words
+    assert row(text, "1").split()[-4:] == ["-40.0", "-40.0", "to", "-40.0"]
+    assert "difference to 1e-2, too narrow for few seeds, lies wholly below 0: 1; above" in words
     assert "Collapsed (the same answer for every example, in the mean): 1 (1 seed)." in words
     assert "In words." in text
     assert "trained" not in text.replace("training", "")
-    gain = shown(result(point(1e-4, (0.51, 0.53, 0.56), reference=1), point(1e-2, OWN)))
+    more = (0.51, 0.52, 0.53, 0.55, 0.56)
+    gain = " ".join(shown(result(point(1e-4, more, reference=1), point(1e-2, OWN))).split())
     assert "wholly below 0: none; above 0: 1e-4." in gain
 
 
+def test_fewer_than_five_seeds_have_standard_errors_and_no_verdict() -> None:
+    """Though a result of an earlier version has intervals of three."""
+    made = result(point(1e-4, (0.10, 0.12, 0.17), reference=1), point(1e-2, OWN[:3]))
+    task = made.tasks[0]
+    few = task.points[0].scores["matthews"]
+    assert few.difference is not None
+    known = replace(few.difference, interval=stats.Interval(-0.4, -0.3, 0.95))
+    earlier = few.model_copy(
+        update={"difference": known, "interval": stats.Interval(0.1, 0.2, 0.95)}
+    )
+    first = task.points[0].model_copy(
+        update={"scores": task.points[0].scores | {"matthews": earlier}}
+    )
+    task = task.model_copy(update={"points": [first, task.points[1]]})
+    made = made.model_copy(update={"tasks": [task]})
+    stream = io.StringIO()
+    Console(file=stream, width=110, force_terminal=True, color_system="standard").print(
+        ablation.ablation(made)
+    )
+    assert "\x1b[31m" not in stream.getvalue()  # no red
+    text = shown(made)
+    assert "mean ± standard error of the mean over 3 seeds" in " ".join(text.split())
+    # Scores 10, 12, 17: deviation 3.6; differences -40, -39, -35: mean -38, deviation 2.6; over root 3.
+    assert row(text, "1e-4").split()[1:4] == ["13.0", "±", "2.1"]
+    assert row(text, "1e-4").split()[-3:] == ["71.0", "-38.0", "1.5"]
+    assert "95 %" not in text.replace("In words.", "")
+    assert "For an interval of the difference to 1e-2 it takes 5 seeds." in text
+    five = result(point(1e-4, (0.1, 0.1, 0.1, 0.1, 0.1), reference=1), point(1e-2, OWN))
+    stream = io.StringIO()
+    Console(file=stream, width=110, force_terminal=True, color_system="standard").print(
+        ablation.ablation(five)
+    )
+    assert "\x1b[31m" in stream.getvalue()
+
+
 def test_the_strip_is_drawn_to_one_scale() -> None:
-    """Means of 0, 50 and 100 with deviations of 0, 0 and 10: the scale ends at 110."""
-    apart = 0.1 / 2**0.5
+    """Means of 0, 50 and 100 with standard errors of 0, 0 and 10: the scale ends at 110."""
+    apart = 0.1
     points = [
         point(1e-4, (0.0, 0.0)), point(1e-2, (0.5, 0.5)), point(1.0, (1.0 - apart, 1.0 + apart)),
     ]  # fmt: skip
@@ -122,28 +162,28 @@ def test_what_has_no_score_stays_empty() -> None:
     made = result(point(1e-2, OWN), point(1.0, (), diverged=[0, 1], failed=[2], reference=0))
     text = shown(made)
     assert row(text, "1").split() == ["1", "no", "score", "71.0", "0"]
-    assert row(text, "1e-2").split()[-1] == "3"
+    assert row(text, "1e-2").split()[-1] == "5"
     assert "Diverged (without a score): 1 (2 seeds)." in text
     assert "Failed (without a score; --retry-failed tries them again): 1 (1 seed)." in text
     assert "wholly" not in text
-    assert "three seeds" in text
+    assert "it takes 5 seeds" in text
 
 
 def test_sizes_show_what_trains_and_fit_a_narrow_terminal() -> None:
     points = [
-        point(8.0, (0.4, 0.5, 0.6), trained=10_000, reference=1), point(0.01, OWN, trained=1_234_567),
+        point(8.0, LESS, trained=10_000, reference=1), point(0.01, OWN, trained=1_234_567),
     ]  # fmt: skip
     for width in (80, 110):
         text = shown(result(*points), width)
         assert "1,234,567" in row(text, "1e-2")
-        assert row(text, "8").split()[-4:] == ["-2.0", "-10.0", "to", "+6.0"]
+        assert row(text, "8").split()[-4:] == ["-10.0", "-10.0", "to", "-10.0"]
         assert max(map(len, text.splitlines())) <= width
         assert ("●" in text) == (width == 110)
 
 
 def test_methods_stand_in_blocks_of_one_table() -> None:
     """Learning rates: adapters are held against full fine-tuning at the same rate."""
-    better, worse = (0.60, 0.62, 0.64), (0.40, 0.42, 0.44)
+    better, worse = (0.60, 0.61, 0.62, 0.63, 0.64), LESS
     made = result(
         point(1e-4, worse, reference=2), point(1e-3, better, reference=3),
         point(1e-4, OWN, method="full"), point(1e-3, OWN, method="full"),
@@ -159,22 +199,22 @@ def test_methods_stand_in_blocks_of_one_table() -> None:
         (["adapter-64", "1e-3"], ["+10.0", "+10.0", "to", "+10.0"]),
     ]
     assert [one[0] for one in rows] == ["adapter-64", "adapter-64", "full", "full"]
-    assert "lies wholly below 0: adapter-64 1e-4; above 0: adapter-64 1e-3." in words
+    assert "wholly below 0: adapter-64 1e-4; above 0: adapter-64 1e-3." in words
 
 
 def test_trained_parameters_and_methods_without_a_value() -> None:
     made = result(
-        point(None, (0.40, 0.42, 0.44), method="layernorm", trained=320, reference=2),
+        point(None, LESS, method="layernorm", trained=320, reference=2),
         point(3.0, OWN, method="top_layers", trained=5000, reference=2),
         point(64.0, OWN, method="adapter", trained=90_000), by="trained",
     )  # fmt: skip
     text = shown(made)
     words = " ".join(text.split())
     assert "Matthews on validation by trained parameters" in words
-    assert [line.split()[:-1][:2] for line in text.splitlines() if "± 2.0" in line] == [
+    assert [line.split()[:-1][:2] for line in text.splitlines() if "± 1.6" in line] == [
         ["layernorm", "320"], ["top_layers", "3"], ["adapter", "64"],
     ]  # fmt: skip
-    assert "difference to adapter 64 lies wholly below 0: layernorm; above 0: none." in words
+    assert "difference to adapter 64, too narrow for few seeds, lies wholly below 0: l" in words
 
 
 def test_variants_are_told_by_what_they_change_or_by_name() -> None:

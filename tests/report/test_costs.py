@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from adaptertune.report.schema import Cost
-from tests.report.records import add, one_metric, only, row
+from tests.report.records import GIGABYTE, add, one_metric, only, row
+from tests.report.records import change as records_change
 
 FULL = {"method.name": "full"}
 
@@ -28,7 +29,7 @@ def test_time_is_the_mean_and_memory_the_least_of_seeds_and_both_are_set_beside_
     add(tmp_path, "rte", one_metric(0.6, 0.6), options=FULL, seconds=20.0)
     add(tmp_path, "rte", one_metric(0.6, 0.6), seconds=9.0)
     change(tmp_path, "adapter-64", 0, {"trunk_seconds": 4.0, "peak_memory_bytes": 700_000_000})
-    found = row(only(tmp_path), "adapters 64").costs[0]
+    found = row(only(tmp_path), "adapters 64").places[0].cost
     assert found is not None
     assert found.seconds == pytest.approx((9 + 4 + 9) / 2)
     assert found.peak_memory_bytes == 700_000_000
@@ -45,9 +46,9 @@ def test_other_machines_or_threads_are_not_set_beside_each_other(
     change(tmp_path, "adapter-64", 0, other)
     shown = only(tmp_path)
     found = row(shown, "adapters 64")
-    assert found.costs[0] is not None
-    assert found.costs[0].time_of_full is None
-    assert found.costs[0].memory_of_full is None
+    assert found.places[0].cost is not None
+    assert found.places[0].cost.time_of_full is None
+    assert found.places[0].cost.memory_of_full is None
     assert found.total_cost is None
     assert "its time" not in shown.sentences[0]
 
@@ -61,9 +62,44 @@ def test_all_tasks_together_count_each_once_and_only_where_both_were_run(tmp_pat
     add(tmp_path, "cola", {0: {"validation": {"matthews": 0.5, "accuracy": 0.8}}}, seconds=1e6)
     shown = only(tmp_path)
     found = row(shown, "adapters 64")
-    assert [None if cost is None else cost.seconds for cost in found.costs] == [1e6, 20, None, 4]
+    assert [place.cost and place.cost.seconds for place in found.places] == [1e6, 20, None, 4]
     assert isinstance(found.total_cost, Cost)
     assert found.total_cost.seconds == pytest.approx(24)
     assert found.total_cost.time_of_full == pytest.approx(24 / 40)
     assert row(shown, "full fine-tuning").total_cost is None
     assert "Training them took 0.60x its time" in shown.sentences[0]
+
+
+def test_a_seed_that_diverged_at_once_makes_training_no_faster(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(0.6, None), seconds=10.0)
+    records_change(folder, 1, cost={"train_seconds": 0.0, "peak_memory_bytes": 1})
+    found = row(only(tmp_path), "adapters 64").places[0].cost
+    assert found is not None
+    assert found.seconds == 10
+    assert found.peak_memory_bytes == GIGABYTE
+    add(tmp_path, "wnli", one_metric(None, None))
+    assert row(only(tmp_path), "adapters 64").places[1].cost is None
+
+
+def test_an_epochs_time_and_the_search_are_told_where_they_differ(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.6), options={**FULL, "training.epochs": 3}, seconds=30.0)
+    for rate, score in ((1e-4, 0.5), (1e-3, 0.6)):
+        options = {"training.learning_rate": rate, "training.epochs": 20}
+        add(tmp_path, "rte", one_metric(score), options=options, seconds=120.0)
+    (sentence,) = only(tmp_path).sentences
+    assert (
+        "took 4.00x its time (0.60x an epoch: 20 epochs were chosen, of full fine-tuning 3)"
+        in sentence
+    )
+    assert (
+        "the best of 2 candidates on a column, full fine-tuning of 1; times are without" in sentence
+    )
+    add(tmp_path, "wnli", one_metric(0.6), options={**FULL, "training.epochs": 2}, seconds=20.0)
+    add(tmp_path, "wnli", one_metric(0.6), options={"training.epochs": 2}, seconds=10.0)
+    (sentence,) = only(tmp_path).sentences
+    # 130 of 50 seconds; 6 + 5 of 10 + 10 an epoch.
+    assert (
+        "2.60x its time (0.55x an epoch: 2 to 20 epochs were chosen, of full fine-tuning 2 to 3)"
+        in sentence
+    )
+    assert "the best of 1 to 2 candidates on a column, full fine-tuning of 1;" in sentence

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adaptertune import stats
 from adaptertune.report import charts, comparison, evidence, figures
 from adaptertune.report.figures import Figure
 from adaptertune.runs.store import ablation as ablation_file
 from adaptertune.runs.store import read_ablations, write_result
-from tests.report.records import add, one_metric
+from tests.report.records import add, digest, one_metric, swept
 from tests.report.test_ablation import point
 from tests.report.test_ablation import result as ablation_result
 
@@ -63,8 +64,11 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
         add(tmp_path, "rte", one_metric(*SEEDS), options={"method.init_std": std})
         for std in (1e-2, 1e-1, 1.0)
     ]
-    digests = [json.loads(one.config.read_text())["digest"] for one in folders]
-    plain = ablation_result(point(1e-2, (0.6, 0.7)), point(1e-1, (0.5, 0.5), reference=0))
+    digests = [digest(one) for one in folders]
+    plain = ablation_result(
+        point(1e-2, (0.6, 0.7), digest=digests[0]),
+        point(1e-1, (0.5, 0.5), digest=digests[1], reference=0),
+    )
     made = plain.model_copy(update={"cells": digests[:2], "digest": "0123456789abcdef"})
     write_result(ablation_file(tmp_path, "init", made.digest), made)
     assert read_ablations(tmp_path) == [made]
@@ -79,11 +83,16 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
     assert points == pytest.approx([0.01, 65, 65 - error, 0.1, 50, 50])
     assert figure.table == {
         "init std": ["1e-2", "0.1"],
-        "Matthews": ["65.0 ± 7.1", "50.0 ± 0.0"],
+        "Matthews": ["65.0 ± 5.0", "50.0 ± 0.0"],
         "accuracy": ["71.0", "71.0"],
         "difference to 1e-2": ["", "-15.0"],
-        "95 %": ["", ""],
+        "± s.e.m.": ["", "5.0"],
     }
+    # A sweep's result lists it too: it is a row again.
+    swept(tmp_path, folders[1], seeds=3)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    assert len(group.comparison.rows) == 3
+    assert group.comparison.of_ablations == []
     # An ablation of another store's runs, or of none, is not shown.
     (other,) = comparison.compare(
         evidence.read(tmp_path)[0], [made.model_copy(update={"cells": ["f"]})]
@@ -110,6 +119,10 @@ def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:
     assert figure.table["method"] == ["adapter-64", "norm batch", "norm layer"]
     assert figure.table["Matthews"][1] == "no score"
     assert "Diverged (without a score): norm batch (1 seed)." in figure.caption
+    (first, _) = [row for row in rows if "mean" in row]
+    error = 100 * statistics.stdev(SEEDS) / 3**0.5
+    assert first["mean"] - first["low"] == pytest.approx(error)
+    assert "the bar ± 1 standard error" in figure.caption
 
 
 def test_the_overview_is_the_median_task_with_its_percentiles(tmp_path: Path) -> None:
@@ -125,13 +138,18 @@ def test_the_overview_is_the_median_task_with_its_percentiles(tmp_path: Path) ->
 
 
 def test_seeds_are_dots_with_their_state_and_the_mean_has_its_interval(tmp_path: Path) -> None:
-    add(tmp_path, "rte", one_metric(*SEEDS, None), collapsed=[1])
+    scores = (*SEEDS, 0.66, 0.65)
+    add(tmp_path, "rte", one_metric(*scores, None), collapsed=[1])
     figure = drawn(tmp_path)["rte-seeds"]
     rows = data(figure)
     dots = {row["seed"]: (row["x"], row["remark"]) for row in rows if "seed" in row}
-    assert dots == {"0": (60, "finished"), "1": (64, "collapsed"), "2": (71, "finished")}
+    assert dots.pop("1") == (64, "collapsed")
+    assert dots == {str(seed): (100 * scores[seed], "finished") for seed in (0, 2, 3, 4)}
     (summary,) = [row for row in rows if "mean" in row]
-    assert (summary["low"], summary["high"]) == (60, 71)
+    between = stats.mean_interval(scores)
+    assert between is not None
+    assert (summary["low"], summary["high"]) == (100 * between.low, 100 * between.high)
+    assert "needs 5 seeds and is too narrow for few" in figure.caption
     assert "adapters 64: 1 seed diverged, without a score." in figure.caption
 
 
@@ -243,3 +261,18 @@ def test_a_search_is_worth_the_expected_best_of_n_candidates_by_the_first_seed(
     assert points["adapters", 2] == pytest.approx((40 * 1 + 60 * 3 + 80 * 5) / 9)
     assert points["adapters", 3] == pytest.approx((40 * 1 + 60 * 7 + 80 * 19) / 27)
     assert ("adapters", 4) not in points
+
+
+def test_no_two_of_many_series_have_colour_and_shape_in_common() -> None:
+    names = [f"method {number}" for number in range(20)]
+    points = [charts.Point(name, number, 1.0, None, None, "") for number, name in enumerate(names)]
+    order = {name: number for number, name in enumerate(names)}
+    spec = charts.curves(points, charts.Axis("x"), charts.Axis("y"), order)
+    scales = {
+        key: one["encoding"][key]["scale"]
+        for one in spec["layer"]
+        for key in ("color", "shape")
+        if key in one["encoding"]
+    }
+    assert scales["color"]["domain"] == scales["shape"]["domain"] == names
+    assert len(set(zip(scales["color"]["range"], scales["shape"]["range"], strict=True))) == 20

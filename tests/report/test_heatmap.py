@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from adaptertune.report import heatmap
+from adaptertune.report.tables import spans
 from adaptertune.runs import results
 
 VALUES = {(0, 0): 0.57, (0, 1): 0.3, (0, 2): 0.0, (1, 1): 0.6, (1, 2): 0.45, (2, 2): None}
@@ -45,7 +46,7 @@ def result(**changes: Any) -> results.SpansResult:
 
 def shown(made: results.SpansResult) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=110).print(heatmap.spans(made))
+    Console(file=stream, width=110).print(spans.spans(made))
     return stream.getvalue()
 
 
@@ -63,7 +64,7 @@ def test_terminal_has_colours_and_numbers() -> None:
     assert "13 layers computed for each of 1,043 examples instead of 18; took 1 min" in text
     stream = io.StringIO()
     Console(file=stream, width=110, force_terminal=True, color_system="truecolor").print(
-        heatmap.spans(result())
+        spans.spans(result())
     )
     assert "48;2;178;24;43m" in stream.getvalue(), "the largest loss has the darkest red"
     assert "48;2;247;247;247m" in stream.getvalue(), "no change has no colour"

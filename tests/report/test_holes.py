@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from adaptertune.report import comparison, evidence, holes
+from adaptertune.report import comparison, evidence, fill, holes
 from adaptertune.report.schema import Hole
 from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result
 from tests.conftest import Finished
-from tests.report.records import add, one_metric, only, row
+from tests.report.records import add, one_metric, only, row, swept
 
 
 def test_a_row_with_a_hole_has_no_average_and_the_hole_its_command(
@@ -96,3 +96,62 @@ def test_other_candidates_of_a_search_by_one_seed_are_no_holes(tmp_path: Path) -
         add(tmp_path, "rte", one_metric(*values), asked=[0, 1, 2], options=options)
     cells, unfinished = evidence.read(tmp_path)
     assert holes.missing(comparison.compare(cells), unfinished) == []
+
+
+def test_a_hole_is_filled_by_what_was_chosen_elsewhere(tmp_path: Path) -> None:
+    for rate, score in ((1e-4, 0.5), (1e-3, 0.7), (3e-3, 0.6)):
+        add(tmp_path, "rte", one_metric(score), options={"training.learning_rate": rate})
+    add(tmp_path, "wnli", one_metric(0.6), options={"method.name": "full"})
+    hole = row(only(tmp_path), "adapters 64").entries[1]
+    assert isinstance(hole, Hole)
+    given = dict(itertools.pairwise(shlex.split(hole.command)))
+    assert (given["--task"], float(given["--lr"]), given["--size"]) == ("wnli", 1e-3, "64")
+
+
+def test_the_hole_of_a_best_of_sizes_is_filled_by_the_search(
+    tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    folders = [
+        add(tmp_path, "rte", one_metric(0.6), asked=[0, 1], options=options)
+        for size, rate in itertools.product((8, 64), (1e-4, 1e-3))
+        if (options := {"method.size": size, "training.learning_rate": rate, "stack": "off"})
+    ]
+    swept(tmp_path, *folders, seeds=2, seeds_on="winner")
+    add(tmp_path, "wnli", one_metric(0.6), options={"method.name": "full"})
+    shown = only(tmp_path)
+    hole = row(shown, "adapters, best of 8/64").entries[1]
+    assert isinstance(hole, Hole)
+    command = shlex.split(hole.command)
+    assert command[:2] == ["adaptertune", "sweep"]
+    given = dict(itertools.pairwise(command))
+    assert given["--tasks"] == "wnli"
+    assert given["--methods"] == "adapter"
+    assert given["--sizes"] == "8,64"
+    assert given["--lrs"] == "0.0001,0.001"
+    assert given["--seeds"] == "2"
+    assert given["--seeds-on"] == "winner"
+    assert "--stack" not in command
+    fixed = row(shown, "adapters 64").entries[1]
+    assert isinstance(fixed, Hole)
+    assert fixed.command.startswith("adaptertune train")
+    done = cli(*command[1:], "--dry-run")  # the real command line takes it, and asks for the data
+    assert done.code == 2
+    assert "glue" in done.err
+
+
+def test_a_search_among_ranks_is_a_grid_and_other_settings_of_a_method_are_set(
+    tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
+    for rank in (2, 8):
+        options = {"method.name": "lora", "method.rank": rank, "method.alpha": 32}
+        add(tmp_path, "rte", one_metric(0.6), options=options)
+    add(tmp_path, "wnli", one_metric(0.6))
+    cells = {cell.facts.task: cell for cell in evidence.read(tmp_path)[0]}
+    lora = [cell for cell in evidence.read(tmp_path)[0] if cell.facts.task == "rte"]
+    command = shlex.split(fill.fill_command((2, 8), lora, cells["wnli"]))
+    given = dict(itertools.pairwise(command))
+    assert (given["--methods"], given["--grid"]) == ("lora", "method.rank=2,8")
+    assert given["--set"].startswith("method.alpha=32")
+    done = cli(*command[1:], "--dry-run")
+    assert done.code == 2
+    assert "glue" in done.err

@@ -11,38 +11,82 @@ from adaptertune import config as configuration
 from adaptertune.report import evidence, methods
 from adaptertune.report.schema import Entry
 from adaptertune.runs import results
-from tests.report.records import add, entry, one_metric, only, two_metrics
+from tests.report.records import add, digest, entry, held_out, one_metric, only, swept, two_metrics
+
+HELD_OUT = {"protocol": "held-out"}
 
 
-def test_candidates_differ_in_rate_and_epochs_and_the_best_mean_is_shown(tmp_path: Path) -> None:
-    for rate, scores in ((1e-4, (0.6, 0.8)), (1e-3, (0.71, 0.73)), (3e-3, (0.5, 0.9))):
-        add(tmp_path, "rte", one_metric(*scores), options={"training.learning_rate": rate})
-    add(tmp_path, "rte", one_metric(0.6, 0.6), options={"training.epochs": 2})
-    found = entry(only(tmp_path), "adapters 64", "RTE")
+def rate(value: float, **others: object) -> dict[str, object]:
+    return {"training.learning_rate": value, **others}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "chosen", "mean"), [("paper", 3e-3, 0.7), ("held-out", 1e-3, 0.72)]
+)
+def test_candidates_differ_in_rate_and_epochs_and_the_one_that_a_sweep_chooses_is_shown(
+    tmp_path: Path, protocol: str, chosen: float, mean: float
+) -> None:
+    """By the best run as the paper does, or by the mean."""
+    add_scores = one_metric if protocol == "paper" else held_out
+    for value, scores in ((1e-4, (0.6, 0.8)), (1e-3, (0.71, 0.73)), (3e-3, (0.5, 0.9))):
+        options = rate(value, protocol=protocol)
+        add(tmp_path, "rte", add_scores(*scores), options=options)
+    add(tmp_path, "rte", add_scores(0.6, 0.6), options={"training.epochs": 2, "protocol": protocol})
+    shown = only(tmp_path)
+    found = entry(shown, "adapters 64", "RTE")
     assert found.num_candidates == 4
-    assert found.settings["training.learning_rate"] == 1e-3
-    assert found.mean == pytest.approx(0.72)
+    assert found.settings["training.learning_rate"] == chosen
+    assert found.mean == pytest.approx(mean)
+    said = {
+        "paper": "the best single run on validation",
+        "held-out": "the highest mean on the held",
+    }
+    assert said[protocol] in shown.protocol
+    assert "first seed" not in shown.protocol
 
 
-def test_one_lucky_seed_does_not_beat_three(tmp_path: Path) -> None:
-    add(tmp_path, "rte", one_metric(0.9), options={"training.learning_rate": 1e-4})
-    add(tmp_path, "rte", one_metric(0.7, 0.7, 0.7), options={"training.learning_rate": 1e-3})
-    add(tmp_path, "rte", one_metric(*[0.6] * 5), options={"training.learning_rate": 3e-3})
+def test_without_a_sweep_one_lucky_seed_does_not_beat_five(tmp_path: Path) -> None:
+    add(tmp_path, "rte", held_out(0.9), options=rate(1e-4, **HELD_OUT))
+    add(tmp_path, "rte", held_out(*[0.7] * 5), options=rate(1e-3, **HELD_OUT))
+    add(tmp_path, "rte", held_out(*[0.6] * 7), options=rate(3e-3, **HELD_OUT))
     assert entry(only(tmp_path), "adapters 64", "RTE").mean == pytest.approx(0.7)
 
 
+def test_a_mean_is_of_the_seeds_that_the_sweep_asked_for_and_not_a_leftover(tmp_path: Path) -> None:
+    """A sweep of two seeds, whose winner has both, and a cell of ten that no sweep lists."""
+    root, options = tmp_path, HELD_OUT
+    lucky = add(root, "rte", held_out(0.9), options=rate(1e-4, **options), asked=[0, 1])
+    winner = add(root, "rte", held_out(0.8, 0.8), options=rate(1e-3, **options))
+    add(root, "rte", held_out(*[0.7] * 10), options=rate(3e-3, **options))
+    swept(root, lucky, winner, seeds=2, seeds_on="winner")
+    shown = only(root)
+    assert entry(shown, "adapters 64", "RTE").mean == pytest.approx(0.8)
+    assert "compared by their first seed" in shown.protocol
+    assert "slightly optimistic" in shown.protocol
+
+
+def test_of_equals_the_first_of_the_sweep_is_shown(tmp_path: Path) -> None:
+    folders = [add(tmp_path, "rte", one_metric(0.7), options=rate(v)) for v in (1e-4, 1e-3, 3e-3)]
+    for order in (folders, folders[::-1]):
+        (tmp_path / "sweeps").mkdir(exist_ok=True)
+        for earlier in (tmp_path / "sweeps").iterdir():
+            earlier.unlink()
+        swept(tmp_path, *order, seeds=1)
+        assert entry(only(tmp_path), "adapters 64", "RTE").run == digest(order[0])
+
+
 def test_of_two_candidates_the_one_that_never_diverges_is_chosen(tmp_path: Path) -> None:
-    risky = one_metric(0.8, 0.8, 0.8, None)
-    add(tmp_path, "rte", risky, options={"training.learning_rate": 3e-3})
-    add(tmp_path, "rte", one_metric(0.7, 0.7, 0.7), options={"training.learning_rate": 1e-3})
+    risky = held_out(0.8, 0.8, 0.8, 0.8, None)
+    add(tmp_path, "rte", risky, options=rate(3e-3, **HELD_OUT))
+    add(tmp_path, "rte", held_out(*[0.7] * 5), options=rate(1e-3, **HELD_OUT))
     assert entry(only(tmp_path), "adapters 64", "RTE").mean == pytest.approx(0.7)
 
 
 def test_selection_never_sees_the_split_that_is_reported_when_part_of_train_is_held_out(
     tmp_path: Path,
 ) -> None:
-    for rate, held_out, validation in ((1e-4, 0.8, 0.6), (1e-3, 0.7, 0.9)):
-        scores = {"held-out": {"accuracy": held_out}, "validation": {"accuracy": validation}}
+    for rate, chosen_by, validation in ((1e-4, 0.8, 0.6), (1e-3, 0.7, 0.9)):
+        scores = {"held-out": {"accuracy": chosen_by}, "validation": {"accuracy": validation}}
         add(
             tmp_path,
             "rte",

@@ -17,11 +17,12 @@ import pytest
 
 from adaptertune import __version__
 from adaptertune.report import comparison, evidence, holes, leftovers, page
+from adaptertune.report.schema import Entry
 from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result
 from tests import chromium
 from tests.conftest import Finished
-from tests.report.records import add, one_metric, two_metrics
+from tests.report.records import add, change, compared, one_metric, two_metrics
 
 EVIL = "<script>alert(1)</script>\"'`|&*[x](javascript:alert(1))"
 
@@ -110,7 +111,7 @@ def test_charts_of_an_earlier_report_go_and_ones_own_files_stay(
 def test_json_says_the_same_and_fits_its_schema(
     store: Path, tmp_path: Path, cli: Callable[..., Finished]
 ) -> None:
-    from adaptertune.report.schema import Entry, Report
+    from adaptertune.report.schema import Report
 
     done = cli("report", "--output", store, "--to", tmp_path / "report", "--json")
     found = Report.model_validate_json(done.out)
@@ -325,3 +326,32 @@ def test_print_shows_the_drawings_on_white(made: Path, browser: chromium.Page) -
     assert browser.says(seen.format("img")) == "block"
     assert browser.says(seen.format(".chart")) == "none"
     assert browser.says("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_the_best_of_a_run_is_the_seed_that_the_selecting_split_chose(tmp_path: Path) -> None:
+    scores = {
+        seed: {"held-out": {"accuracy": chosen}, "validation": {"accuracy": shown}}
+        for seed, (chosen, shown) in enumerate(((0.9, 0.6), (0.8, 0.7)))
+    }
+    add(tmp_path, "rte", scores, options={"protocol": "held-out"})
+    (group,) = compared(tmp_path)
+    (run,) = page.overview(group)
+    assert run.best == 0.6
+    (entry,) = group.comparison.rows[0].entries
+    assert isinstance(entry, Entry)
+    assert entry.best == 0.6
+
+
+def test_versions_that_differ_between_seeds_are_all_told(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(0.6, 0.7))
+    change(folder, 1, versions={"adaptertune": "0.1.0", "torch": "2.14.0"})
+    (cell,) = compared(tmp_path)[0].cells
+    assert page.versions(cell) == "adaptertune 0.1.0, torch 2.13.0 and 2.14.0"
+    page.write(compared(tmp_path), [], tmp_path, tmp_path / "page", "1")
+    assert "torch 2.13.0 and 2.14.0" in (tmp_path / "page" / "report.html").read_text()
+
+
+def test_the_numbers_of_tasks_are_told_where_the_papers_are_others(made: Path) -> None:
+    texts = [(made / name).read_text() for name in ("report.html", "report.md")]
+    assert "9.0x<small>9 tasks</small>" in texts[0]
+    assert "9.0x (9 tasks)" in texts[1]

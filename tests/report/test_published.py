@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adaptertune.runs import results
 from tests.report.records import add, one_metric, only
 
 
@@ -39,3 +40,24 @@ def test_the_papers_validation_figures_are_comparable_with_the_same_model_on_com
     assert set(comparable(tmp_path / "complete").values()) == {True}
     assert "top layer only" in comparable(tmp_path / "complete")
     assert set(comparable(tmp_path / "partial").values()) == {False}
+
+
+def test_the_report_and_a_runs_own_summary_have_the_same_reasons(tmp_path: Path) -> None:
+    name = "google-bert/bert-base-uncased"
+    scores = {split: {"accuracy": 0.8} for split in ("validation_matched", "validation_mismatched")}
+    plain = add(tmp_path / "plain", "mnli", {0: scores}, backbone=name)
+    assert (reasons(tmp_path / "plain"), plain.path.exists()) == ({None}, True)
+    facts = results.InitFrom(
+        run="qnli/cell/seed-3", task="qnli", seed=3, digest="d" * 64, sha256="c" * 64, head=False
+    )
+    options = {"init_from": ["a"]}
+    add(tmp_path / "begun", "mnli", {0: scores}, backbone=name, options=options, init_from=facts)
+    assert reasons(tmp_path / "begun") == {"started from qnli"}
+    both = scores | {"held-out": {"accuracy": 0.8}}
+    held = {"protocol": "held-out"}
+    add(tmp_path / "held", "mnli", {0: both}, backbone=name, options=held, partial=True)
+    assert reasons(tmp_path / "held") == {"partial training set, part of the training set held out"}
+
+
+def reasons(root: Path) -> set[str | None]:
+    return {row.why_not for row in only(root).published if "3.4" in row.source}

@@ -37,7 +37,7 @@ def printed(width: int, shown: Comparison) -> str:
 def test_no_number_is_cut_at_any_width(shown: Comparison, width: int) -> None:
     text = printed(width, shown)
     assert "…" not in text
-    for number in ("62.5", "± 1.5", "60.4†", "9.00x", "1.51x", "100.00", "5.68", "94.9"):
+    for number in ("62.5", "± 1.5", "60.4†", "4.00x", "1.23x", "100.00", "5.68", "94.9"):
         assert number in text
     assert max(len(line) for line in text.splitlines()) <= width
 
@@ -82,3 +82,26 @@ def test_text_from_outside_is_no_markup() -> None:
     assert isinstance(console.file, io.StringIO)
     assert "[red]x[/]" in console.file.getvalue()
     assert "[bold]me[/]" in console.file.getvalue()
+
+
+def test_both_denominators_stand_where_there_is_room(shown: Comparison) -> None:
+    # 605,184 of 10,646,784 and of 22,713,216.
+    texts = {width: printed(width, shown) for width in (200, 80)}
+    for text in texts.values():
+        assert "5.68" in text
+        assert "2.66" in text  # and where a task is a row, so are they
+    assert "% encoder" in texts[200]
+    assert "% all" in texts[200]
+    both = max(map(len, texts[200].splitlines()[2:8]))
+    narrow = printed(both - 4, shown)
+    assert "5.68" in narrow
+    assert "2.66" not in narrow
+
+
+def test_the_papers_parameters_count_its_nine_tasks(shown: Comparison) -> None:
+    text = printed(200, shown)
+    of_paper = text[text.index("Table 1, BERT-large") :]
+    assert "4 tasks" in text[: text.index("Table 1, BERT-large")]
+    assert "9 tasks" in of_paper
+    for number in ("9.0x", "1.3x", "1.2x", "3.6", "2.1"):
+        assert number in of_paper

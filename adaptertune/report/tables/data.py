@@ -1,7 +1,8 @@
-"""What a task's data holds and what is wrong with it."""
+"""Tasks, and what a task's data holds and what is wrong with it, as rich tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -38,3 +39,21 @@ def check(task: Task, place: str, report: Report) -> RenderableType:
     verdict = Text("ready to train", "green") if not errors else Text(f"{errors} errors", "red")
     title = Text(f"{task.title} · {place}", style="bold")
     return Group(title, made, *lines, verdict)
+
+
+def task_list(tasks: Sequence[Task]) -> RenderableType:
+    """Tasks with what they ask, what selects, and how many rows they have."""
+    shown = tables.table(
+        "task", "title", "labels", "metrics", "train rows", "evaluated on", right=("train rows",)
+    )
+    for task in tasks:
+        low, high = task.range or (0.0, 0.0)
+        shown.add_row(
+            f"[bold]{task.name}[/]",
+            task.title,
+            ", ".join(task.labels) if task.labels else f"score {low:g} to {high:g}",
+            ", ".join(tables.METRIC_NAMES[name] for name in task.metrics),
+            tables.count(task.rows["train"]) if "train" in task.rows else "–",
+            ", ".join(task.evaluation) or f"nothing: {task.trained_on} answers it",
+        )
+    return shown

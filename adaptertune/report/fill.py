@@ -1,0 +1,56 @@
+"""Commands that fill the holes of a table: a training, or a search where the row is one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adaptertune.report.evidence import Cell, is_chosen, train_command, words_of
+from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose
+
+# What a sweep has a list for; other keys are a grid's.
+LISTS = {
+    "method.size": "--sizes",
+    "training.learning_rate": "--lrs",
+    "training.epochs": "--epochs",
+}
+
+
+def fill_command(sizes: Sequence[int], members: Sequence[Cell], there: Cell) -> str:
+    """For a row's hole: what was chosen for the row on another task, or the search that it is there.
+
+    Args:
+        sizes: those that the row chooses from.
+        members: the row's cells.
+        there: any cell of the task and data that lack one.
+    """
+    first = members[0].facts
+    of_first = (first.task, first.data.fingerprint)
+    own = [one for one in members if (one.facts.task, one.facts.data.fingerprint) == of_first]
+    chosen = choose(own)
+    config = {**chosen.config, **{key: there.config[key] for key in ("task", "data")}}
+    origins = {key: origin for key, origin in chosen.origins.items() if not key.startswith("data.")}
+    origins |= {key: origin for key, origin in there.origins.items() if key.startswith("data.")}
+    if len(sizes) > 1:
+        return _search_command(config, origins, own)
+    return train_command(config, origins)
+
+
+def _search_command(
+    config: Mapping[str, Any], origins: Mapping[str, str], searched: Sequence[Cell]
+) -> str:
+    """The sweep over all that some cells have in the settings that a search varies."""
+    words = ["adaptertune", "sweep", "--tasks", str(config["task"])]
+    words += ["--methods", str(config["method"]["name"])]
+    for key in (*SIZE_KEYS, *SEARCHED):
+        values = sorted({cell.settings[key] for cell in searched if key in cell.settings})
+        is_default = not any(is_chosen(cell.origins.get(key)) for cell in searched)
+        if values and (key in SIZE_KEYS or not is_default):
+            text = ",".join(map(str, values))
+            words += [LISTS[key], text] if key in LISTS else ["--grid", f"{key}={text}"]
+    words += ["--seeds", str(len(config["seeds"]))]
+    if any(cell.search and cell.search.by_first_seed for cell in searched):
+        words += ["--seeds-on", "winner"]
+    in_words = {"method.name", "stack", *SIZE_KEYS, *SEARCHED}
+    return shlex.join([*words, *words_of(config, origins, in_words, only_settings="method.")])

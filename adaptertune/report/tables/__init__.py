@@ -1,0 +1,116 @@
+"""How the tables of commands look, and how numbers are written in them; each command's are in a file
+here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from adaptertune import stats
+from adaptertune.runs.results import DataFacts
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console for reports; where nobody can tell the width (a pipe, a log) it is 110 columns."""
+    made = Console(stderr=stderr, quiet=quiet, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = 110
+    return made
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An empty table in the house style; the columns named in ``right`` are aligned right."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left")
+    return made
+
+
+def titled(title: str, body: RenderableType) -> RenderableType:
+    """A title over something; a table's own title would be folded to the table's width."""
+    return Group(Text(title, style="bold"), body)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction in per cent; a dash for a missing one."""
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """The mean of the known values in per cent, and their deviation if there are several."""
+    known = [value for value in values if value is not None]
+    deviation = stats.deviation(known)
+    mean = percent(stats.mean(known))
+    return mean if deviation is None else f"{mean} ± {percent(deviation)}"
+
+
+def count(value: int) -> str:
+    """1234567 as 1,234,567."""
+    return f"{value:,}"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in the largest decimal unit below them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 3 min 20 s or 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+
+
+def setting(key: str, value: Any) -> str:
+    """A setting in a word or two: ``lr 3e-4``, ``epochs 20``, ``warmup 0.1``."""
+    name = key.rpartition(".")[2].replace("learning_rate", "lr")
+    return f"{name} {number(value)}"
+
+
+def number(value: Any) -> str:
+    """A setting's value: 3e-4, 0.1, 64."""
+    if isinstance(value, float) and 0 < value < 0.1:
+        digits, exponent = f"{value:e}".split("e")
+        return f"{float(digits):g}e{int(exponent)}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def varied(grids: Sequence[Mapping[str, Sequence[Any]]]) -> set[str]:
+    """The keys of a sweep's grids that do not have one value throughout."""
+    keys = {key for one in grids for key in one}
+    return {key for key in keys if len({str(v) for one in grids for v in one.get(key, ["–"])}) > 1}
+
+
+def data_note(data: DataFacts) -> str:
+    """What a reader must know of the data before any figure."""
+    if data.sample:
+        return " · sample data, not GLUE"
+    if data.partial:
+        return f" · partial training set, {of_complete(data)}"
+    return ""
+
+
+def of_complete(data: DataFacts) -> str:
+    """The rows of a partial training set: ``8,000 of 67,349``."""
+    return f"{count(data.num_train)} of {count(data.num_train_complete or 0)}"

@@ -1,0 +1,55 @@
+"""What is kept of a store in git: `scripts/keep_results.py`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from adaptertune.report import evidence
+from adaptertune.runs.store import write_result
+from tests.report.records import add, change, one_metric, swept
+from tests.report.test_ablation import point
+from tests.report.test_ablation import result as ablation_result
+
+SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "keep_results.py"
+
+
+def keep(store: Path, folder: Path) -> None:
+    """Keep a store whose cells are summarised, as far as the script looks."""
+    for config in store.glob("*/*/config.json"):
+        (config.parent / "result.json").write_text("{}")
+    subprocess.run([sys.executable, SCRIPT, store, folder], check=True)
+
+
+def test_sweeps_and_ablations_go_along(tmp_path: Path) -> None:
+    folder = add(tmp_path / "runs", "rte", one_metric(0.7))
+    swept(tmp_path / "runs", folder, seeds=1)
+    write_result(
+        tmp_path / "runs" / "ablations" / "init-0.json", ablation_result(point(1e-2, (0.5,)))
+    )
+    keep(tmp_path / "runs", tmp_path / "kept")
+    (cell,) = evidence.read(tmp_path / "kept")[0]
+    assert cell.search == evidence.Search(1, False, 0)
+    assert (tmp_path / "kept" / "ablations" / "init-0.json").is_file()
+
+
+def test_two_machines_stay_two_and_nobody_learns_which(tmp_path: Path) -> None:
+    folder = add(tmp_path / "runs", "rte", one_metric(0.7, 0.7, 0.7))
+    for seed, host in enumerate(("office", "cluster-7", "office")):
+        change(folder, seed, cost={"host": host})
+
+    def hosts(root: Path) -> list[str]:
+        (cell,) = evidence.read(root)[0]
+        return [result.cost.host for result in cell.seeds]
+
+    keep(tmp_path / "runs", tmp_path / "kept")
+    first, second, third = hosts(tmp_path / "kept")
+    assert first == third != second
+    assert re.fullmatch(r"machine-[0-9a-f]{6}", first)
+    texts = [path.read_text() for path in (tmp_path / "kept").rglob("*.json")]
+    assert not any(name in text for text in texts for name in ("office", "cluster-7"))
+    # A copy of what was kept is the same.
+    keep(tmp_path / "kept", tmp_path / "again")
+    assert hosts(tmp_path / "again") == [first, second, third]
