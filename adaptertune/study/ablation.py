@@ -119,7 +119,7 @@ def in_words(kind: str, made: Sweep) -> str:
     if (is_epoch_chosen or searched) and not plan.is_held_out:
         said += "; the same rows chose and are reported: optimistic, for each alike"
     return (
-        f"{said}. Differences are paired over seeds; their interval is a 95 % bootstrap, of three "
+        f"{said}. Differences are paired over seeds; their interval is a 95 % bootstrap, of five "
         "seeds or more, and too narrow for few."
     )
 

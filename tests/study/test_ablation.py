@@ -86,9 +86,7 @@ def test_statistics_are_numpys_and_seeds_are_paired(tiny_bert: Path, tmp_path: P
     assert difference is not None
     assert difference.mean == pytest.approx((low_scores - own_scores).mean())
     assert (difference.n, difference.wins, difference.losses) == (4, 1, 3)
-    # Pairs are drawn: means of -0.01, -0.02, +0.01 and -0.02 lie between these.
-    assert difference.interval is not None
-    assert -0.0201 < difference.interval.low < -0.01 < difference.interval.high < 0.0101
+    assert difference.interval is None  # four pairs are too few
     assert own.scores["accuracy"].difference is None
     # Only seeds 0 and 2 have a score, so only they are paired.
     assert (high.diverged, high.failed, high.scores["accuracy"].values) == (
