@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+SHIPPED = re.compile(r"/\S*/(?=configs/)")  # what lies before a shipped file, wherever that is
 KEPT = {"config.json", "result.json", "spans.json", "prune.json", "failure.json", "epochs.jsonl"}
 
 
@@ -38,6 +39,7 @@ def renamed(value: Any, names: dict[str, str]) -> Any:
     if isinstance(value, str):
         for old, new in names.items():
             value = value.replace(old, new)
+        value = SHIPPED.sub("", value)
     return value
 
 

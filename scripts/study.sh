@@ -52,3 +52,4 @@ for step in "${steps[@]}"; do
 done
 .venv/bin/python scripts/keep_results.py runs/study scripts/study/runs
 .venv/bin/adaptertune report --output scripts/study/runs --to scripts/study
+.venv/bin/python scripts/readme_results.py
