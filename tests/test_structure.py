@@ -76,7 +76,7 @@ def test_only_execute_opens_a_configuration() -> None:
      "report.tables.predictions", "report.tables.pruning", "report.tables.serving",
      "report.tables.spans", "report.tables.speed", "report.tables.sweep",
      "report.heatmap", "report.ablation", "report.evidence", "report.fill",
-     "report.schema", "report.methods", "report.columns", "report.costs", "report.published",
+     "report.schema", "report.methods", "report.columns", "report.averages", "report.costs", "report.published",
      "report.words", "report.holes", "report.leftovers", "report.comparison", "study.ablation",
      "report.figures", "report.charts", "report.page", "report.terminal", "stats", "runs.store",
      "runs.results", "runs.plan", "runs.summary", "runs.execute", "runs.bench", "runs.forecast",

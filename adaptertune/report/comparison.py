@@ -13,13 +13,8 @@ from dataclasses import dataclass
 
 from adaptertune import stats
 from adaptertune.report import costs, methods, words
-from adaptertune.report.columns import (
-    columns_of,
-    count_tasks,
-    glue_average,
-    on_column,
-    plain_mean,
-)
+from adaptertune.report.averages import glue_average, plain_mean
+from adaptertune.report.columns import columns_of, count_tasks, on_column
 from adaptertune.report.evidence import Cell
 from adaptertune.report.fill import fill_command
 from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose

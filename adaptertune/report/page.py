@@ -14,7 +14,8 @@ from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
 from adaptertune.report import charts, leftovers, methods, tables, words
-from adaptertune.report.columns import columns_of, first_of_task, num_glue
+from adaptertune.report.averages import num_glue
+from adaptertune.report.columns import columns_of, first_of_task
 from adaptertune.report.comparison import Group
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures

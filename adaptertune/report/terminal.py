@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptertune.report import tables, words
-from adaptertune.report.columns import first_of_task, num_glue
+from adaptertune.report.averages import num_glue
+from adaptertune.report.columns import first_of_task
 from adaptertune.report.comparison import Group
 from adaptertune.report.schema import Beside, Comparison, Cost, Entry, Hole, Missing, PublishedRow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.report import columns, words
+from adaptertune.report import averages, words
 from adaptertune.report.schema import Hole
 from tests.report.records import add, one_metric, only, row, two_metrics
 
@@ -43,9 +43,9 @@ def test_of_cola_the_leaderboard_counts_matthews_alone(tmp_path: Path) -> None:
 
 
 def test_averages_of_nothing_are_missing() -> None:
-    assert columns.plain_mean([]) is None
-    assert columns.plain_mean([0.5, None]) is None
-    assert columns.glue_average([], []) is None
+    assert averages.plain_mean([]) is None
+    assert averages.plain_mean([0.5, None]) is None
+    assert averages.glue_average([], []) is None
 
 
 def test_other_rows_of_a_task_are_another_column(tmp_path: Path) -> None:
