@@ -112,11 +112,12 @@ def _rows(
 ) -> tuple[slice, torch.Tensor]:
     from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 
-    positions = torch.empty(length, 1)
-    found = build_relative_position(positions, positions, buckets, farthest)[0]
-    found = (found + buckets).clamp(0, 2 * buckets - 1)
-    first = int(found.min())
-    return slice(first, int(found.max()) + 1), (found - first).to(device)
+    with torch.inference_mode(False):  # found in an evaluation, it may serve a training
+        positions = torch.empty(length, 1)
+        found = build_relative_position(positions, positions, buckets, farthest)[0]
+        found = (found + buckets).clamp(0, 2 * buckets - 1)
+        first = int(found.min())
+        return slice(first, int(found.max()) + 1), (found - first).to(device)
 
 
 def _deberta_attention(block: Any) -> Attention:

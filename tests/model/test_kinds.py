@@ -264,6 +264,16 @@ def test_compiled_layers_are_the_layers(
     make.cache_clear()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_evaluation_found_serves_a_training(tiny_kind: Folder, kind: str) -> None:
+    """A run that goes on begins with an evaluation; no other test has this length."""
+    model, given = build(tiny_kind(kind), ADAPTER), batch(kind, padded=False, length=37)
+    with torch.inference_mode():
+        model(*given)
+    model(*given).sum().backward()
+    assert model.head.weight.grad is not None
+
+
 # ---- what is not supported ----
 
 
