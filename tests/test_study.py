@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import statistics
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from adaptertune.report import comparison, evidence, holes, page
 from adaptertune.runs import store
+from adaptertune.runs.results import SpansResult
 
 CHECKOUT = Path(__file__).parent.parent
 STUDY = Path("scripts/study")
@@ -51,6 +54,48 @@ def test_the_report_is_that_of_the_result_files(
     assert made == without_version((STUDY / "report.md").read_text())
     charts = {path.name for path in (STUDY / "charts").glob("*.png")}
     assert {path.name for path in (tmp_path / "charts").glob("*.png")} == charts
+
+
+def test_the_claims_have_the_files_numbers() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    cells, _ = evidence.read(CHECKOUT / STUDY / "runs")
+    plain = {"adapter": {"init_std": 0.01}, "full": {}}
+
+    def score(epochs: int, rate: float, name: str, size: int | None = None) -> float:
+        (cell,) = [
+            cell
+            for cell in cells
+            if cell.facts.task == "cola" and cell.config["protocol"] == "paper"
+            if cell.config["training"]["epochs"] == epochs
+            if cell.config["training"]["learning_rate"] == rate
+            if cell.config["method"]["name"] == name and cell.config["method"].get("size") == size
+            if cell.config["method"].items() >= plain[name].items()
+        ]
+        values = cell.values("validation", "matthews")
+        assert len(values) == 5
+        return 100 * statistics.fmean(values.values())
+
+    sizes = (
+        score(3, 3e-3, "adapter", 8),
+        score(3, 1e-3, "adapter", 64),
+        score(3, 3e-4, "adapter", 256),
+    )
+    assert "with three epochs: {:.1f}, {:.1f} and {:.1f},".format(*sizes) in readme
+    behind = [score(epochs, 3e-5, "full") - score(epochs, 1e-3, "adapter", 64) for epochs in (3, 6)]
+    assert "three epochs they are {:.1f} points behind, with six {:.1f}".format(*behind) in readme
+    (path,) = (CHECKOUT / STUDY / "runs" / "cola").glob("*/spans.json")
+    spans = SpansResult.model_validate_json(path.read_bytes())
+    single = {
+        metric: [100 * one.change[metric].mean for one in spans.cells if one.first == one.last]
+        for metric in ("accuracy", "matthews")
+    }
+    assert f"the largest drop is {-min(single['accuracy']):.1f} % (2 %" in readme
+    assert f"by Matthews it is {-min(single['matthews']):.0f} %" in readme
+    assert np.argmin(single["accuracy"]) == 2
+    assert np.argmax(single["accuracy"]) == 4
+    (all_removed,) = [one for one in spans.cells if (one.first, one.last) == (0, 5)]
+    assert set(all_removed.values["accuracy"]) == {spans.majority_share}
+    assert f"accuracy {100 * spans.majority_share:.1f} %, that of the majority" in readme
 
 
 def test_nothing_but_results_is_kept() -> None:
