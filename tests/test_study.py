@@ -86,7 +86,8 @@ def test_the_claims_have_the_files_numbers() -> None:
     (path,) = (CHECKOUT / STUDY / "runs" / "cola").glob("*/spans.json")
     spans = SpansResult.model_validate_json(path.read_bytes())
     single = {
-        metric: [100 * one.change[metric].mean for one in spans.cells if one.first == one.last]
+        metric: 100
+        * np.array([one.change[metric].mean for one in spans.cells if one.first == one.last], float)
         for metric in ("accuracy", "matthews")
     }
     assert f"the largest drop is {-min(single['accuracy']):.1f} % (2 %" in readme
@@ -95,6 +96,7 @@ def test_the_claims_have_the_files_numbers() -> None:
     assert np.argmax(single["accuracy"]) == 4
     (all_removed,) = [one for one in spans.cells if (one.first, one.last) == (0, 5)]
     assert set(all_removed.values["accuracy"]) == {spans.majority_share}
+    assert spans.majority_share is not None
     assert f"accuracy {100 * spans.majority_share:.1f} %, that of the majority" in readme
 
 
