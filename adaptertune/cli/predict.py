@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -100,8 +100,7 @@ def predict(
         raise ConfigError("give either texts or --input", remedy="e.g. predict RUN 'A sentence.'")
     if texts and (format or first or second or skip_bad):
         raise ConfigError("--format, --first, --second and --skip-bad go with --input")
-    if to is not None and input is not None and to.absolute() == input.absolute():
-        raise ConfigError("--to is the input itself", where=to, remedy="name another file")
+    _check_apart({"the input": input, "--to": to, "--skip-bad": skip_bad})
     from adaptertune.cli.bar import progress
     from adaptertune.data import tables as rows_of
     from adaptertune.files import writing_atomically
@@ -152,6 +151,21 @@ def predict(
     elif as_table:
         tables.console().print(shown.table(task, texts or [], kept))
     talk.print(shown.conclusion(found, summary), soft_wrap=True)
+
+
+def _check_apart(files: Mapping[str, Path | None]) -> None:
+    """Whether no file is to be written over another one of the same command, by whatever path.
+
+    Raises:
+        ConfigError: two are the same.
+    """
+    seen: dict[Path, str] = {}
+    for role, path in files.items():
+        if path is None or str(path) == "-":
+            continue
+        other = seen.setdefault(path.resolve(), role)
+        if other != role:
+            raise ConfigError(f"{role} is {other} itself", where=path, remedy="name another file")
 
 
 def _format(named: str | None, path: Path | None) -> Format:

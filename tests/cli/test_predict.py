@@ -155,6 +155,13 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
         ("--input", "x.tsv", "--to", "y.txt"), r"y\.txt: answers are a table; name",
     ),
     "onto itself": (("--input", "x.tsv", "--to", "./x.tsv"), r"x\.tsv: --to is the input itself"),
+    "bad rows onto the input": (
+        ("--input", "x.tsv", "--skip-bad", "./x.tsv"), r"x\.tsv: --skip-bad is the input itself",
+    ),
+    "bad rows onto the answers": (
+        ("--input", "x.tsv", "--to", "y.tsv", "--skip-bad", "y.tsv"),
+        r"y\.tsv: --skip-bad is --to itself",
+    ),
     "columns without a file": (
         ("a", "b", "--first", "x"), "--format, --first, --second and --skip-bad go",
     ),
