@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -79,9 +80,11 @@ def carry_out(
     from adaptertune.runs import sweep as sweeps
 
     tools = trackers.chosen(how.trackers)
-    retry_failed, lookups = how.retry_failed, None
+    # What another process with the same wish has tried again since is not tried once more.
+    retry_before = time.time() if how.retry_failed else None
+    lookups = None
     if how.executor == "ray":
-        cluster = RayExecutor(how.ray_address, how.gpu_share, retry_failed)
+        cluster = RayExecutor(how.ray_address, how.gpu_share, retry_before)
         cluster.connect()
         lookups = cluster.lookups(str(base.get("device", ("auto", ""))[0]))
     with progress(talk) as tell:
@@ -92,7 +95,7 @@ def carry_out(
         found = sweeps.survey(
             first,
             book,
-            retry_failed=retry_failed,
+            retry_before=retry_before,
             on_unit=lambda done: tell("reading the store", done, len(first)),
         )
     # This machine's pace says nothing about a cluster's.
@@ -111,9 +114,9 @@ def carry_out(
         live_sweep.view(made, share, talk, stop.is_set) as view,
         trackers.tracking(tools) as tracking,
     ):
-        run = cluster if how.executor == "ray" else _executor(how)
+        run = cluster if how.executor == "ray" else _executor(how, retry_before)
         told = _Tracked(view, tracking)
-        return made, sweeps.run(made, found, book, run, told, retry_failed=retry_failed)
+        return made, sweeps.run(made, found, book, run, told, retry_before=retry_before)
 
 
 @dataclass(frozen=True)
@@ -130,18 +133,18 @@ class _Tracked:
         return self.tracking.of(plan, self.view.of(plan))
 
 
-def _executor(how: How) -> Executor:
+def _executor(how: How, retry_before: float | None) -> Executor:
     from adaptertune.executors import local, serial
 
     if how.executor == "serial":
-        return lambda todo, hear: serial.run(todo, hear, retry_failed=how.retry_failed)
+        return lambda todo, hear: serial.run(todo, hear, retry_before=retry_before)
     import torch
 
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = local.shares(
         how.workers, how.threads, num_cores=num_cores or 1, num_gpus=torch.cuda.device_count()
     )
-    return local.LocalExecutor(shares, how.retry_failed)
+    return local.LocalExecutor(shares, retry_before)
 
 
 def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
@@ -174,7 +177,7 @@ def _later(made: Sweep, row: Row, book: Book, *, is_known: bool) -> Sequence[Uni
     best = sweeps.chosen(row, book, made)
     if best is None:
         return ()
-    return sweeps.survey(sweeps.others(best), sweeps.Book(), retry_failed=False).ahead
+    return sweeps.survey(sweeps.others(best), sweeps.Book(), retry_before=None).ahead
 
 
 def _plan_json(

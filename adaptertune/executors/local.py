@@ -58,7 +58,7 @@ class LocalExecutor:
     """Hands units to workers, one at a time. A worker that dies is replaced, and its unit goes on."""
 
     shares: Sequence[Share]
-    retry_failed: bool
+    retry_before: float | None
     deaths: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
 
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
@@ -98,7 +98,7 @@ class LocalExecutor:
     def _assign(self, worker: _Worker, unit: Unit) -> None:
         worker.unit = unit
         with suppress(OSError):  # it died just now, which is seen when its pipe is read
-            worker.pipe.send((unit, self.retry_failed))
+            worker.pipe.send((unit, self.retry_before))
 
     def _hear(
         self,
@@ -215,11 +215,11 @@ def _serve(pipe: Connection) -> None:
             return
         if message is None:
             return
-        unit, retry_failed = message
+        unit, retry_before = message
         # A batch system sends it to every process, not to our parent alone.
         signal.signal(signal.SIGTERM, line.stop)
         try:
-            settled = units.settle(unit, runner, progress, retry_failed=retry_failed)
+            settled = units.settle(unit, runner, progress, retry_before=retry_before)
         except Interrupted:
             return
         except AdapterTuneError as error:

@@ -95,7 +95,7 @@ class RayExecutor:
 
     address: str | None
     gpu_share: float
-    retry_failed: bool
+    retry_before: float | None
     shipments: dict[tuple[str, ...], Any] = field(default_factory=dict)
     _mailbox: Any = None
 
@@ -183,7 +183,7 @@ class RayExecutor:
             waiting.popleft()
             locks, note = ExitStack(), hear(plan).note
             try:
-                found = units.claim(unit, locks, note, retry_failed=self.retry_failed)
+                found = units.claim(unit, locks, note, retry_before=self.retry_before)
             except InUse:
                 locks.close()
                 waiting.append(unit)

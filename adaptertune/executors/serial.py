@@ -20,7 +20,7 @@ def run(
     todo: Sequence[Unit],
     hear: Callable[[Plan], Progress],
     *,
-    retry_failed: bool,
+    retry_before: float | None,
     forecasts: bool = False,
 ) -> Iterator[Settled]:
     """Do units one after another in this process, those that others are at last.
@@ -33,7 +33,7 @@ def run(
     while waiting:
         busy = []
         for unit in waiting:
-            settled = units.settle(unit, runner, hear(unit.plan), retry_failed=retry_failed)
+            settled = units.settle(unit, runner, hear(unit.plan), retry_before=retry_before)
             if settled is None:
                 busy.append(unit)
             else:
@@ -61,7 +61,7 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
     """
     failures: list[results.Failure] = []
     todo = units.of_cell(plan)
-    for settled in run(todo, lambda _: progress, retry_failed=True, forecasts=True):
+    for settled in run(todo, lambda _: progress, retry_before=time.time(), forecasts=True):
         settled.tell(progress)
         failures += settled.failures
     result = conclude(plan)

@@ -227,7 +227,7 @@ def survey(
     todo: Sequence[Unit],
     book: Book,
     *,
-    retry_failed: bool,
+    retry_before: float | None,
     on_unit: Callable[[int], None] = lambda _: None,
 ) -> Survey:
     """Enter into the book what the store has of units, and find what is ahead.
@@ -240,7 +240,7 @@ def survey(
     """
     ahead, num_done, num_failed = [], 0, 0
     for number, unit in enumerate(todo, start=1):
-        found = units.earlier(unit, lambda _: None, retry_failed=retry_failed)
+        found = units.earlier(unit, lambda _: None, retry_before=retry_before)
         if found is None:
             ahead.append(unit)
         else:
@@ -264,7 +264,7 @@ def run(
     executor: Executor,
     view: View,
     *,
-    retry_failed: bool,
+    retry_before: float | None,
 ) -> results.SweepResult:
     """Settle all units, choose among cells, and write the sweep's result.
 
@@ -279,7 +279,7 @@ def run(
     if sweep.config.seeds_on == "winner":
         best = [chosen(row, book, sweep) for row in sweep.methods]
         later = [unit for cell in best if cell is not None for unit in others(cell)]
-        _settle(survey(later, book, retry_failed=retry_failed), book, executor, view)
+        _settle(survey(later, book, retry_before=retry_before), book, executor, view)
     result = _summary(sweep, book)
     store.write_result(sweep.result, result)
     return result

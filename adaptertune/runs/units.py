@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from adaptertune.errors import Interrupted, InUse, StoreError
@@ -53,8 +54,14 @@ def of_cell(plan: Plan, seeds: Sequence[int] | None = None) -> list[Unit]:
     return [Unit(plan, (seed,)) for seed in (plan.config.seeds if seeds is None else seeds)]
 
 
-def earlier(unit: Unit, note: Callable[[str], None], *, retry_failed: bool) -> Settled | None:
+def earlier(
+    unit: Unit, note: Callable[[str], None], *, retry_before: float | None
+) -> Settled | None:
     """What already became of a unit: results, or failures unless these are to be tried again.
+
+    Args:
+        retry_before: seconds since the epoch. What failed or diverged before is to be tried again, and
+            what did so later is not: another process has just tried it. None: nothing is.
 
     Raises:
         StoreError: a result is damaged, or is not of this configuration.
@@ -62,16 +69,32 @@ def earlier(unit: Unit, note: Callable[[str], None], *, retry_failed: bool) -> S
     found = [finished(unit.plan, seed, note) for seed in unit.seeds]
     known = [result for result in found if result is not None]
     if len(known) == len(found):
-        if retry_failed and any(result.status == "diverged" for result in known):
+        diverged = [result.seed for result in known if result.status == "diverged"]
+        if any(_is_before(unit.plan.folder.seed(seed).result, retry_before) for seed in diverged):
             return None
         return Settled(unit, tuple(known), is_earlier=True)
-    failures = [unit.plan.folder.seed(seed).read_failure() for seed in unit.seeds]
-    if retry_failed or None in failures:
+    folders = [unit.plan.folder.seed(seed) for seed in unit.seeds]
+    failures = [folder.read_failure() for folder in folders]
+    if None in failures or any(_is_before(folder.failure, retry_before) for folder in folders):
         return None
     return Settled(unit, (), tuple(filter(None, failures)), is_earlier=True)
 
 
-def settle(unit: Unit, runner: Runner, progress: Progress, *, retry_failed: bool) -> Settled | None:
+def _is_before(path: Path, moment: float | None) -> bool:
+    """Whether a file was written before a moment, in seconds since the epoch; one that is just now
+    being replaced was.
+    """
+    if moment is None:
+        return False
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:
+        return True
+
+
+def settle(
+    unit: Unit, runner: Runner, progress: Progress, *, retry_before: float | None
+) -> Settled | None:
     """Do a unit, or find that it is done; None while another process is at it.
 
     An exception in the training is written down and does not go further.
@@ -82,7 +105,7 @@ def settle(unit: Unit, runner: Runner, progress: Progress, *, retry_failed: bool
     """
     with ExitStack() as locks:
         try:
-            found = claim(unit, locks, progress.note, retry_failed=retry_failed)
+            found = claim(unit, locks, progress.note, retry_before=retry_before)
         except InUse:
             return None
         if found:
@@ -99,7 +122,7 @@ def settle(unit: Unit, runner: Runner, progress: Progress, *, retry_failed: bool
 
 
 def claim(
-    unit: Unit, locks: ExitStack, note: Callable[[str], None], *, retry_failed: bool
+    unit: Unit, locks: ExitStack, note: Callable[[str], None], *, retry_before: float | None
 ) -> Settled | None:
     """Lock a unit's folders and make them ready for its training; or what became of it already.
 
@@ -114,7 +137,7 @@ def claim(
     for folder in folders:
         locks.enter_context(exclusive(folder.path))
     # Only now: another process may have finished it a moment ago.
-    found = earlier(unit, note, retry_failed=retry_failed)
+    found = earlier(unit, note, retry_before=retry_before)
     if found is None:
         write_json(unit.plan.folder.config, config_file(unit.plan))
         for folder in folders:  # one without its checkpoint, or that is to be tried again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -56,7 +57,7 @@ def test_two_workers_give_what_one_process_gives(
     tiny_bert: Path, tmp_path: Path, whole: list[Plan]
 ) -> None:
     made, progress = cells(tiny_bert, tmp_path), Quiet()
-    executor = LocalExecutor([Share(1), Share(1)], retry_failed=False)
+    executor = LocalExecutor([Share(1), Share(1)], retry_before=None)
     settled = list(executor(all_units(made), lambda _: progress))
     assert len(settled) == len(progress.started) == 4
     assert not any(one.is_earlier or one.failures for one in settled)
@@ -76,8 +77,8 @@ def test_workers_start_from_another_runs_weights(
         return [plan(tiny_bert, tmp_path / name, task="qnli", threads=1, init_from=start)]
 
     ours, theirs = made("local"), made("serial")
-    list(LocalExecutor([Share(1)], retry_failed=False)(all_units(ours), lambda _: Quiet()))
-    list(serial.run(all_units(theirs), lambda _: Quiet(), retry_failed=False))
+    list(LocalExecutor([Share(1)], retry_before=None)(all_units(ours), lambda _: Quiet()))
+    list(serial.run(all_units(theirs), lambda _: Quiet(), retry_before=None))
     for cell in (*ours, *theirs):
         conclude(cell)
     assert_equal_cells(ours[0].folder, theirs[0].folder)
@@ -110,8 +111,8 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(
 ) -> None:
     (made, _), progress = cells(tiny_bert, tmp_path), Killer({0: 1, 1: 3})
     with pytest.raises(Interrupted):  # the first one leaves a snapshot
-        list(serial.run(units.of_cell(made), lambda _: Quiet(stop_at=5), retry_failed=False))
-    executor = LocalExecutor([Share(1)], retry_failed=False)
+        list(serial.run(units.of_cell(made), lambda _: Quiet(stop_at=5), retry_before=None))
+    executor = LocalExecutor([Share(1)], retry_before=None)
     first, second = executor(units.of_cell(made), lambda _: progress)
     assert [seed for seed, _, _ in progress.started] == [0, 0, 1, 1, 1]
     assert progress.started[1] == (0, 0, True), "it resumes"
@@ -126,7 +127,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(
     # Three deaths at one training are its failure, on file.
     assert second.failures == (made.folder.seed(1).read_failure(),)
     assert second.failures[0].error == "3 worker processes died of SIGKILL; too little memory?"
-    mended = LocalExecutor([Share(1)], retry_failed=True)
+    mended = LocalExecutor([Share(1)], retry_before=math.inf)
     (found,) = mended(units.of_cell(made, [1]), lambda _: Quiet())
     assert not found.failures
     conclude(made)
@@ -143,7 +144,7 @@ def test_what_goes_wrong_in_a_worker(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(
         StoreError, match=rf"{folder.result}: damaged result .*; delete it"
     ) as error:
-        list(LocalExecutor([Share(1)], retry_failed=False)(units.of_cell(made), lambda _: Quiet()))
+        list(LocalExecutor([Share(1)], retry_before=None)(units.of_cell(made), lambda _: Quiet()))
     assert error.value.where == str(folder.result)
     assert not multiprocessing.active_children()
 
@@ -155,7 +156,7 @@ def test_a_failure_is_told_and_the_worker_goes_on(
     made, _ = cells(tiny_bert, tmp_path)
     made.folder.seed(0).path.mkdir(parents=True)
     made.folder.seed(0).snapshot.mkdir()  # can't be read as a file, which nobody expects
-    first, second = LocalExecutor([Share(1)], retry_failed=False)(
+    first, second = LocalExecutor([Share(1)], retry_before=None)(
         units.of_cell(made), lambda _: Quiet()
     )
     assert isinstance(first.failures[0], Failure)

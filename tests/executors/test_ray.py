@@ -55,7 +55,7 @@ def eager() -> None:
 
 
 def executor() -> RayExecutor:
-    return RayExecutor(address=None, gpu_share=1.0, retry_failed=False)
+    return RayExecutor(address=None, gpu_share=1.0, retry_before=None)
 
 
 def assert_equal_stores(one: Path, other: Path) -> None:
@@ -82,15 +82,15 @@ def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None
     settled = list(executor()(units.of_cell(ours), lambda _: progress))
     assert sorted(one.done[0].seed for one in settled) == [0, 1, 2]
     assert sorted(seed for seed, *_ in progress.started) == [0, 1, 2]
-    list(serial.run(units.of_cell(theirs), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(theirs), lambda _: Quiet(), retry_before=None))
     assert_equal_stores(ours.folder.path, theirs.folder.path)
     # A run that is finished is not handed out again by the sweep, and this says how it knows.
-    assert all(units.earlier(unit, print, retry_failed=False) for unit in units.of_cell(ours))
+    assert all(units.earlier(unit, print, retry_before=None) for unit in units.of_cell(ours))
 
 
 def test_another_runs_weights_travel_along(cluster: None, tiny_bert: Path, tmp_path: Path) -> None:
     first = plan(tiny_bert, tmp_path / "first", seeds=1, threads=1, training__epochs=1)
-    list(serial.run(units.of_cell(first), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(first), lambda _: Quiet(), retry_before=None))
     weights = first.folder.seed(0)
 
     def made(name: str) -> Plan:
@@ -98,7 +98,7 @@ def test_another_runs_weights_travel_along(cluster: None, tiny_bert: Path, tmp_p
         return plan(tiny_bert, tmp_path / name, task="qnli", seeds=2, threads=1, init_from=start)
 
     theirs = made("serial")
-    list(serial.run(units.of_cell(theirs), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(theirs), lambda _: Quiet(), retry_before=None))
     plain = replace(made("ray"), init_from=None, initial=None)
     ours, driver = made("ray"), executor()
     assert ray.get(driver._ship(plain, Quiet())).initial is None
@@ -115,7 +115,7 @@ def test_what_another_process_finished_meanwhile_is_not_trained_again(
 ) -> None:
     made = plan(tiny_bert, tmp_path, seeds=1, threads=1)
     todo = units.of_cell(made)  # ahead, when the store was read
-    list(serial.run(todo, lambda _: Quiet(), retry_failed=False))
+    list(serial.run(todo, lambda _: Quiet(), retry_before=None))
     progress = Quiet()
     (settled,) = executor()(todo, lambda _: progress)
     assert settled.is_earlier
@@ -139,7 +139,7 @@ def test_a_killed_workers_run_goes_on_elsewhere(
     cluster: None, tiny_bert: Path, tmp_path: Path
 ) -> None:
     whole = plan(tiny_bert, tmp_path / "whole", seeds=1, threads=1, training__epochs=6)
-    list(serial.run(units.of_cell(whole), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(whole), lambda _: Quiet(), retry_before=None))
     made = plan(tiny_bert, tmp_path / "killed", seeds=1, threads=1, training__epochs=6)
     progress, killed = Quiet(), []
 
@@ -166,7 +166,7 @@ def test_stopped_and_gone_on_with_in_one_process(
 ) -> None:
     """Snapshots come back to the driver's store: any other executor can go on from there."""
     whole = plan(tiny_bert, tmp_path / "whole", seeds=2, threads=1, training__epochs=6)
-    list(serial.run(units.of_cell(whole), lambda _: Quiet(), retry_failed=False))
+    list(serial.run(units.of_cell(whole), lambda _: Quiet(), retry_before=None))
     made = plan(tiny_bert, tmp_path / "stopped", seeds=2, threads=1, training__epochs=6)
     progress = Quiet()
     snapshot = made.folder.seed(0).snapshot
@@ -175,7 +175,7 @@ def test_stopped_and_gone_on_with_in_one_process(
         list(executor()(units.of_cell(made), lambda _: progress))
     assert snapshot.exists()
     progress = Quiet()
-    list(serial.run(units.of_cell(made), lambda _: progress, retry_failed=False))
+    list(serial.run(units.of_cell(made), lambda _: progress, retry_before=None))
     assert (0, True) in [(seed, resumed) for seed, _, resumed in progress.started]
     assert_equal_stores(made.folder.path, whole.folder.path)
 

@@ -378,7 +378,7 @@ def test_what_another_process_has_is_left_to_it(
     progress = Quiet()
     first, second = made.folder.seed(0), made.folder.seed(1)
     with exclusive(first.path):
-        found = serial.run(units.of_cell(made), lambda _: progress, retry_failed=False)
+        found = serial.run(units.of_cell(made), lambda _: progress, retry_before=None)
         assert [result.seed for result in next(found).done] == [1]
         progress.should_stop = lambda: True  # type: ignore[method-assign]
         with pytest.raises(Interrupted, match="other processes"):
@@ -413,7 +413,7 @@ def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
     assert failure is not None
     assert failure.error == "ZeroDivisionError: of all things"
     assert "in broken" in failure.traceback
-    kept = list(serial.run(units.of_cell(made), lambda _: Quiet(), retry_failed=False))
+    kept = list(serial.run(units.of_cell(made), lambda _: Quiet(), retry_before=None))
     assert [(one.is_earlier, len(one.failures)) for one in kept] == [(True, 1), (True, 0)]
     run_cell(made, Quiet())
     again = made.folder.seed(0).read_failure()

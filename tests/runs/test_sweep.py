@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
@@ -113,11 +115,11 @@ class Watched:
 
 
 def run(
-    made: Sweep, executor: Any, view: Watched | None = None, *, retry_failed: bool = False
+    made: Sweep, executor: Any, view: Watched | None = None, *, retry_before: float | None = None
 ) -> results.SweepResult:
     book = sweep.Book()
-    found = sweep.survey(sweep.first_units(made), book, retry_failed=retry_failed)
-    return sweep.run(made, found, book, executor, view or Watched(), retry_failed=retry_failed)
+    found = sweep.survey(sweep.first_units(made), book, retry_before=retry_before)
+    return sweep.run(made, found, book, executor, view or Watched(), retry_before=retry_before)
 
 
 def choices(result: results.SweepResult) -> dict[str, tuple[Any, ...]]:
@@ -273,10 +275,44 @@ def test_a_failed_run_is_a_hole_until_it_is_tried_again(tiny_bert: Path, tmp_pat
     assert view.stages == [(0, 12, 6)]
     assert again == result
     mended = Executor()
-    whole = run(made, mended, retry_failed=True)
+    whole = run(made, mended, retry_before=math.inf)
     assert len(mended.ran) == 6
     assert whole.num_failed == 0
     assert choices(whole)["adapter-4"] == ((4, 1e-2), 2, 6, 64.0, 90.0)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["failed", "diverged"])
+def test_what_another_process_has_tried_again_is_not_tried_once_more(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Two processes with --retry-failed, the second of which comes to a run when the first is done."""
+    unit, trained = sweep.first_units(make(tiny_bert, tmp_path, seeds=1))[0], []
+
+    def bad(_: Any, plan: Plan, seeds: Sequence[int], __: Any) -> list[results.SeedResult]:
+        trained.append(seeds)
+        if fails:
+            raise ZeroDivisionError("of all things")
+        nothing: dict[str, Any] = {"status": "diverged", "scores": {}, "checkpoint": None}
+        done = [simulation.seed_result(plan, s, random.Random(0), **nothing) for s in seeds]
+        for result in done:
+            simulation.write_seed(plan, result)
+        return done
+
+    monkeypatch.setattr(execute.Runner, "run", bad)
+
+    def once(retry_before: float | None) -> None:
+        list(serial.run([unit], lambda _: Quiet(), retry_before=retry_before))
+
+    once(None)
+    once(None)
+    assert len(trained) == 1
+    time.sleep(0.05)  # the times of files are coarse
+    began = time.time()
+    time.sleep(0.05)
+    once(began)
+    assert len(trained) == 2
+    once(began)
+    assert len(trained) == 2
 
 
 def test_a_failure_in_the_training_does_not_stop_the_others(
@@ -294,7 +330,7 @@ def test_a_failure_in_the_training_does_not_stop_the_others(
     monkeypatch.setattr(execute.Runner, "run", broken)
 
     def one_by_one(todo: Sequence[Unit], hear: Any) -> Iterator[Settled]:
-        return serial.run(todo, hear, retry_failed=True)
+        return serial.run(todo, hear, retry_before=math.inf)
 
     view = Watched()
     result = run(made, one_by_one, view)
@@ -303,7 +339,7 @@ def test_a_failure_in_the_training_does_not_stop_the_others(
     assert failure is not None
     assert "in broken" in failure.traceback
     monkeypatch.undo()
-    assert run(made, one_by_one, retry_failed=True).num_failed == 0
+    assert run(made, one_by_one, retry_before=math.inf).num_failed == 0
     assert not made.cells[1].plan.folder.seed(0).failure.exists()
 
 
