@@ -19,29 +19,31 @@ def copy_run(run: Run, cell: Path) -> Run:
 
     The summary over all seeds comes with it. The host's name and all paths of this machine stay here.
 
+    Nothing is written before all of it was read.
+
     Raises:
-        StoreError: the target can't be written.
+        StoreError: the target can't be written, or the summary is damaged.
         CheckpointError: the checkpoint is damaged.
     """
     from adaptertune.train.checkpoint import read_tensors, write_tensors
 
     target = CellFolder(cell)
     folder = target.seed(run.result.seed)
-    folder.path.mkdir(parents=True, exist_ok=True)
     tensors, facts = read_tensors(run.folder.checkpoint)
-    write_tensors(
-        folder.checkpoint, tensors, facts | {"base_name": portable_name(facts["base_name"])}
-    )
+    summary = run.cell.read_result()
     own: Any = json.loads(run.folder.result.read_text(encoding="utf-8"))
     _strip(own)
-    own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
-    own["cost"]["host"] = UNTOLD
-    write_json(folder.result, own)
     known = json.loads(run.cell.config.read_text(encoding="utf-8"))
     known["task"] = run.task.model_dump(mode="json")
     _strip(known)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_tensors(
+        folder.checkpoint, tensors, facts | {"base_name": portable_name(facts["base_name"])}
+    )
+    own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
+    own["cost"]["host"] = UNTOLD
+    write_json(folder.result, own)
     write_json(target.config, known)
-    summary = run.cell.read_result()
     if summary is not None:
         content = summary.model_dump(mode="json")
         _strip(content)

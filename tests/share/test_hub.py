@@ -168,6 +168,9 @@ HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
         "the result is of seed 7",
     ),
     "deep JSON": (lambda files: files | {"run/config.json": b"[" * 100_000}, "damaged"),
+    "a summary that is none": (
+        lambda files: files | {"run/result.json": b"{}"}, "damaged result",
+    ),
     "two runs": (
         lambda files: files | {"run/seed-9/result.json": b"{}"}, "is no run of adaptertune",
     ),
