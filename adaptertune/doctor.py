@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adaptertune import catalogue, hub, paths, tasks
+from adaptertune import catalogue, download, paths, tasks
 from adaptertune.errors import AdapterTuneError, BackboneError
 from adaptertune.model import backbone
 
@@ -175,7 +175,7 @@ def _is_cached(task: tasks.Task) -> bool:
     wanted = task.hub
     assert wanted is not None
     try:
-        folder = hub.snapshot(
+        folder = download.snapshot(
             "dataset",
             wanted.dataset,
             [f"{wanted.config}/*"],

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "adaptertune"
 # From the ground up; a module may import from its own storey and from those below it.
 STOREYS = [
     {"errors"},
-    {"files", "yamlfile", "paths", "seeds", "hub"},
+    {"files", "yamlfile", "paths", "seeds", "download"},
     {"tasks", "catalogue"},
     {"config", "metrics", "stats"},
     {"data", "model"},

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from adaptertune import hub, paths
+from adaptertune import download, paths
 from adaptertune.config import digest
 from adaptertune.data.encode import SUFFIXES, Encoded, encode, load_tokenizer, starts_of
 from adaptertune.data.sources import Source, fingerprint, load_splits
@@ -57,7 +57,7 @@ class Wanted:
                 "labels": self.task.labels,
                 "range": self.task.range,
                 "test": self.task.test,
-                "tokenizer": {path.name: hub.sha256(path) for path in files if path.is_file()},
+                "tokenizer": {path.name: download.sha256(path) for path in files if path.is_file()},
                 "libraries": {name: importlib.metadata.version(name) for name in libraries},
                 "max_length": self.max_length,
             }

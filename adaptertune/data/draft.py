@@ -20,7 +20,7 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from adaptertune import hub, tasks
+from adaptertune import download, tasks
 from adaptertune.data import tables
 from adaptertune.data.tables import Bad, Row, Table
 from adaptertune.errors import ConfigError, DataError
@@ -170,7 +170,7 @@ def draft_from_hub(
     path = folder / f"{name}.yaml"
     if path.exists():
         raise ConfigError("is there already", where=path, remedy="remove it, or give --name")
-    commit, files = hub.files_of(repository, revision or None)
+    commit, files = download.files_of(repository, revision or None)
     notes = [f"the task keeps to commit {commit[:7]} of {repository}"]
     patterns = _hub_splits(files, subset, place)
     chosen = {
@@ -179,13 +179,13 @@ def draft_from_hub(
     }
     for split, given in chosen.items():
         notes.append(f"{split} is {patterns[given]}")
-    fetched = hub.snapshot(
+    fetched = download.snapshot(
         "dataset", repository, [patterns[given] for given in chosen.values()],
         revision=commit, offline=False,
     )  # fmt: skip
     labelled = [path for given in chosen.values() for path in sorted(fetched.glob(patterns[given]))]
     for file in labelled:
-        hub.sha256(file)
+        download.sha256(file)
     columns = _columns(labelled[0], label, first, second, notes)
     counts = _count(labelled, columns)
     classes = None if kind == "scores" else _class_names(labelled[0], str(columns.label))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from adaptertune import hub
+from adaptertune import download
 from adaptertune.data import tables
 from adaptertune.data.tables import Bad
 from adaptertune.errors import DataError, HubError
@@ -266,7 +266,7 @@ def _on_the_hub(task: Task) -> Hub:
 def _downloaded(wanted: Hub, source: Source, patterns: Sequence[str]) -> Path:
     """The dataset's folder with the files of some patterns, whose checksums are verified."""
     try:
-        folder = hub.snapshot(
+        folder = download.snapshot(
             "dataset",
             wanted.dataset,
             patterns,
@@ -275,7 +275,7 @@ def _downloaded(wanted: Hub, source: Source, patterns: Sequence[str]) -> Path:
         )
         for pattern in patterns:
             for path in sorted(folder.glob(pattern)):
-                hub.sha256(path)
+                download.sha256(path)
     except HubError as error:
         raise DataError(
             error.what,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from adaptertune import catalogue, hub
+from adaptertune import catalogue, download
 from adaptertune.catalogue import Shape
 from adaptertune.errors import BackboneError, HubError
 from adaptertune.model import architecture
@@ -73,7 +73,7 @@ def locate(name: str, *, offline: bool) -> Located:
             where=folder,
             remedy="give a complete model folder",
         )
-    sha256 = hub.sha256(weights)
+    sha256 = download.sha256(weights)
     if known and known.sha256 and sha256 != known.sha256:
         raise BackboneError(
             f"damaged or changed weights (SHA-256 {sha256[:12]}…, expected {known.sha256[:12]}…)",
@@ -140,7 +140,9 @@ def _download(name: str, *, offline: bool) -> tuple[Path, str]:
         raise BackboneError("no such folder", where=name, remedy="give a model folder or a hub id")
 
     def fetch(*patterns: str) -> Path:
-        return hub.snapshot("model", repo, patterns, revision=revision or None, offline=offline)
+        return download.snapshot(
+            "model", repo, patterns, revision=revision or None, offline=offline
+        )
 
     try:
         folder = fetch(*FILES, SAFETENSORS)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptertune import hub
+from adaptertune import download
 from adaptertune.errors import CheckpointError, HubError, StoreError
 from adaptertune.files import write_atomically
 from adaptertune.runs import load, store
@@ -101,7 +101,7 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     _check_name(repository)
     # That a pattern fits nothing is said below, in our words.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    fetched = hub.snapshot("model", repository, PATTERNS, revision=revision, offline=offline)
+    fetched = download.snapshot("model", repository, PATTERNS, revision=revision, offline=offline)
     folders = sorted((fetched / FOLDER).glob("seed-*/result.json"))
     if len(folders) != 1 or not re.fullmatch(r"seed-\d+", folders[0].parent.name):
         raise HubError(

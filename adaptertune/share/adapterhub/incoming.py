@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptertune import hub
+from adaptertune import download
 from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, ConfigError, HubError, StoreError
 from adaptertune.files import exclusive, write_json
@@ -44,14 +44,14 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
             raise ConfigError("goes with OWNER/NAME on the hub, not a folder", where="--revision")
         folder, name, commit = Path(source), Path(source).resolve().name, None
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, re.ASCII) and not Path(source).exists():
-        folder = hub.snapshot("model", source, FILES, revision=revision, offline=offline)
+        folder = download.snapshot("model", source, FILES, revision=revision, offline=offline)
         name, commit = source, folder.name
     else:
         raise StoreError(
             "no such folder", where=source, remedy="give an unpacked folder, or OWNER/NAME"
         )
     sha256 = {
-        name: hub.sha256(path) for name in FILES if (path := file_of(folder, name)) is not None
+        name: download.sha256(path) for name in FILES if (path := file_of(folder, name)) is not None
     }
     if CONFIG not in sha256:
         raise HubError(f"no {CONFIG}", where=source, remedy="give what save_adapter wrote")
