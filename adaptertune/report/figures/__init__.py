@@ -1,0 +1,24 @@
+"""Which figures a store has material for: points from cells, put into charts with words about them.
+
+To add one, write a function from a group and a column (or from a file of its own) to figures, and name
+it in :func:`figures`.
+"""
+
+from adaptertune.report.columns import first_of_task
+from adaptertune.report.comparison import Group
+from adaptertune.report.figures import ablations, scores, training
+from adaptertune.report.figures.figure import Figure
+
+__all__ = ["Figure", "figures"]
+
+
+def figures(group: Group) -> list[Figure]:
+    """All figures of a comparison, chapter by chapter."""
+    columns = group.comparison.columns
+    once = first_of_task(columns)
+    found = [*scores.table_1(group), *scores.overview(group)]
+    for make in (scores.trade_off, scores.seed_dots):
+        found += [figure for column in columns for figure in make(group, column)]
+    for make in (training.learning_curves, training.search, ablations.heatmaps, training.costs):
+        found += [figure for column in once for figure in make(group, column)]
+    return [*found, *ablations.of_settings(group)]

@@ -1,0 +1,112 @@
+"""What `ablate` found: a curve or dots for each setting and task, a heatmap for removed spans."""
+
+from __future__ import annotations
+
+from adaptertune import stats
+from adaptertune.report import ablation, charts, heatmap, tables
+from adaptertune.report.charts import Axis, Dot, Point, Summary
+from adaptertune.report.columns import on_column
+from adaptertune.report.comparison import Group
+from adaptertune.report.figures.figure import (
+    DOTS,
+    ERROR_BARS,
+    RINGS,
+    TRAINED,
+    Figure,
+    count,
+    figure,
+)
+from adaptertune.report.schema import Column
+from adaptertune.runs.results import AblationResult, AblationTask
+from adaptertune.runs.store import CellFolder
+
+AXES = {
+    "training.learning_rate": Axis("learning rate", log=True, at_values=True),
+    "method.size": Axis("bottleneck size", log=True, at_values=True),
+    "method.init_std": Axis("std of the first weights", log=True, at_values=True),
+    "trained": TRAINED,
+}
+DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
+
+
+def of_settings(group: Group) -> list[Figure]:
+    """A chart and a table for each ablation and task, from the ablations' own result files."""
+    return [_ablation(group, result, task) for result in group.ablations for task in result.tasks]
+
+
+def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figure:
+    y = Axis(f"{tables.METRIC_NAMES[task.headline]} on {task.split}, in per cent".replace("_", " "))
+    points: list[Point] = []
+    seeds: list[Dot] = []
+    summaries: list[Summary] = []
+    order: dict[str, int] = {}
+    is_few = ablation.is_few(task)
+    for one in task.points:
+        scores, name = one.scores[task.headline], ablation.title(one, result, task)
+        if scores.mean is None:
+            continue
+        mean, between, error = 100 * scores.mean, scores.interval, scores.standard_error
+        note = f"{name}: {tables.percent(scores.mean)}, {count(scores.values, 'seed')}"
+        if result.by is None:
+            order.setdefault(name, len(order))
+            low, high = (None, None)
+            if is_few and error is not None:
+                low, high = mean - 100 * error, mean + 100 * error
+            elif between and len(scores.values) >= stats.FEWEST:
+                low, high = 100 * between.low, 100 * between.high
+            summaries.append(Summary(name, mean, low, high, note))
+            for seed, value in scores.values.items():
+                state = "collapsed" if seed in one.collapsed else "finished"
+                seeds.append(Dot(name, 100 * value, str(seed), state))
+        else:
+            order.setdefault(one.method, len(order))
+            low, high = (None, None) if error is None else (mean - 100 * error, mean + 100 * error)
+            x = one.trained if result.by == "trained" else one.value
+            points.append(Point(one.method, float(x or 0), mean, low, high, note, one.method))
+    if result.by is None:
+        spec = charts.dots(seeds, summaries, y, order)
+        bars = DOTS_OF_FEW if is_few else DOTS
+    else:
+        spec, bars = charts.curves(points, AXES[result.by], y, order), ERROR_BARS
+    spread = f"In the table: mean ± {ablation.spread_name(task)}."
+    verdict = ablation.verdict(result, task)
+    said = [bars, spread, *ablation.remarks(result, task), verdict, result.protocol]
+    note = "" if task.data.sample else tables.data_note(task.data)
+    return figure(
+        group,
+        f"ablate-{result.kind}-{result.digest[:6]}-{task.task}",
+        "Ablations",
+        ablation.heading(result, task) + note,
+        " ".join(filter(None, said)),
+        [point.note for point in points] + [one.note for one in summaries],
+        spec,
+        ablation.columns(result, task),
+    )
+
+
+def heatmaps(group: Group, column: Column) -> list[Figure]:
+    """What trained adapters are good for, layer by layer, of runs of which `ablate spans` was asked."""
+    made = []
+    for cell in on_column(column, group.cells):
+        result = CellFolder(cell.folder).read_spans()
+        if result is None:
+            continue
+        for metric in heatmap.metrics(result):
+            name = tables.METRIC_NAMES[metric]
+            made.append(
+                figure(
+                    group,
+                    f"spans-{cell.folder.name}-{metric}",
+                    "Without the adapters of a span of layers",
+                    f"{column.label}: {name} without some layers' adapters, {cell.folder.name}",
+                    f"Relative change of {name} on {result.split} when the trained adapters of all "
+                    "layers from first to last are removed and nothing is trained again; LayerNorms "
+                    f"and head stay. Mean over {count(result.seeds, 'seed')}.",
+                    [
+                        f"layers {one.first} to {one.last}: {tables.percent(one.change[metric].mean)} %"
+                        for one in result.cells
+                    ],
+                    heatmap.chart(result, metric),
+                )
+            )
+    return made
