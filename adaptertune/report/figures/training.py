@@ -102,7 +102,8 @@ def search(group: Group, column: Column) -> list[Figure]:
             "Settings",
             f"{column.label}: what a search is worth{data_note(column)}",
             f"{metric_title(column, split)} that the best of n candidates (learning rates, "
-            "sizes, epochs) is expected to reach with one seed (Dodge et al. 2019): compare methods at the same n.",
+            "sizes, epochs) is expected to reach with one seed (Dodge et al. 2019): compare methods at "
+            "the same n.",
             list(last.values()),
             charts.curves(
                 points,
