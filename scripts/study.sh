@@ -19,14 +19,18 @@ best() {  # the folder of a method's chosen cell
   search --tasks "$2" --json "${@:3}" | .venv/bin/python -c 'import json, sys
 print(next(choice["cell"] for choice in json.load(sys.stdin)["choices"] if choice["row"] == sys.argv[1]))' "$1"
 }
-ablate() { .venv/bin/adaptertune ablate "$@" --backbone minilm --tasks cola,mnli --seeds 3 --threads 1 "${here[@]}"; }
-spans() {  # of the best adapters 64 of a task, whose models must be here
+ablate() { .venv/bin/adaptertune ablate "$1" --backbone minilm --seeds 3 --threads 1 "${here[@]}" "${@:2}"; }
+plain() {  # the folder of the adapters that `ablate init` compares with
+  ablate init --json "$@" | .venv/bin/python -c 'import json, sys
+print(next(one["cell"] for one in json.load(sys.stdin)["tasks"][0]["points"] if one["reference"] is None))'
+}
+spans() {  # of the run whose folder a command prints, whose models must be here
   local cell
-  cell="$(best adapter-64 "$@" --methods adapter)"
+  cell="$("$@")"
   [ ! -f "$cell/spans.json" ] || return 0
   if [ ! -f "$cell/seed-0/checkpoint.safetensors" ]; then  # results alone: train these once more
     rm -r "$cell"
-    best adapter-64 "$@" --methods adapter
+    "$@" > /dev/null
   fi
   .venv/bin/adaptertune ablate spans "$cell" --data-dir "$glue" --output runs/study
 }
@@ -43,10 +47,13 @@ for step in "${steps[@]}"; do
     precision) search --tasks mrpc,rte --methods adapter --sizes 64 --precision fp32 ;;
     longer) search --tasks cola,rte --methods adapter,full --sizes 64 --epochs 20 --seeds 3 ;;
     spans)
-      spans cola
-      spans mnli "${large[@]}"
+      spans best adapter-64 cola --methods adapter
+      spans plain --tasks mnli --epochs 1
       ;;
-    init | size | lr | depth | variants) ablate "$step" ;;
+    init | size | lr | depth | variants)
+      ablate "$step" --tasks cola  # the backbone's own six epochs
+      ablate "$step" --tasks mnli --epochs 1
+      ;;
     *) echo "error: no step '$step'" >&2; exit 2 ;;
   esac
 done
