@@ -93,7 +93,7 @@ class CellFolder:
 
     @property
     def result(self) -> Path:
-        """The summary over the seeds of the last call."""
+        """The summary over all its seeds."""
         return self.path / "result.json"
 
     def seed(self, seed: int) -> SeedFolder:
@@ -103,6 +103,10 @@ class CellFolder:
         """Seeds that have a folder, finished or not."""
         found = (re.fullmatch(r"seed-(\d+)", path.name) for path in self.path.glob("seed-*"))
         return sorted(int(match[1]) for match in found if match)
+
+    def finished_seeds(self) -> list[int]:
+        """Seeds that have a result, diverged ones too."""
+        return [seed for seed in self.seeds() if self.seed(seed).result.exists()]
 
     def read_result(self) -> CellResult | None:
         """The summary, or None if there is none yet.
@@ -120,9 +124,9 @@ class CellFolder:
         """
         result = self.read_result()
         if result is None:
-            done = [seed for seed in self.seeds() if self.seed(seed).result.exists()]
+            number = len(self.finished_seeds())
             raise StoreError(
-                f"not finished ({len(done)} seeds are)",
+                f"not finished ({number} {'seed is' if number == 1 else 'seeds are'})",
                 where=self.path,
                 remedy="run the command that began it again",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adaptertune import config as configuration
 from adaptertune.runs import results, start, store
@@ -196,19 +197,25 @@ def _paper_rows(plan: Plan) -> tuple[str, ...]:
 
 
 def conclude(plan: Plan) -> results.CellResult:
-    """Summarise what is there of a cell's seeds, and write it down."""
-    found = so_far(plan)
-    store.write_result(plan.folder.result, found)
-    return found
+    """The summary of a plan's seeds; written down is that of all seeds that the cell has.
+
+    So a call with fewer seeds takes none away from those who look at the run later.
+    """
+    seeds = sorted({*plan.config.seeds, *plan.folder.finished_seeds()})
+    config = plan.config.model_copy(update={"seeds": tuple(seeds)})
+    whole = replace(plan, resolved=replace(plan.resolved, config=config))
+    store.write_result(plan.folder.result, so_far(whole))
+    return so_far(plan)
 
 
 def so_far(plan: Plan) -> results.CellResult:
     """Of what is there of a cell's seeds."""
+    return summarise(plan, *seeds_of(plan))
+
+
+def seeds_of(plan: Plan) -> tuple[list[results.SeedResult], list[int]]:
+    """The results of a cell's seeds, as far as they are there, and the seeds that failed."""
     folder = plan.folder
-    found = [folder.seed(seed).read_result() for seed in plan.config.seeds]
-    failed = [
-        seed
-        for seed, result in zip(plan.config.seeds, found, strict=True)
-        if result is None and folder.seed(seed).failure.exists()
-    ]
-    return summarise(plan, [result for result in found if result is not None], failed)
+    found = {seed: folder.seed(seed).read_result() for seed in plan.config.seeds}
+    done = [result for result in found.values() if result is not None]
+    return done, [s for s in found if found[s] is None and folder.seed(s).failure.exists()]

@@ -16,7 +16,7 @@ from adaptertune.runs import grid, results, selection, store, units
 from adaptertune.runs.grid import SweepConfig, SweepSource
 from adaptertune.runs.plan import Lookups, Plan, locate, method_labels, plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.summary import conclude
+from adaptertune.runs.summary import conclude, seeds_of, summarise
 from adaptertune.runs.units import Settled, Unit
 
 
@@ -306,9 +306,8 @@ def _is_summarised(made: Plan) -> bool:
     summary = made.folder.read_result()
     if summary is None:
         return False
-    there = [seed for seed in made.config.seeds if made.folder.seed(seed).result.exists()]
     finished = [line.seed for line in summary.seeds if line.status != "failed"]
-    return sorted(finished) == sorted(there)
+    return sorted(finished) == made.folder.finished_seeds()
 
 
 def _candidates(row: Row, book: Book, sweep: Sweep) -> list[selection.Candidate]:
@@ -360,9 +359,15 @@ def _choice(row: Row, book: Book, sweep: Sweep) -> results.Choice:
         for candidate in _candidates(row, book, sweep)
         if candidate.scores
     ]
-    summary = best.plan.folder.read_result() if best else None
+    done, failed = seeds_of(best.plan) if best else ([], [])
+    summary = summarise(best.plan, done, failed) if best else None
     reported = task.evaluation[0]
-    scores = _reported_scores(best, reported) if best else []
+    values = [
+        result.scores[reported].values[task.headline]
+        for result in done
+        if reported in result.scores
+    ]
+    scores = [value for value in values if value is not None]
     interval = stats.mean_interval(scores)
     return results.Choice(
         task=row.task,
@@ -392,17 +397,6 @@ def _expected_best(values: Sequence[float]) -> dict[int, float]:
     numbers = {1 << power for power in range(len(values).bit_length())} | {len(values)}
     found = {n: stats.expected_maximum(values, n) for n in sorted(numbers - {0})}
     return {n: value for n, value in found.items() if value is not None}
-
-
-def _reported_scores(cell: Cell, split: str) -> list[float]:
-    """The headline metric of a cell's finished seeds on the reported split."""
-    read = [cell.plan.folder.seed(seed).read_result() for seed in cell.plan.config.seeds]
-    values = [
-        result.scores[split].values[cell.plan.task.headline]
-        for result in read
-        if result is not None and split in result.scores
-    ]
-    return [value for value in values if value is not None]
 
 
 def in_words(config: SweepConfig) -> str:

@@ -39,7 +39,7 @@ def test_it_prints_writes_and_answers_bad_input(cli: Cli, tiny_bert: Path, tmp_p
         assert len(bad.err.strip().splitlines()) == 1
     assert "no run 'x'" in cli("ablate", "spans", "x").err
     folder.result.unlink()
-    assert "not finished (1 seeds are)" in cli("ablate", "spans", folder.path).err
+    assert "not finished (1 seed is)" in cli("ablate", "spans", folder.path).err
 
 
 def test_help(cli: Cli) -> None:
