@@ -98,6 +98,26 @@ def test_the_claims_have_the_files_numbers() -> None:
     assert set(all_removed.values["accuracy"]) == {spans.majority_share}
     assert spans.majority_share is not None
     assert f"accuracy {100 * spans.majority_share:.1f} %, that of the majority" in readme
+    inits = ablation("init", "cola", "matthews")
+    assert list(inits) == [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1]
+    below = [f"{value:.1f}" for value in list(inits.values())[:6]]
+    assert f"{', '.join(below[:5])} and {below[5]} from 1e-7 to 1e-2" in readme
+    assert inits[0.1] == inits[1] == 0
+
+
+def ablation(kind: str, task: str, metric: str) -> dict[float, float]:
+    """Mean score by the value that an ablation of the study varies, in per cent."""
+    (found,) = [
+        one
+        for result in store.read_ablations(CHECKOUT / STUDY / "runs")
+        for one in result.tasks
+        if (result.kind, one.task) == (kind, task)
+    ]
+    return {
+        point.value: 100 * mean
+        for point in found.points
+        if point.value is not None and (mean := point.scores[metric].mean) is not None
+    }
 
 
 def test_nothing_but_results_is_kept() -> None:
