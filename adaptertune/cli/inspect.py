@@ -104,7 +104,7 @@ def params(
 def list_runs(output: options.Output = None, as_json: options.Json = False) -> None:
     """List the runs of a store."""
     from adaptertune.report import tables
-    from adaptertune.report.tables import cell as shown
+    from adaptertune.report.tables import runs as shown
     from adaptertune.runs import store
 
     root = output or Path("runs")

@@ -145,9 +145,9 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
 def conclude(result: CellResult, console: Console) -> None:
     """The table of seeds, and where the run lies."""
     from adaptertune.report import tables
-    from adaptertune.report.tables import cell
+    from adaptertune.report.tables import runs
 
-    console.print(cell.cell(result))
+    console.print(runs.run(result))
     console.print(f"Run         {result.folder}", soft_wrap=True)
     console.print(f"Checkpoint  {result.checkpoint}", soft_wrap=True)
     took = tables.duration(result.train_seconds + result.evaluate_seconds)

@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
-from adaptertune.report import charts, leftovers, methods, tables, words
-from adaptertune.report.averages import num_glue
-from adaptertune.report.columns import columns_of, first_of_task
-from adaptertune.report.comparison import Group
+from adaptertune.report import charts, leftovers, tables, words
+from adaptertune.report.comparison import Group, methods
+from adaptertune.report.comparison.averages import num_glue
+from adaptertune.report.comparison.columns import columns_of, first_of_task
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures
 from adaptertune.report.schema import Beside, Entry, Hole, Missing

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptertune.report import tables, words
-from adaptertune.report.averages import num_glue
-from adaptertune.report.columns import first_of_task
 from adaptertune.report.comparison import Group
+from adaptertune.report.comparison.averages import num_glue
+from adaptertune.report.comparison.columns import first_of_task
 from adaptertune.report.schema import Beside, Comparison, Cost, Entry, Hole, Missing, PublishedRow
 
 NAME_WIDTH = 15

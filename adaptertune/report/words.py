@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from adaptertune import stats
 from adaptertune.report import tables
-from adaptertune.report.columns import first_of_task
+from adaptertune.report.comparison.columns import first_of_task
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
 from adaptertune.runs import selection

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from adaptertune.report import comparison, evidence, fill, holes
+from adaptertune.report import comparison, evidence, holes
+from adaptertune.report.comparison import fill
 from adaptertune.report.schema import Hole
 from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result

@@ -4,8 +4,8 @@ To add one, write a function from a group and a column (or from a file of its ow
 it in :func:`figures`.
 """
 
-from adaptertune.report.columns import first_of_task
 from adaptertune.report.comparison import Group
+from adaptertune.report.comparison.columns import first_of_task
 from adaptertune.report.figures import ablations, scores, training
 from adaptertune.report.figures.figure import Figure
 

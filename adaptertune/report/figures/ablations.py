@@ -5,8 +5,8 @@ from __future__ import annotations
 from adaptertune import stats
 from adaptertune.report import ablation, charts, heatmap, tables
 from adaptertune.report.charts import Axis, Dot, Point, Summary
-from adaptertune.report.columns import on_column
 from adaptertune.report.comparison import Group
+from adaptertune.report.comparison.columns import on_column
 from adaptertune.report.figures.figure import (
     DOTS,
     ERROR_BARS,

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adaptertune import stats
-from adaptertune.report import charts, methods, tables, words
+from adaptertune.report import charts, tables, words
 from adaptertune.report.charts import Axis
-from adaptertune.report.comparison import Group
+from adaptertune.report.comparison import Group, methods
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column
 

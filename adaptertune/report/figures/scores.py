@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 
 from adaptertune import stats
-from adaptertune.report import charts, methods, tables
+from adaptertune.report import charts, tables
 from adaptertune.report.charts import Axis, Dot, Point, Square, Summary
-from adaptertune.report.columns import on_column
-from adaptertune.report.comparison import Group, of_full, reference_candidates
+from adaptertune.report.comparison import Group, methods, of_full, reference_candidates
+from adaptertune.report.comparison.columns import on_column
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures.figure import (
     DOTS,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 
 from adaptertune import stats
-from adaptertune.report import charts, methods, tables, words
+from adaptertune.report import charts, tables, words
 from adaptertune.report.charts import Axis, Bar, Point
-from adaptertune.report.columns import on_column
-from adaptertune.report.comparison import Group
+from adaptertune.report.comparison import Group, methods
+from adaptertune.report.comparison.columns import on_column
 from adaptertune.report.figures.figure import (
     Figure,
     colours,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.report import averages, words
+from adaptertune.report import words
+from adaptertune.report.comparison import averages
 from adaptertune.report.schema import Hole
 from tests.report.records import add, one_metric, only, row, two_metrics
 

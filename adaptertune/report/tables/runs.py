@@ -1,4 +1,4 @@
-"""A cell's result, and the cells of a store, as rich tables."""
+"""A run with its seeds, and the runs of a store, as rich tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adaptertune.report.tables import METRIC_NAMES, data_note, percent, table, t
 from adaptertune.runs.results import CellResult
 
 
-def cell(result: CellResult) -> RenderableType:
+def run(result: CellResult) -> RenderableType:
     """A cell's seeds with the best one marked, all metrics, and what they may be set beside."""
     metric = METRIC_NAMES[result.headline]
     title = (

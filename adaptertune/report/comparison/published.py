@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptertune import tasks
-from adaptertune.report.averages import plain_mean
-from adaptertune.report.columns import GLUE, on_column
+from adaptertune.report.comparison.averages import plain_mean
+from adaptertune.report.comparison.columns import GLUE, on_column
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, PublishedRow
 from adaptertune.runs import summary

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adaptertune import config as configuration
-from adaptertune.report import evidence, methods
+from adaptertune.report import evidence
+from adaptertune.report.comparison import methods
 from adaptertune.report.schema import Entry
 from adaptertune.runs import results
 from tests.report.records import add, digest, entry, held_out, one_metric, only, swept, two_metrics

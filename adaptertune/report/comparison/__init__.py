@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptertune import stats
-from adaptertune.report import costs, methods, words
-from adaptertune.report.averages import glue_average, plain_mean
-from adaptertune.report.columns import columns_of, count_tasks, on_column
+from adaptertune.report import words
+from adaptertune.report.comparison import costs, methods
+from adaptertune.report.comparison.averages import glue_average, plain_mean
+from adaptertune.report.comparison.columns import columns_of, count_tasks, on_column
+from adaptertune.report.comparison.fill import fill_command
+from adaptertune.report.comparison.methods import SEARCHED, SIZE_KEYS, choose
+from adaptertune.report.comparison.published import published_rows
 from adaptertune.report.evidence import Cell
-from adaptertune.report.fill import fill_command
-from adaptertune.report.methods import SEARCHED, SIZE_KEYS, choose
-from adaptertune.report.published import published_rows
 from adaptertune.report.schema import Beside, Column, Comparison, Cost, Entry, Hole, Place, Row
 from adaptertune.runs.results import AblationResult, AblationTask
 
