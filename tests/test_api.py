@@ -102,7 +102,7 @@ def test_what_cannot_be_adapted(tiny_bert: Path) -> None:
     with pytest.raises(TypeError, match="no BERT, RoBERTa, ELECTRA or DeBERTa-v2 in a object"):
         at.insert_adapters(object())  # type: ignore[arg-type]
     for layers in ("9", 9, [0.0], [None]):
-        with pytest.raises(ValueError, match="layers must be whole numbers such as .*, not "):
+        with pytest.raises(ValueError, match="layers must be whole numbers"):
             at.insert_adapters(model, layers=layers)  # type: ignore[arg-type]
     for size in (0, -1, 8.0, "8"):
         with pytest.raises(ValueError, match="size must be a whole number from 1, not "):

@@ -34,7 +34,7 @@ def cell(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(cell: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a good repository."""
     folder = tmp_path_factory.mktemp("packed")
-    hub.pack(load.find(str(cell), cell.parent), folder, license="mit")
+    hub.pack(load.find(str(cell), cell.parent), folder, REPO, license="mit")
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -111,6 +111,9 @@ def test_the_card(packed: dict[str, bytes], cell: Path) -> None:
     assert f"{summary['ledger']['trained']:,} trained without the head" in body
     assert "Generated sample text, not GLUE" in body
     assert summary["backbone"]["sha256"] in body
+    digest = summary["digest"][:12]
+    use = f"adaptertune pull {REPO}\nadaptertune predict {digest} 'a text' 'another text'\n"
+    assert use in body
 
 
 def test_text_in_a_card_is_text() -> None:
