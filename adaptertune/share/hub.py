@@ -144,7 +144,8 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
             task.name,
         ],
     }
-    if REPOSITORY.fullmatch(result.backbone.name):
+    # Without a commit it is a folder, whatever its name looks like.
+    if result.backbone.commit and REPOSITORY.fullmatch(result.backbone.name):
         front["base_model"] = result.backbone.name
     rows = [
         f"| {split} | {metric} | {_percent(spread.best)} | {_percent(spread.mean)} "
