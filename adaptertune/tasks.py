@@ -17,7 +17,8 @@ CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
 REGRESSION_METRICS = ("pearson", "spearman")
 METHOD_ROWS = Literal["full", "adapters_8_256", "adapters_64", "top_1_layer"]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 # A path or pattern inside a dataset: no part of it is hidden or leads upwards.
 HubPattern = Annotated[str, Field(pattern=r"^([^./\\][^/\\]*/)*[^./\\][^/\\]*$")]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
