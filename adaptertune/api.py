@@ -5,6 +5,8 @@ Everything is loaded when it is first asked for, so importing the package costs 
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,8 @@ def insert_adapters(
 
     Raises:
         TypeError: there is no such encoder in the model.
-        ValueError: a layer is not there or has adapters already, or the activation is unknown.
+        ValueError: a layer is not there or has adapters already, the activation is unknown, or a number
+            is out of range. The model is changed only if everything fits.
 
     >>> import adaptertune as at
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -66,8 +69,16 @@ def insert_adapters(
     bert = _bert(model)
     if activation not in ACTIVATIONS:
         raise ValueError(f"no activation '{activation}'; choose from {', '.join(ACTIVATIONS)}")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a whole number from 1, not {size!r}")
+    if not 0 < init_std < math.inf:
+        raise ValueError(f"init_std must be a number above 0, not {init_std!r}")
     num_layers, width = len(bert.encoder.layer), bert.config.hidden_size
-    chosen = list(range(num_layers)) if layers is None else sorted(set(layers))
+    try:
+        numbers = range(num_layers) if layers is None else layers
+        chosen = sorted({operator.index(layer) for layer in numbers})
+    except TypeError:
+        raise ValueError(f"layers must be whole numbers such as [0, 1], not {layers!r}") from None
     for layer in chosen:
         if not 0 <= layer < num_layers:
             raise ValueError(f"no layer {layer}; there are {num_layers}, from 0")
@@ -249,7 +260,7 @@ def _bert(model: nn.Module) -> PreTrainedModel:
     """The encoder in a model: one whose layers have BERT's names in transformers itself."""
     from transformers import BertModel, DebertaV2Model, ElectraModel, RobertaModel
 
-    for module in model.modules():
+    for module in model.modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, BertModel | RobertaModel | ElectraModel | DebertaV2Model):
             return module
     raise TypeError(f"there is no BERT, RoBERTa, ELECTRA or DeBERTa-v2 in a {type(model).__name__}")

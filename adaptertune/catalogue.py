@@ -99,10 +99,21 @@ def known(name: str) -> Known | None:
     return known_backbones().get(full_name(name))
 
 
+def package(name: str) -> Package | None:
+    """The package that carries a backbone, if one does."""
+    entry = known(name)
+    return entry.package if entry else None
+
+
+def folder(name: str) -> Path | None:
+    """The folder that a name is the path of, if it is one and no package goes by that name."""
+    path = Path(name).expanduser()
+    return path if path.is_dir() and not package(name) else None
+
+
 def is_local(name: str) -> bool:
     """Whether a backbone comes from a package or a folder, and never from the hub."""
-    entry = known(name)
-    return bool(entry and entry.package) or Path(name).expanduser().is_dir()
+    return bool(package(name) or folder(name))
 
 
 def suggestions(name: str) -> Suggestions:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -315,6 +316,8 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
         stack.add({"training": asked}, "the sample")
     stack.finish()
     stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
+    if folder := catalogue.folder(backbone):  # to be found from wherever the run is used
+        stack.values["backbone"] = os.path.abspath(folder)  # noqa: PTH100 (links keep their names)
     config = parse(RunConfig, stack.values, stack.where)
     origins = {
         key: stack.origins[key] for key in _leaves(config.model_dump()) if key in stack.origins

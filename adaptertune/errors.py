@@ -14,6 +14,15 @@ AdapterTuneError
 
 from __future__ import annotations
 
+LONGEST = 1000  # characters of a part of a message
+
+
+def one_line(text: str) -> str:
+    """Text that may quote a foreign file: no line breaks, no control or half characters, no megabyte."""
+    line = " ".join(text[: LONGEST + 1].split())
+    line = line if len(text) <= LONGEST else f"{line[:LONGEST]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
 
 class AdapterTuneError(Exception):
     """A failure that the user can mend. Printed as one line, never as a traceback.
@@ -33,11 +42,9 @@ class AdapterTuneError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        remedy = f"; {self.remedy}" if self.remedy else ""
-        line = " ".join(f"{place}{self.what}{remedy}".split())
-        # What it quotes may come from a foreign file: no control characters, no half characters.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        place = f"{one_line(self.where)}: " if self.where else ""
+        remedy = f"; {one_line(self.remedy)}" if self.remedy else ""
+        return f"{place}{one_line(self.what)}{remedy}"
 
 
 class ConfigError(AdapterTuneError):

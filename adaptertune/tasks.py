@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from adaptertune import paths
 from adaptertune.errors import ConfigError
-from adaptertune.yamlfile import Document, Strict, nearest, parse, read_yaml
+from adaptertune.yamlfile import Document, Strict, complaints, nearest, parse, read_yaml
 
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
 REGRESSION_METRICS = ("pearson", "spearman")
 METHOD_ROWS = Literal["full", "adapters_8_256", "adapters_64", "top_1_layer"]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-# A path or pattern inside a dataset: no part of it is hidden or leads upwards.
-HubPattern = Annotated[str, Field(pattern=r"^([^./\\][^/\\]*/)*[^./\\][^/\\]*$")]
-FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+
+def _like(pattern: str, in_words: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {in_words}")
+        return text
+
+    return AfterValidator(check)
+
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+Name = Annotated[str, _like(NAME, "a name of letters, digits, '_', '-' and '.'")]
+HubPattern = Annotated[
+    str,
+    _like(
+        r"([^./\\][^/\\]*/)*[^./\\][^/\\]*",
+        "a path inside the dataset, no part of which begins with '.'",
+    ),
+]
+FileName = Annotated[str, _like(r"(?!\.\.?$)[^/\\]+", "a name without a path")]
+Commit = Annotated[str, _like(r"[0-9a-f]{40}", "a commit, of 40 hexadecimal digits")]
 
 
 class Columns(Strict):
@@ -67,7 +86,7 @@ class Hub(Strict):
     """
 
     dataset: str
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    revision: Commit
     config: FileName | None = None
     columns: Columns
     splits: dict[Name, HubPattern] | None = None
@@ -156,46 +175,49 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.labels is None) == (self.range is None):
-            raise ValueError("needs either 'labels' (classification) or 'range' (regression)")
+        if wrong := list(self._contradictions()):
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """What does not go together, a line each."""
+        is_either = (self.labels is None) != (self.range is None)
+        if not is_either:
+            yield "needs either 'labels' (classification) or 'range' (regression)"
         if self.labels is not None and (
             len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)
         ):
-            raise ValueError("'labels' must hold at least two different names")
+            yield "'labels' must hold at least two different names"
         for label in self.labels or ():
             if not label.strip() or not label.isprintable():
-                raise ValueError(f"label {label!r} is empty or has a character that can't be seen")
+                yield f"label {label!r} is empty or has a character that can't be seen"
         if self.range is not None and self.range[0] >= self.range[1]:
-            raise ValueError(f"'range' runs backwards: {self.range[0]:g} to {self.range[1]:g}")
+            yield f"'range' runs backwards: {self.range[0]:g} to {self.range[1]:g}"
         allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
         wrong = [metric for metric in self.metrics if metric not in allowed]
-        if wrong:
+        if wrong and is_either:
             kind = "regression" if self.is_regression else "classification"
-            raise ValueError(
-                f"metric '{wrong[0]}' is not for {kind}; choose from {', '.join(allowed)}"
-            )
-        if "f1" in self.metrics and self.num_outputs != 2:
-            raise ValueError("metric 'f1' is that of the second of two labels")
+            yield f"metric '{wrong[0]}' is not for {kind}; choose from {', '.join(allowed)}"
+        if "f1" in self.metrics and self.num_outputs > 2:
+            yield "metric 'f1' is that of the second of two labels"
         if self.headline not in self.metrics:
-            raise ValueError(f"headline '{self.headline}' is not among the metrics")
+            yield f"headline '{self.headline}' is not among the metrics"
         if self.files is None and self.hub is None:
-            raise ValueError("needs 'files' or 'hub' to know where its rows are")
+            yield "needs 'files' or 'hub' to know where its rows are"
         if self.files and self.hub:
             pairs = {place.columns.second is not None for place in (self.files, self.hub)}
             if len(pairs) > 1:
-                raise ValueError("'files' and 'hub' differ in whether there is a second text")
+                yield "'files' and 'hub' differ in whether there is a second text"
         if self.trainable and not self.evaluation:
-            raise ValueError("'evaluation' must name at least one split")
+            yield "'evaluation' must name at least one split"
         for where, place in (("files", self.files), ("hub", self.hub)):
             values = place.label_values if place else None
             if values is not None and not len(values) == len(set(values)) == self.num_outputs:
-                raise ValueError(f"'{where}.label_values' must match 'labels' one to one")
+                yield f"'{where}.label_values' must match 'labels' one to one"
         if self.files is not None:
-            needed = ("train", *self.evaluation) if self.trainable else self.test
-            for split in needed:
+            for split in ("train", *self.evaluation) if self.trainable else self.test:
                 if split not in self.files.splits:
-                    raise ValueError(f"'files.splits' lacks '{split}'")
-        return self
+                    yield f"'files.splits' lacks '{split}'"
 
 
 def shipped() -> list[str]:
@@ -214,18 +236,31 @@ def load(name: str | Path) -> Task:
 
 def load_with_path(name: str | Path, where: str | None = "--task") -> tuple[Task, Path]:
     """As :func:`load`; also the file that the task came from. ``where`` is where it was named."""
-    text = str(name)
-    if text.endswith((".yaml", ".yml")) or "/" in text:
-        path = Path(text).expanduser()
-    elif text in shipped():
-        path = paths.CONFIGS / "tasks" / f"{text}.yaml"
-    else:
-        raise ConfigError(
-            f"unknown task '{text}'",
-            where=where,
-            remedy=f"{nearest(text, shipped())} (or give the path of a task's YAML file)",
-        )
+    path = _path(str(name), where)
     return _parsed(read_yaml(path)), path
+
+
+def faults(name: str) -> list[ConfigError]:
+    """All that is wrong with a task's file, as far as it can be told at once.
+
+    Raises:
+        ConfigError: there is no such task, or its file is no YAML.
+    """
+    document = read_yaml(_path(name, None))
+    return complaints(Task, document.data, document.where)
+
+
+def _path(text: str, where: str | None) -> Path:
+    """The file of a task that is named, or given by its file."""
+    if text.endswith((".yaml", ".yml")) or "/" in text:
+        return Path(text).expanduser()
+    if text in shipped():
+        return paths.CONFIGS / "tasks" / f"{text}.yaml"
+    raise ConfigError(
+        f"unknown task '{text}'",
+        where=where,
+        remedy=f"{nearest(text, shipped())} (or give the path of a task's YAML file)",
+    )
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -131,35 +132,69 @@ def parse(model: type[Model], data: Plain, where: Callable[[Location], str | Non
     try:
         return model.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        location = _untagged(tuple(problem["loc"]), data)
-        key = ".".join(str(part) for part in location)
-        remedy = None
-        if problem["type"] == "extra_forbidden":
-            what = f"unknown key '{key}'"
-            known = _fields_at(model, tuple(problem["loc"])[:-1])
-            remedy = nearest(str(location[-1]), known) if known else f"remove '{location[-1]}'"
-        elif problem["type"] == "missing":
-            what, remedy = f"key '{key}' is missing", "add it"
-        elif problem["type"] == "too_short":
-            what, remedy = f"'{key}' is empty", "give at least one value"
-        elif problem["type"] == "union_tag_invalid":
-            tag = problem["ctx"]["tag"]
-            key, options = f"{key}.name", problem["ctx"]["expected_tags"].replace("'", "")
-            what, remedy = f"'{key}' is not '{tag}'", nearest(tag, options.split(", "))
-        else:
-            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            message = message.removeprefix("String ")
-            given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-            # A message that begins with a key of its own speaks for itself.
-            what = message if message[0] == "'" or not key else f"'{key}' {message}{given}"
-        raise ConfigError(what, where=where(location), remedy=remedy) from None
+        raise _complaints(model, data, where, error)[0] from None
+
+
+def complaints(
+    model: type[BaseModel], data: Plain, where: Callable[[Location], str | None]
+) -> list[ConfigError]:
+    """All that is wrong with plain values, as far as it can be told at once; see :func:`parse`."""
+    try:
+        model.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        return _complaints(model, data, where, error)
+    return []
+
+
+def _complaints(
+    model: type[BaseModel],
+    data: Plain,
+    where: Callable[[Location], str | None],
+    error: ValidationError,
+) -> list[ConfigError]:
+    return [
+        ConfigError(what, where=where(location), remedy=remedy)
+        for problem in error.errors(include_url=False)
+        for location in [_untagged(tuple(problem["loc"]), data)]
+        for what, remedy in _in_words(model, problem, location)
+    ]
+
+
+def _in_words(
+    model: type[BaseModel], problem: ErrorDetails, location: Location
+) -> list[tuple[str, str | None]]:
+    """What is wrong with a value, and the remedy; a model's own check may say several things."""
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, tuple(problem["loc"])[:-1])
+        remedy = nearest(str(location[-1]), known) if known else f"remove '{location[-1]}'"
+        return [(f"unknown key '{key}'", remedy)]
+    if problem["type"] == "missing":
+        return [(f"key '{key}' is missing", "add it")]
+    if (
+        problem["type"] == "too_short"
+    ):  # of what is not empty each wrong value has its own complaint
+        return [] if problem["input"] else [(f"'{key}' is empty", "give at least one value")]
+    if problem["type"] == "union_tag_invalid":
+        tag = problem["ctx"]["tag"]
+        options = problem["ctx"]["expected_tags"].replace("'", "")
+        return [(f"'{key}.name' is not '{tag}'", nearest(tag, options.split(", ")))]
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = message.removeprefix("String ")
+    given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+    # A message that begins with a key of its own speaks for itself.
+    return [
+        (line if line[0] == "'" or not key else f"'{key}' {line}{given}", None)
+        for line in message.splitlines()
+    ]
 
 
 def _untagged(location: Location, data: Any) -> Location:
-    """A pydantic location without the tags that it puts in for tagged unions."""
+    """A pydantic location without what it puts in for tagged unions and for keys."""
     path: list[str | int] = []
     for part in location:
+        if part == "[key]":
+            continue
         if isinstance(data, dict) and part not in data and data.get("name") == part:
             continue
         path.append(part)

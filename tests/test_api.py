@@ -99,9 +99,27 @@ def test_what_cannot_be_adapted(tiny_bert: Path) -> None:
         at.insert_adapters(model, activation="gleu")
     with pytest.raises(ValueError, match="no layer 2; there are 2, from 0"):
         at.insert_adapters(model, layers=[2])
+    with pytest.raises(TypeError, match="no BERT, RoBERTa, ELECTRA or DeBERTa-v2 in a object"):
+        at.insert_adapters(object())
+    for layers in ("9", 9, [0.0], [None]):
+        with pytest.raises(ValueError, match="layers must be whole numbers"):
+            at.insert_adapters(model, layers=layers)  # type: ignore[arg-type]
+    for size in (0, -1, 8.0, "8"):
+        with pytest.raises(ValueError, match="size must be a whole number from 1, not "):
+            at.insert_adapters(model, size=size)  # type: ignore[arg-type]
+    for init_std in (0.0, -1e-2, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="init_std must be a number above 0, not "):
+            at.insert_adapters(model, init_std=init_std)
+    assert at.count(model).adapters == 0
     at.insert_adapters(model)
     with pytest.raises(ValueError, match="layer 0 has adapters already"):
         at.insert_adapters(model)
+    model = BertModel.from_pretrained(tiny_bert)
+    at.insert_adapters(model, layers=[1])
+    before = at.count(model)
+    with pytest.raises(ValueError, match="layer 1 has adapters already"):
+        at.insert_adapters(model)
+    assert at.count(model) == before, "a refusal changes nothing"
 
 
 def test_a_run_as_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:

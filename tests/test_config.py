@@ -513,3 +513,27 @@ def test_a_written_configuration_reads_back_equal(write: Write) -> None:
     document = read_yaml(write(json.dumps(dumped)))
     assert parse(config.RunConfig, document.data, document.where) == c
     assert resolve({}, document.path).config == c
+
+
+def test_a_folder_as_backbone_is_found_from_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    (tmp_path / "minilm").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "models" / "bert")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "models")
+    for given in (
+        "bert",
+        "./bert/",
+        "../models/bert",
+        "~/models/bert",
+        str(tmp_path / "models/bert"),
+    ):
+        found = resolved(task="rte", backbone=given)
+        assert found.config.backbone == str(tmp_path / "models" / "bert")
+        assert found.origins["backbone"] == "--backbone"
+    assert resolved(task="rte", backbone="../link").config.backbone == str(tmp_path / "link")
+    monkeypatch.chdir(tmp_path)
+    assert resolved(task="rte", backbone="minilm").config.backbone == "minilm"
+    assert resolved(task="rte", backbone="a/b").config.backbone == "a/b"

@@ -293,7 +293,18 @@ INCONSISTENT: dict[str, tuple[Edit, str]] = {
         "must be all names (a header line) or all positions (none)",
     ),
     "a path as file": (
-        lambda own: files(own)["splits"]["dev"].update(file="../dev.tsv"), "'files.splits.dev.file'",
+        lambda own: files(own)["splits"]["dev"].update(file="../dev.tsv"),
+        "'files.splits.dev.file' must be a name without a path, not '../dev.tsv'",
+    ),
+    "a folder above": (
+        lambda own: files(own).update(folder=".."), "'files.folder' must be a name without a path",
+    ),
+    "a hidden pattern": (
+        lambda own: own.update(
+            hub={"dataset": "a/b", "revision": "0" * 40, "columns": {"first": "x", "second": "y"},
+                 "splits": {"train": "../*.csv"}}
+        ),
+        "'hub.splits.train' must be a path inside the dataset, no part of which begins with '.', not",
     ),
     "a range backwards": (
         lambda own: (
@@ -303,7 +314,10 @@ INCONSISTENT: dict[str, tuple[Edit, str]] = {
         ),
         "'range'",
     ),
-    "a name with a slash": (lambda own: own.update(name="a/b"), "'name'"),
+    "a name with a slash": (
+        lambda own: own.update(name="a/b"),
+        "'name' must be a name of letters, digits, '_', '-' and '.', not 'a/b'",
+    ),
     "an unknown key": (
         lambda own: own.update(metric="f1"), "unknown key 'metric'; did you mean metrics?",
     ),
@@ -316,7 +330,7 @@ INCONSISTENT: dict[str, tuple[Edit, str]] = {
         lambda own: own.update(
             hub={"dataset": "a/b", "revision": "main", "config": "c", "columns": {"first": "x"}}
         ),
-        "'hub.revision'",
+        "'hub.revision' must be a commit, of 40 hexadecimal digits, not 'main'",
     ),
 }  # fmt: skip
 

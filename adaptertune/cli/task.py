@@ -114,13 +114,21 @@ def check(
     from adaptertune.report import tables
     from adaptertune.report.tables import data as shown
 
-    loaded, path = tasks.load_with_path(task, None)
-    source = checking.source_of(path, loaded, data_dir, offline=offline)
-    with progress(tables.console(stderr=True)) as on_progress:
-        report = checking.check(loaded, source, lambda name, rows: on_progress(name, rows, None))
+    name = heading = task
+    report = checking.Report()
+    for fault in tasks.faults(task):
+        report.error(fault.where, fault.what, fault.remedy)
+    if not report.findings:
+        loaded, path = tasks.load_with_path(task, None)
+        source = checking.source_of(path, loaded, data_dir, offline=offline)
+        with progress(tables.console(stderr=True)) as on_progress:
+            report = checking.check(
+                loaded, source, lambda part, rows: on_progress(part, rows, None)
+            )
+        name, heading = loaded.name, f"{loaded.title} · {source.describe(loaded)}"
     if as_json:
-        print(json.dumps({"task": loaded.name, "errors": report.num_errors, **asdict(report)}))
+        print(json.dumps({"task": name, "errors": report.num_errors, **asdict(report)}))
     else:
-        tables.console().print(shown.check(loaded, source.describe(loaded), report))
+        tables.console().print(shown.check(heading, report))
     if report.num_errors:
         raise typer.Exit(2)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from adaptertune.data import sources
 from adaptertune.data.sources import Example, Source
 from adaptertune.data.tables import Bad
-from adaptertune.errors import DataError
+from adaptertune.errors import DataError, one_line
 from adaptertune.tasks import Task
 
 SHOWN = 10  # bad rows of a file that are told one by one
@@ -21,12 +21,16 @@ LOPSIDED = 0.95  # share of one label from which accuracy says little
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong (``error``), or worth knowing (``warning``)."""
+    """Something wrong (``error``), or worth knowing (``warning``).
+
+    ``times``: how often it was found; a file may be that of several splits.
+    """
 
     level: Literal["error", "warning"]
     where: str
     what: str
     remedy: str | None = None
+    times: int = 1
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Report:
         return sum(finding.level == "error" for finding in self.findings)
 
     def error(self, where: object, what: str, remedy: str | None = None) -> None:
-        self.findings.append(Finding("error", str(where), what, remedy))
+        self.findings.append(Finding("error", str(where), one_line(what), remedy))
 
     def warning(self, where: object, what: str, remedy: str | None = None) -> None:
         self.findings.append(Finding("warning", str(where), what, remedy))
@@ -74,6 +78,8 @@ def check(task: Task, source: Source, on_rows: Callable[[str, int], None]) -> Re
         seen[name] = {}
         _check_split(task, source, name, report, seen[name], on_rows)
     _compare(report, seen)
+    times = Counter(report.findings)
+    report.findings = [replace(finding, times=number) for finding, number in times.items()]
     return report
 
 
@@ -107,7 +113,7 @@ def _check_split(
             if facts.num_rows % 1000 == 0:
                 on_rows(name, facts.num_rows)
     except DataError as error:
-        report.error(error.where or name, error.what, error.remedy)
+        report.error(error.where or task.name, error.what, error.remedy)
         return
     facts.num_bad = bad.total()
     for place, number in bad.items():

@@ -35,6 +35,8 @@ LABEL_NAMES = (
     "label", "gold_label", "labels", "class", "category", "target", "score", "rating", "sentiment",
     "intent", "y",
 )  # fmt: skip
+# … and those that say "text", even where its cells have one word each.
+TEXT_NAMES = ("text", "sentence", "content", "message", "query", "utterance", "phrase", "word")
 SAMPLE = 500  # rows that the guess of the text columns rests on
 MOST_LABELS = 1000
 MOST_NUMBERS = 20  # different whole numbers that may be labels without being told so
@@ -66,8 +68,8 @@ def draft(
 ) -> Draft:
     """Write ``NAME.yaml`` beside a file of labelled rows.
 
-    Without a validation file a tenth of the examples is held out: all rows go into two new files, an
-    example into one or the other by the hash of its texts, so that equal texts stay together.
+    Without a validation file a tenth of the rows is held out: all go into two new files, by the order
+    of the hashes of their texts, so that equal texts stay together.
 
     Args:
         train: TSV, CSV, JSON Lines or Parquet; the other files in the same folder.
@@ -88,7 +90,7 @@ def draft(
             raise ConfigError(
                 "lies in another folder", where=other, remedy=f"move it beside {train.name}"
             )
-    name = name or _name(train)
+    name = _checked(name) or _name(train)
     path = train.with_name(f"{name}.yaml")
     if path.exists():
         raise ConfigError("is there already", where=path, remedy="remove it, or give --name")
@@ -166,7 +168,7 @@ def draft_from_hub(
     """
     repository, _, revision = dataset.partition("@")
     place = f"dataset {repository}"
-    name = name or _name(Path(subset or repository.rpartition("/")[2]))
+    name = _checked(name) or _name(Path(subset or repository.rpartition("/")[2]))
     path = folder / f"{name}.yaml"
     if path.exists():
         raise ConfigError("is there already", where=path, remedy="remove it, or give --name")
@@ -312,6 +314,17 @@ def _class_names(path: Path, column: str) -> list[str] | None:
     return names if is_list else None
 
 
+def _checked(name: str | None) -> str | None:
+    """The name that was given, if a task may have it."""
+    if name and not re.fullmatch(tasks.NAME, name):
+        raise ConfigError(
+            f"'{name}' can't be a task's name",
+            where="--name",
+            remedy="use letters, digits, '_', '-' and '.'",
+        )
+    return name
+
+
 def _name(path: Path) -> str:
     """A task's name made of a file's; ``train.csv`` is called after its folder."""
     stem = re.sub(r"[-_.]?(train(ing)?|data)$", "", path.stem, flags=re.IGNORECASE)
@@ -336,45 +349,63 @@ def _columns(
         names = table.names
         if table.format == "text":
             raise DataError("a text file has no labels", where=path, remedy="use .tsv, .csv, …")
-        for column in given:
-            if column not in names:
-                raise DataError(
-                    f"no column '{column}'", where=f"{path}:1", remedy=nearest(column, names)
-                )
         rows = list(itertools.islice(_cells(table), SAMPLE))
+    if not names or not rows:
+        raise DataError("the file holds no rows", where=path, remedy="give one with labelled rows")
+    for column in given:
+        if column not in names:
+            raise DataError(
+                f"no column '{column}'", where=f"{path}:1", remedy=nearest(column, names)
+            )
+    among = ", ".join(map(repr, names))  # quoted, for one may begin with a space
     if label is None:
-        known = [name for name in names if name.lower() in LABEL_NAMES]
+        known = [name for name in dict.fromkeys(names) if name.lower() in LABEL_NAMES]
         if len(known) != 1:
             what = f"several columns may be the label: {', '.join(known)}" if known else (
                 f"no column is called {', '.join(LABEL_NAMES[:4])} or the like"
             )  # fmt: skip
-            raise DataError(what, where=path, remedy=f"give --label, of {', '.join(names)}")
+            raise DataError(what, where=path, remedy=f"give --label, of {among}")
         label = known[0]
-        notes.append(f"the label is column '{label}', by its name")
+        notes.append(f"the label is column {label!r}, by its name")
     if first is None:
         if second is not None:
             raise ConfigError("--second goes with --first")
         texts = [name for name in names if name != label and _is_text(name, rows)]
+        why = "what else has several words in a cell"
+        named = [name for name in names if name != label and name.lower() in TEXT_NAMES]
+        if len(named) == 1 and named[0] not in texts:
+            texts, why = named, "by its name"
         if not 1 <= len(texts) <= 2:
             found = ", ".join(texts) if texts else "none"
             raise DataError(
                 f"which columns hold the text can't be told (with several words: {found})",
                 where=path,
-                remedy=f"give --first and, for pairs, --second, of {', '.join(names)}",
+                remedy=f"give --first and, for pairs, --second, of {among}",
             )
         first, second = texts[0], texts[1] if len(texts) == 2 else None
-        named = " and ".join(f"'{text}'" for text in texts)
-        notes.append(f"the text is column {named}: what else has several words in a cell")
+        told = " and ".join(map(repr, texts))
+        notes.append(f"the text is column {told}: {why}")
     return Columns(first=first, second=second, label=label)
 
 
 def _cells(table: Table) -> Iterator[Mapping[str, Any]]:
-    """The first rows' cells by column name."""
-    for record in table.records():
+    """The rows' cells by column name.
+
+    Raises:
+        DataError: a row is bad.
+    """
+    for number, record in enumerate(table.records()):
         if isinstance(record, Bad):
-            continue
+            raise _refusal(table.name, record)
         cells = record[1]
-        yield cells if isinstance(cells, dict) else dict(zip(table.names, cells, strict=False))
+        if isinstance(cells, dict):
+            yield cells
+        elif number:  # behind the header line
+            yield dict(zip(table.names, cells, strict=False))
+
+
+def _refusal(name: object, bad: Bad) -> DataError:
+    return DataError(bad.what, where=f"{name}:{bad.line}", remedy=bad.remedy)
 
 
 def _is_text(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -388,7 +419,7 @@ def _examples(path: Path, columns: Columns) -> Iterator[Row]:
     with tables.opened(path, tables.format_of(path, None)) as table:
         for row in table.rows(columns):
             if isinstance(row, Bad):
-                raise DataError(row.what, where=f"{path}:{row.line}", remedy=row.remedy)
+                raise _refusal(path, row)
             yield row
 
 
@@ -400,7 +431,7 @@ def _count(paths: Sequence[Path], columns: Columns) -> Counter[str]:
             text = tables.spelling(row.label)
             if row.label is None or not text.strip() or not text.isprintable():
                 raise DataError(
-                    f"{text!r} can't be a label",
+                    f"{text[:80]!r} can't be a label",
                     where=f"{path}:{row.line}",
                     remedy="mend or remove the row, or give another --label",
                 )
@@ -429,16 +460,28 @@ def _labels(
         )
     if kind == "scores" and not are_numbers:
         odd = next(text for text, number in zip(counts, numbers, strict=True) if number is None)
-        raise DataError(f"'{odd}' in column '{column}' is no number", where=path)
+        raise DataError(
+            f"'{odd}' in column '{column}' is no number",
+            where=path,
+            remedy="mend or remove its rows",
+        )
     if kind == "scores" or (kind is None and are_numbers and not are_whole):
         low, high = min(known), max(known)
         if low == high:
-            raise DataError(f"all scores in column '{column}' are {low:g}", where=path)
+            raise DataError(
+                f"all scores in column '{column}' are {low:g}",
+                where=path,
+                remedy="give another --label",
+            )
         notes.append(f"scores from {low:g} to {high:g}, the smallest and the largest there are")
         metrics = ["pearson", "spearman"]
         return {"range": [low, high], "metrics": metrics, "headline": "pearson"}
     if len(counts) < 2:
-        raise DataError(f"column '{column}' has one label only: {next(iter(counts))!r}", where=path)
+        raise DataError(
+            f"column '{column}' has one label only: {next(iter(counts))!r}",
+            where=path,
+            remedy="give another --label, or rows of another class",
+        )
     total = sum(counts.values())
     if len(counts) > MOST_LABELS or (len(counts) > MOST_NUMBERS and len(counts) > total / 2):
         raise DataError(
@@ -469,19 +512,18 @@ def _divide(path: Path, columns: Columns, name: str, notes: list[str]) -> list[P
     for target in written:
         if target.exists():
             raise ConfigError("is there already", where=target, remedy="remove it, or give --name")
+    held_out = _held_out(Counter(_hash(row) for row in _examples(path, columns)))
     numbers = [0, 0]
     with writing_atomically(written[0]) as train, writing_atomically(written[1]) as validation:
         for row in _examples(path, columns):
-            texts = {"first": row.first} | ({"second": row.second} if row.second else {})
-            digest = hashlib.sha256(json.dumps(texts).encode()).digest()
-            part = int.from_bytes(digest[:8], "big") < HELD_OUT * 2**64
-            value = texts | {"label": tables.spelling(row.label)}
+            part = _hash(row) in held_out
+            value = _texts(row) | {"label": tables.spelling(row.label)}
             line = json.dumps(value, ensure_ascii=False) + "\n"
             (validation if part else train).write(line.encode())
             numbers[part] += 1
         if not all(numbers):
             raise DataError(
-                f"{sum(numbers)} rows are too few to hold a tenth out",
+                f"{sum(numbers)} rows have too few different texts to hold a tenth out",
                 where=path,
                 remedy="give a file with --validation",
             )
@@ -490,6 +532,30 @@ def _divide(path: Path, columns: Columns, name: str, notes: list[str]) -> list[P
         f"hash of their texts ({written[0].name}, {written[1].name})"
     )
     return written
+
+
+def _texts(row: Row) -> dict[str, str]:
+    return {"first": row.first} | ({"second": row.second} if row.second else {})
+
+
+def _hash(row: Row) -> bytes:
+    return hashlib.sha256(json.dumps(_texts(row)).encode()).digest()[:8]
+
+
+def _held_out(rows: Mapping[bytes, int]) -> set[bytes]:
+    """The hashes, lowest first, of a tenth of the rows.
+
+    Args:
+        rows: how many rows have each hash. All or none of them are held out, so a hash that too many
+            have is passed over.
+    """
+    wanted = max(1, round(HELD_OUT * sum(rows.values())))
+    held_out = set()
+    for digest in sorted(rows):
+        if rows[digest] <= wanted:
+            held_out.add(digest)
+            wanted -= rows[digest]
+    return held_out
 
 
 def _yaml(task: Mapping[str, Any], source: str) -> str:

@@ -190,6 +190,12 @@ class Table:
             raise DataError(
                 f"no column '{column}'", where=f"{self.name}:1", remedy=nearest(column, self.names)
             )
+        if (number := self.names.count(column)) > 1:
+            raise DataError(
+                f"{number} columns are called '{column}'",
+                where=f"{self.name}:1",
+                remedy="rename them",
+            )
         return self.names.index(column)
 
 

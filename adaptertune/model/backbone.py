@@ -57,10 +57,10 @@ def locate(name: str, *, offline: bool) -> Located:
     """
     known = catalogue.known(name)
     commit = None
-    if known and known.package:
-        folder = _package_folder(known.package)
-    elif Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser()
+    if package := catalogue.package(name):
+        folder = _package_folder(package)
+    elif given := catalogue.folder(name):
+        folder = given
     else:
         folder, commit = _download(catalogue.full_name(name), offline=offline)
     shape = _read_shape(folder)

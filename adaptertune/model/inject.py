@@ -75,10 +75,11 @@ def insert_adapters(
         make: (layer, place) -> adapter.
         places: "attention", "feedforward" or both: behind which sub-layers.
     """
-    for index in layers:
-        layer = bert.encoder.layer[index]
+    chosen = {index: bert.encoder.layer[index] for index in layers}
+    for index, layer in chosen.items():  # all of them before any is changed
         if any(isinstance(owner.output, AdaptedOutput) for owner in (layer.attention, layer)):
             raise ValueError(f"layer {index} has adapters already")
+    for index, layer in chosen.items():
         for place, owner in (("attention", layer.attention), ("feedforward", layer)):
             if place in places:
                 owner.output = AdaptedOutput(owner.output, make(index, place))

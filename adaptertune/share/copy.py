@@ -82,4 +82,5 @@ def _portable_run(run: str) -> str:
 
 def portable_name(backbone: str) -> str:
     """A backbone's name on the hub or in the catalogue; of a folder of this machine its last part."""
-    return Path(backbone).name if Path(backbone).is_absolute() else backbone
+    is_path = backbone.startswith(("/", ".", "~")) or backbone.count("/") > 1
+    return Path(backbone).name if is_path else backbone

@@ -37,7 +37,7 @@ PATTERNS = [
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def pack(run: Run, folder: Path, *, license: str) -> None:
+def pack(run: Run, folder: Path, repository: str, *, license: str) -> None:
     """Write what :func:`push` uploads into an empty folder: the run and its model card.
 
     Raises:
@@ -51,7 +51,8 @@ def pack(run: Run, folder: Path, *, license: str) -> None:
             where=run.cell.path,
             remedy="run the command that began it again",
         )
-    write_atomically(folder / "README.md", card(copied, summary, license=license).encode())
+    text = card(copied, summary, repository, license=license)
+    write_atomically(folder / "README.md", text.encode())
 
 
 def push(run: Run, repository: str, *, private: bool, license: str) -> str:
@@ -67,7 +68,7 @@ def push(run: Run, repository: str, *, private: bool, license: str) -> str:
 
     _check_name(repository)
     with tempfile.TemporaryDirectory() as folder:
-        pack(run, Path(folder), license=license)
+        pack(run, Path(folder), repository, license=license)
         try:
             api = HfApi()
             address = str(api.create_repo(repository, private=private, exist_ok=True))
@@ -128,7 +129,7 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     return copy_run(run, target.path)
 
 
-def card(run: Run, summary: CellResult, *, license: str) -> str:
+def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str:
     """The model card: how to use it, scores with their protocol, what trained, how, and on what."""
     task, result = run.task, run.result
     ledger, training = result.ledger, result.config["training"]
@@ -143,7 +144,8 @@ def card(run: Run, summary: CellResult, *, license: str) -> str:
             task.name,
         ],
     }
-    if REPOSITORY.fullmatch(result.backbone.name):
+    # Without a commit it is a folder, whatever its name looks like.
+    if result.backbone.commit and REPOSITORY.fullmatch(result.backbone.name):
         front["base_model"] = result.backbone.name
     rows = [
         f"| {split} | {metric} | {_percent(spread.best)} | {_percent(spread.mean)} "
@@ -175,6 +177,7 @@ def card(run: Run, summary: CellResult, *, license: str) -> str:
         trained = "trained with AdapterHub's library and evaluated with adaptertune"
         origin = f"{_plain(result.imported.source)} ({_plain(result.imported.library)})"
         how = [f"Not known. Imported from {origin}."]
+    texts = "'a text' 'another text'" if task.is_pair else "'a text'"
     kinds = ", ".join(task.labels) if task.labels else f"a score from {low:g} to {high:g}"
     seeds = ", ".join(str(line.seed) for line in summary.seeds)
     lines = [
@@ -184,8 +187,8 @@ def card(run: Run, summary: CellResult, *, license: str) -> str:
         "trained; the base model is fetched by its name.",
         "",
         "```sh",
-        "adaptertune pull OWNER/NAME",
-        "adaptertune predict RUN 'a text'",
+        f"adaptertune pull {repository}",
+        f"adaptertune predict {summary.digest[:12]} {texts}",
         "```",
         "",
         f"It answers: {_plain(kinds)}. Base model: {_plain(result.backbone.name)}, commit "

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from adaptertune import tasks
 from adaptertune.data.check import Report, check, source_of
 from adaptertune.data.sources import Source
+from adaptertune.report.tables import data
 from tests.conftest import Finished
 
 Cli = Callable[..., Finished]
@@ -98,7 +101,9 @@ def test_scores(folder: Path) -> None:
     (folder / "s.csv").write_text("text,label\na,0.5\nb,4\nc,5.5\nd,nan\n")
     report = run(folder)
     assert report.splits[0].scores == (0.5, 2.25, 4.0)
-    assert [one.where[-1] for one in report.findings if one.level == "error"] == ["4", "5"] * 2
+    errors = [one for one in report.findings if one.level == "error"]
+    assert [(one.where[-1], one.times) for one in errors] == [("4", 2), ("5", 2)]
+    assert report.num_errors == 2
 
 
 def test_the_command(cli: Cli, folder: Path) -> None:
@@ -115,8 +120,64 @@ def test_the_command(cli: Cli, folder: Path) -> None:
     assert "train.csv:22: unknown label '<b>'; expected low, high" in done.out
     (folder / "t.yaml").write_text(TASK.replace("headline: accuracy", "headline: f1"))
     done = cli("task", "check", "t.yaml")
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: t.yaml: headline 'f1' is not among the metrics")
+    assert (done.code, done.err) == (2, "")
+    assert "error: t.yaml: headline 'f1' is not among the metrics\n1 error\n" in done.out
+
+
+def test_all_faults_of_the_file_are_told_at_once(cli: Cli, folder: Path) -> None:
+    text = TASK.replace("title: T", "titel: T").replace("train.csv", "rows/train.csv")
+    text += "    a/b: {file: x}\n"
+    (folder / "t.yaml").write_text(text.replace("[accuracy]", "[acuracy]"))
+    done = cli("task", "check", "t.yaml", "--json")
+    assert (done.code, done.err) == (2, "")
+    given = json.loads(done.out)
+    assert (given["task"], given["errors"], given["splits"]) == ("t.yaml", 5, [])
+    assert {(one["where"], one["what"]) for one in given["findings"]} == {
+        ("t.yaml", "key 'title' is missing"),
+        ("t.yaml:3", "unknown key 'titel'"),
+        ("t.yaml:5", "'metrics.0' should be 'accuracy', 'f1', 'matthews', 'pearson' or 'spearman', "
+         "not 'acuracy'"),
+        ("t.yaml:11", "'files.splits.train.file' must be a name without a path, not 'rows/train.csv'"),
+        ("t.yaml:13", "'files.splits.a/b' must be a name of letters, digits, '_', '-' and '.', "
+         "not 'a/b'"),
+    }  # fmt: skip
+    text = TASK.replace("headline: accuracy", "headline: f1").replace("[low, high]", "[low, low]")
+    (folder / "t.yaml").write_text(text.replace("    validation: {file: dev.jsonl}\n", ""))
+    done = cli("task", "check", "t.yaml")
+    assert (done.code, done.err) == (2, "")
+    assert done.out.splitlines() == [
+        "t.yaml",
+        "error: t.yaml: 'labels' must hold at least two different names",
+        "error: t.yaml: headline 'f1' is not among the metrics",
+        "error: t.yaml: 'files.splits' lacks 'validation'",
+        "3 errors",
+    ]
+    for content, complaint in (("a: [", "t.yaml:1: not valid YAML"), ("- a", "`key: value` lines")):
+        (folder / "t.yaml").write_text(content)
+        done = cli("task", "check", "t.yaml")
+        assert (done.code, done.out) == (2, "")
+        assert complaint in done.err
+
+
+def test_what_is_wrong_with_every_split_is_told_once(folder: Path) -> None:
+    text = TASK.replace("train.csv", "dev.tsv").replace("dev.jsonl", "dev.tsv")
+    (folder / "t.yaml").write_text(text)
+    (folder / "dev.tsv").write_text("text\tlabels\nx\tlow\n")
+    (finding,) = run(folder).findings
+    assert (finding.what, finding.times) == ("no column 'label'", 2)
+    shown = Console(file=io.StringIO(), width=300)
+    shown.print(data.check("T", run(folder)))
+    assert isinstance(shown.file, io.StringIO)
+    assert shown.file.getvalue().splitlines()[1:] == [
+        f"error: {folder / 'dev.tsv'}:1: no column 'label'; did you mean labels? (2 times)", "1 error",
+    ]  # fmt: skip
+
+
+def test_a_long_or_unprintable_label_is_told_in_a_short_line(folder: Path) -> None:
+    add(folder / "train.csv", f"x,{'y' * 500_000}", "x,\x1b[2J\x07")
+    long, odd = run(folder).findings
+    assert len(long.what) < 1_100
+    assert odd.what == r"unknown label '\x1b[2J\x07'"
 
 
 def test_where_the_rows_are(folder: Path) -> None:

@@ -70,10 +70,81 @@ def test_without_one_a_tenth_is_held_out(tmp_path: Path) -> None:
     pairs = [list(zip(split.first, split.second or [], strict=True)) for split in found]
     assert sorted(pairs[0] + pairs[1]) == sorted((row[1], row[2]) for row in table)
     assert not set(pairs[0]) & set(pairs[1])
-    assert 40 <= len(pairs[1]) <= 85
+    assert len(pairs[1]) == 60
     assert [path.name for path in made.written] == ["t.train.jsonl", "t.validation.jsonl"]
     with pytest.raises(ConfigError, match=r"t\.yaml: is there already; remove it, or give --name"):
         draft(tmp_path / "train.csv", name="t")
+
+
+@pytest.mark.parametrize("number", [2, 5, 14, 15, 90, 96, 1234])
+def test_the_tenth_is_a_tenth(number: int, tmp_path: Path) -> None:
+    """And the same rows, in whatever order they come."""
+    held_out = []
+    for name, table in (("a", rows(number)), ("b", rows(number)[::-1])):
+        made = draft(write(tmp_path / f"{name}.csv", table))
+        train, validation = (path.read_text().splitlines() for path in made.written)
+        assert len(validation) == max(1, round(number / 10))
+        assert len(train) == number - len(validation)
+        held_out.append(sorted(validation))
+    assert held_out[0] == held_out[1]
+
+
+def test_a_text_that_many_rows_have_is_not_held_out(tmp_path: Path) -> None:
+    made = draft(write(tmp_path / "t.csv", [*rows(30), *[rows(1)[0]] * 70]))
+    train, validation = (path.read_text().splitlines() for path in made.written)
+    assert (len(train), len(validation)) == (90, 10)
+    assert not any("server 0 is" in line for line in validation)
+
+
+@pytest.mark.parametrize("other", ["n", "author", "first name"])
+def test_a_text_of_one_word_is_told_by_its_columns_name(other: str, tmp_path: Path) -> None:
+    cells = {"n": "7", "author": "A. Writer", "first name": "Ann"}
+    table = [[f"word{n}", cells[other], "ab"[n % 2]] for n in range(30)]
+    made = draft(write(tmp_path / "t.csv", table, ["Text", other, "label"]))
+    (train,) = load_splits(tasks.load(made.path), Source("folder", tmp_path), ["train"])
+    assert set(train.first) < {row[0] for row in table}
+    assert train.second is None
+    assert "the text is column 'Text': by its name" in made.notes
+
+
+FILES: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("t.csv", b"", r"t\.csv: the file holds no rows; give one with labelled rows"),
+    "a byte-order mark": ("t.csv", b"\xef\xbb\xbf", r"t\.csv: the file holds no rows; "),
+    "blank lines": ("t.csv", b"\n\r\n\n", r"t\.csv: the file holds no rows; "),
+    "a header line": ("t.csv", b"text,label\n", r"t\.csv: the file holds no rows; "),
+    "no JSON Lines": ("t.jsonl", b"", r"t\.jsonl: the file holds no rows; "),
+    "a JSON list": ("t.jsonl", b'[{"text": "a b"}]', r"t\.jsonl:1: not a JSON object; write \{"),
+    "Latin-1": ("t.csv", "text,label\na caf\xe9,x\n".encode("latin-1"), r"t\.csv:2: not UTF-8 text; "),
+    "a Latin-1 header": ("t.csv", "t\xe9xt,label\na b,x\n".encode("latin-1"), r"t\.csv:1: not UTF-8"),
+    "UTF-16": ("t.csv", "text,label\na b,x\n".encode("utf-16"), r"t\.csv:1: not UTF-8 text; save"),
+    "a column twice": ("t.csv", b"text,text,label\na b,c d,x\n", r":1: 2 columns are called 'text'; "),
+    "a label twice": ("t.csv", b"text,label,label\na b,x,y\n", r":1: 2 columns are called 'label'; "),
+    "a space in a name": ("t.csv", b"text, label\na b,x\n", r"give --label, of 'text', ' label'"),
+    "a quotation mark": ("t.csv", b'text,label\n"a b,x\nc d,y\n', r":2: not valid CSV up to line 3"),
+    "a long line": ("t.csv", b"text,label\n" + b"a " * 5_000_000 + b",x\n", r":2: the line is longer"),
+    "a text as label": (
+        "t.jsonl", b'{"text": "a b", "label": "' + b"x\\n" * 200_000 + b'"}', r"can't be a label; mend",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_none(name: str, tmp_path: Path) -> None:
+    file, content, complaint = FILES[name]
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(DataError, match=complaint) as refusal:
+        draft(tmp_path / file)
+    assert "; " in str(refusal.value)
+    assert len(str(refusal.value)) < 500
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "a b", "-x", ".x"])
+def test_a_name_that_no_task_may_have(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", rows(9))
+    with pytest.raises(ConfigError, match=r"--name: '.*' can't be a task's name; use letters"):
+        draft(path, name=name)
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
 
 def test_a_single_text_scores_and_a_test_file(tmp_path: Path) -> None:
@@ -120,9 +191,9 @@ def test_positions_where_there_is_no_header(tmp_path: Path) -> None:
 
 GUESS = r"hold the text can't be told \(.* none\); give --first"
 REFUSED: dict[str, tuple[list[list[Any]], list[str], dict[str, str], str]] = {
-    "no label": (rows(9), ["id", "a", "b", "urgency"], {}, "no column is called label, .* urg"),
+    "no label": (rows(9), ["id", "a", "b", "urgency"], {}, "no column is called label, .* 'urgency'"),
     "two labels": (rows(9), ["label", "a", "b", "class"], {}, "several columns .* label, class"),
-    "no text": ([["a", "b"]], ["text", "label"], {}, GUESS),
+    "no text": ([["a", "b"]], ["it", "label"], {}, GUESS),
     "a wrong name": (rows(9), HEADER, {"label": "clas"}, r":1: no column 'clas'; did you mean class\?"),
     "one label": (rows(9, ["x"]), HEADER, {}, "one label only: 'x'"),
     "an empty label": (rows(9, ["x", " "]), HEADER, {}, r"t\.csv:3: ' ' can't be a label"),
@@ -131,7 +202,9 @@ REFUSED: dict[str, tuple[list[list[Any]], list[str], dict[str, str], str]] = {
     "no scores": (rows(9), HEADER, {"kind": "scores"}, "'low' in column 'class' is no number"),
     "one score": (rows(9, [0.5]), HEADER, {}, r"all scores in column 'class' are 0\.5"),
     "a bad row": ([*rows(9), ["x"]], HEADER, {}, r"t\.csv:11: 1 columns where the first line has 4"),
-    "too few": ([["t", "a b", "c d", label] for label in "xy"], HEADER, {}, "2 rows are too few to"),
+    "too few": (
+        [["t", "a b", "c d", label] for label in "xy"], HEADER, {}, "2 rows have too few different",
+    ),
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
 from adaptertune.model import forward
 from adaptertune.model.dropout import Dropout
-from adaptertune.runs import execute, results, store, units
+from adaptertune.runs import execute, load, results, store, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
@@ -565,6 +565,20 @@ def test_digest_depends_on_what_decides_the_numbers_and_nothing_else(
 
 def line(seed: int, accuracy: float | None, *, collapsed: bool = False) -> dict[str, Any]:
     return {"seed": seed, "accuracy": accuracy, "collapsed": collapsed}
+
+
+def test_a_relative_backbone_is_the_same_run_and_is_found_from_elsewhere(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tiny_bert, tmp_path)
+    monkeypatch.chdir(tiny_bert.parent)
+    relative = plan(Path(tiny_bert.name), tmp_path, seeds=1)
+    assert (relative.digest, relative.folder) == (made.digest, made.folder)
+    run_cell(relative, Quiet())
+    monkeypatch.chdir(tmp_path)
+    run = load.find(str(made.folder.path), tmp_path)
+    assert run.locate(offline=True).folder == tiny_bert
+    assert run.result.config["backbone"] == str(tiny_bert)
 
 
 def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 from adaptertune.errors import HubError
 from adaptertune.runs import load
 from adaptertune.share import hub
+from adaptertune.share.copy import portable_name
 from tests.conftest import CHECKOUT, Finished, train_tiny
 from tests.hub_server import HubServer
 
@@ -34,7 +36,7 @@ def cell(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(cell: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a good repository."""
     folder = tmp_path_factory.mktemp("packed")
-    hub.pack(load.find(str(cell), cell.parent), folder, license="mit")
+    hub.pack(load.find(str(cell), cell.parent), folder, REPO, license="mit")
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -111,6 +113,30 @@ def test_the_card(packed: dict[str, bytes], cell: Path) -> None:
     assert f"{summary['ledger']['trained']:,} trained without the head" in body
     assert "Generated sample text, not GLUE" in body
     assert summary["backbone"]["sha256"] in body
+    digest = summary["digest"][:12]
+    use = f"adaptertune pull {REPO}\nadaptertune predict {digest} 'a text' 'another text'\n"
+    assert use in body
+
+
+def test_a_folder_is_no_base_model_of_the_hub(cell: Path) -> None:
+    run = load.find(str(cell), cell.parent)
+    summary = run.cell.finished_result()
+    for commit in (None, "0" * 40):
+        backbone = run.result.backbone.model_copy(update={"name": "my/bert", "commit": commit})
+        named = replace(run, result=run.result.model_copy(update={"backbone": backbone}))
+        text = hub.card(named, summary, REPO, license="mit")
+        assert ("base_model: my/bert" in text) == (commit is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("/home/me/bert", "bert"), ("../work/bert", "bert"), ("~/bert/", "bert"), ("a/b/c", "c"),
+        ("minilm", "minilm"), ("owner/name@main", "owner/name@main"),
+    ],
+)  # fmt: skip
+def test_of_a_backbones_folder_only_its_name_is_told(name: str, told: str) -> None:
+    assert portable_name(name) == told
 
 
 def test_text_in_a_card_is_text() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_LABELS = 8  # that are shown of a split, the most frequent ones
 
 
-def check(task: Task, place: str, report: Report) -> RenderableType:
+def check(heading: str, report: Report) -> RenderableType:
     """A line a split, then the findings, and the verdict."""
     made = tables.table("split", "rows", "bad", "labels", right=("rows", "bad"))
     for split in report.splits:
@@ -34,11 +34,13 @@ def check(task: Task, place: str, report: Report) -> RenderableType:
     for finding in report.findings:
         style = "red" if finding.level == "error" else "yellow"
         remedy = f"; {finding.remedy}" if finding.remedy else ""
-        lines.append(Text(f"{finding.level}: {finding.where}: {finding.what}{remedy}", style=style))
+        times = f" ({finding.times} times)" if finding.times > 1 else ""
+        told = f"{finding.level}: {finding.where}: {finding.what}{remedy}{times}"
+        lines.append(Text(told, style=style))
     errors = report.num_errors
-    verdict = Text("ready to train", "green") if not errors else Text(f"{errors} errors", "red")
-    title = Text(f"{task.title} · {place}", style="bold")
-    return Group(title, made, *lines, verdict)
+    told = f"{errors} error{'s' if errors > 1 else ''}"
+    verdict = Text(told, "red") if errors else Text("ready to train", "green")
+    return Group(Text(heading, "bold"), *([made] if report.splits else []), *lines, verdict)
 
 
 def task_list(tasks: Sequence[Task]) -> RenderableType:
