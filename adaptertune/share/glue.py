@@ -202,10 +202,7 @@ def _answers(
     pairs = zip(split.first, second, strict=True)
     rows = (Row(index, first, other, None) for index, (first, other) in enumerate(pairs))
     found: list[predict.Answer] = []
-    predict.answer(
-        loaded, rows, entry.file, found.extend, None,
-        lambda done: on_rows(entry.file, done, len(split)),
-    )  # fmt: skip
+    predict.answer(loaded, rows, found.extend, lambda done: on_rows(entry.file, done, len(split)))
     return [_spelling(entry, one.prediction) for one in found]
 
 
