@@ -56,7 +56,8 @@ def conclusion(run: Run, summary: Summary, num_bad: int) -> RenderableType:
         lines.append(f"Set aside   {words.plural(num_bad, 'bad row')}")
     metric = tables.METRIC_NAMES[run.task.headline]
     score = f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}"
-    lines.append(f"Run         {run.folder.path} ({score})")
+    origin = ", imported" if run.result.imported else ""
+    lines.append(f"Run         {run.folder.path} ({score}{origin})")
     return Text("\n".join(lines))
 
 
@@ -71,7 +72,9 @@ def submission(path: Path, planned: Sequence[Entry]) -> RenderableType:
         run = entry.run
         metric = tables.METRIC_NAMES[run.task.headline]
         score = Text(f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}")
-        if run.result.data.partial:
+        if run.result.imported:
+            score.append("\nimported: nothing is known of its training", "yellow")
+        elif run.result.data.partial:
             score.append(f"\npartial training set, {run.result.data.num_train:,} rows", "yellow")
         name = f"{run.cell.path.parent.name}/{run.cell.path.name}, seed {run.result.seed}"
         made.add_row(entry.file, tables.count(entry.num_rows), Text(name), score)
