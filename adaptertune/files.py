@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +24,8 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():  # which the renaming would find, after all the work
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with temporary.open("wb") as stream:
             yield stream
             stream.flush()

@@ -104,10 +104,13 @@ class Hub(Strict):
 
 
 class Submission(Strict):
-    """The GLUE server's file for one test split and how it spells the labels."""
+    """The GLUE server's file for one test split, how it spells the labels, and the column that numbers
+    the rows in a test file that has it.
+    """
 
     file: FileName
     labels: tuple[str, ...] | None = None
+    index: str = "index"
 
 
 class PaperFigures(Strict):

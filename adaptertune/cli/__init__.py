@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 
 import typer
@@ -55,6 +57,9 @@ app.command("prune")(prune.prune)
 app.add_typer(ablate.app, name="ablate")
 app.command("doctor")(doctor.doctor)
 
+STOPPED = 128 + signal.SIGINT  # as a shell has it
+NO_READER = 128 + signal.SIGPIPE  # `adaptertune runs | head`: quietly, as other tools
+
 
 @app.callback(invoke_without_command=True)
 def _root(
@@ -79,14 +84,22 @@ def main() -> None:
     try:
         # Its name also as `python -m adaptertune`: completion is of the command.
         code = app(standalone_mode=False, prog_name="adaptertune")
+        sys.stdout.flush()  # here, and not at exit: its reader may have gone, its disk may be full
+        if code == STOPPED:  # what typer makes of Ctrl-C
+            _complain("stopped")
     except AdapterTuneError as error:
         _complain(str(error))
         code = error.exit_code
-    except typer.Abort:
-        code = 130
-    except BrokenPipeError:  # `adaptertune runs | head`
+    except SystemExit as stop:  # 1: what typer and rich make of a reader that has gone
+        code = NO_READER if stop.code == 1 else stop.code
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = NO_READER
+        if error.errno == errno.ENOSPC:
+            _complain(f"standard output: cannot be written ({error.strerror})")
+            code = 2
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's errors of usage
         if message is None:

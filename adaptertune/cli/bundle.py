@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptertune.cli import complete, options
+from adaptertune.cli import complete, options, rows
 from adaptertune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ Input = Annotated[
     Path | None,
     typer.Option(
         "--input",
-        help="TSV, CSV, JSON Lines or Parquet: a task's name, a text and perhaps a second a row.",
+        help="TSV, CSV, JSON Lines or Parquet file (- is standard input): a task's name, a text and "
+        "perhaps a second a row.",
+        rich_help_panel=rows.IN,
     ),
 ]
 TaskColumn = Annotated[
@@ -74,12 +76,17 @@ def predict(
         list[str] | None, typer.Argument(help="Texts; two for each example of a pair task.")
     ] = None,
     input: Input = None,
+    format: rows.FormatName = None,
     task_column: TaskColumn = "task",
     first: First = "first",
     second: Second = "second",
     to: Annotated[
-        Path | None, typer.Option("--to", help="JSON Lines file (default: standard output).")
+        Path | None,
+        typer.Option(
+            "--to", help="JSON Lines file (default: standard output).", rich_help_panel=rows.OUT
+        ),
     ] = None,
+    skip_bad: rows.SkipBad = None,
     mixed: Annotated[
         bool,
         typer.Option(
@@ -93,42 +100,51 @@ def predict(
     """Answer rows of any of the bundle's tasks in one process, as JSON Lines in the rows' order."""
     if (task is None) == (input is None) or (task is not None and not texts):
         raise ConfigError("give either a task and its texts, or --input")
-    from adaptertune.cli.bar import progress
-    from adaptertune.data import tables as rows_of
+    if texts and (format or skip_bad):
+        raise ConfigError("--format and --skip-bad go with --input")
+    rows.check_apart({"the input": input, "--to": to, "--skip-bad": skip_bad})
+    from adaptertune.data import tables as files
     from adaptertune.files import writing_atomically
     from adaptertune.report import tables
-    from adaptertune.runs.predict import as_json
+    from adaptertune.report.words import plural
+    from adaptertune.runs.predict import Sieve, as_json
     from adaptertune.share import bundle
+    from adaptertune.yamlfile import nearest
 
     opened = bundle.read(folder)
     if task is not None and task not in opened.runs:
-        from adaptertune.yamlfile import nearest
-
-        raise ConfigError(
-            f"no task '{task}' in it", where=folder, remedy=nearest(task, opened.runs)
-        )
-    models = bundle.load_all(opened, device=device or "auto")
+        remedy = nearest(task, opened.runs)
+        raise ConfigError(f"no task '{task}' in it", where=folder, remedy=remedy)
+    talk = tables.console(stderr=True, quiet=quiet)
     done = 0
     with ExitStack() as stack:
-        stream = stack.enter_context(writing_atomically(to)) if to else sys.stdout.buffer
-        on_progress = stack.enter_context(progress(tables.console(stderr=True, quiet=quiet)))
+        # All that can be wrong with files is told before the models are loaded.
         if task is None:
             assert input is not None
-            table, columns = _open(stack, input, task_column, first, second)
-            name, rows = table.name, table.rows(columns)
+            table, columns = _open(stack, input, format, task_column, first, second)
+            name, given = table.name, table.rows(columns)
         else:
-            given = rows_of.given(texts or [], is_pair=opened.runs[task].task.is_pair)
+            pairs = opened.runs[task].task.is_pair
             name = "example"
-            rows = (r._replace(label=task) if isinstance(r, rows_of.Row) else r for r in given)
-        for answers in bundle.answer(models, rows, mixed=mixed):
+            given = (
+                row._replace(label=task) if isinstance(row, files.Row) else row
+                for row in files.given(texts or [], is_pair=pairs)
+            )
+        stream = stack.enter_context(writing_atomically(to)) if to else sys.stdout.buffer
+        aside = stack.enter_context(writing_atomically(skip_bad)) if skip_bad else None
+        sieve = Sieve(name, aside)
+        good = sieve.good(bundle.checked(opened, given))
+        models = bundle.load_all(opened, device=device or "auto")
+        on_rows = stack.enter_context(rows.counting(talk, to))
+        for answers in bundle.answer(models, good, mixed=mixed):
             for one in answers:
-                if isinstance(one, rows_of.Bad):
-                    raise DataError(one.what, where=f"{name}:{one.line}", remedy=one.remedy)
                 value = {"task": one.task} | as_json(opened.runs[one.task].task, one.answer)
                 stream.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
             done += len(answers)
-            on_progress("rows", done, None)
+            on_rows(done)
         stream.flush()
+    if sieve.num_bad:
+        talk.print(f"Set aside   {plural(sieve.num_bad, 'bad row')}")
 
 
 @app.command("bench")
@@ -150,26 +166,30 @@ def bench(
     assert input is not None
     opened = bundle.read(folder)
     with ExitStack() as stack:
-        table, columns = _open(stack, input, task_column, first, second)
-        rows: list[Row] = []
-        for row in table.rows(columns):
+        table, columns = _open(stack, input, None, task_column, first, second)
+        kept: list[Row] = []
+        for row in bundle.checked(opened, table.rows(columns)):
             if isinstance(row, Bad):
                 raise DataError(row.what, where=f"{table.name}:{row.line}", remedy=row.remedy)
-            rows.append(row)
-    found = bundle.measure(opened, rows, device=device or "auto")
+            kept.append(row)
+    found = bundle.measure(opened, kept, device=device or "auto")
     if as_json:
-        print(json.dumps({"rows": len(rows), "ways": [asdict(one) for one in found]}))
+        print(json.dumps({"rows": len(kept), "ways": [asdict(one) for one in found]}))
     else:
-        tables.console().print(serving.measured(found, len(rows)))
+        tables.console().print(serving.measured(found, len(kept)))
 
 
 def _open(
-    stack: ExitStack, input: Path, task_column: str, first: str, second: str
+    stack: ExitStack, input: Path, format: str | None, task_column: str, first: str, second: str
 ) -> tuple[Table, Columns]:
-    from adaptertune.data.tables import format_of, opened
+    from adaptertune.data.tables import opened
     from adaptertune.tasks import Columns
 
-    table = stack.enter_context(opened(input, format_of(input, None), may_lack_second=True))
+    source, read = rows.source(input, format)
+    if read == "text":
+        remedy = "give --format tsv, csv or jsonl" if source is None else "name it .tsv, .csv, …"
+        raise DataError("plain text has no column for the task", where=input, remedy=remedy)
+    table = stack.enter_context(opened(source, read, may_lack_second=True))
     has_second = table.format == "jsonl" or second in table.names
     return table, Columns(first=first, second=second if has_second else None, label=task_column)
 

@@ -32,6 +32,15 @@ def report(
     root = output or Path("runs")
     cells, unfinished = evidence.read(root)
     if not cells:
+        found = ((cell.path, cell.read_result()) for cell in store.cells(root))
+        imported = [path for path, result in found if result is not None and result.imported]
+        if imported:
+            raise StoreError(
+                "no finished run but imported ones, of whose training nothing is known: no report sets "
+                "them beside others",
+                where=root,
+                remedy=f"see their scores: adaptertune show {imported[0]}",
+            )
         raise StoreError(
             "no finished run",
             where=root,

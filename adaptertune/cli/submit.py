@@ -27,7 +27,7 @@ def submit(
         bool,
         typer.Option(
             "--fill",
-            help="Fill files without run or test set with a majority baseline, and name them.",
+            help="Fill files without run with a majority baseline, and name them.",
             rich_help_panel=options.RUN,
         ),
     ] = False,
@@ -67,6 +67,7 @@ def submit(
                 "rows": entry.num_rows,
                 "run": str(entry.run.folder.path) if entry.run else None,
                 "score": entry.run.score if entry.run else None,
+                "imported": bool(entry.run.result.imported) if entry.run else None,
                 "partial_training_set": entry.run.result.data.partial if entry.run else None,
                 "filled_with": entry.constant,
                 "why_filled": entry.why,

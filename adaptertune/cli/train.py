@@ -148,6 +148,9 @@ def conclude(result: CellResult, console: Console) -> None:
     from adaptertune.report.tables import runs
 
     console.print(runs.run(result))
+    if result.imported:
+        told = f"Imported    from {result.imported.source}, {result.imported.library}"
+        console.print(told, soft_wrap=True, markup=False)
     console.print(f"Run         {result.folder}", soft_wrap=True)
     console.print(f"Checkpoint  {result.checkpoint}", soft_wrap=True)
     took = tables.duration(result.train_seconds + result.evaluate_seconds)

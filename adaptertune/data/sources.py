@@ -281,7 +281,8 @@ def _downloaded(wanted: Hub, source: Source, patterns: Sequence[str]) -> Path:
             error.what,
             where=error.where,
             remedy=error.remedy
-            or "check the network, or give --data-dir FOLDER, or --offline for the sample",
+            or "check the network, or give --data-dir FOLDER"
+            + ("" if source.offline else ", or --offline for the sample"),
         ) from None
     return folder
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
@@ -34,6 +34,7 @@ DELIMITERS = ",;\t|"
 # Bytes of a line, and characters of a text: 2,000 times what BERT reads. It bounds the memory.
 LONGEST = 1_000_000
 PARQUET_BATCH = 1024  # rows that are decoded at a time
+AHEAD = 100  # rows of JSON Lines whose keys are the columns
 REMEDY = "mend or remove the row"
 
 
@@ -83,14 +84,24 @@ class Table:
 
     name: str  # for messages
     format: Format
-    head: Any  # the first line's content; None if there is none or it is broken
+    head: Sequence[Any] | Bad  # the column names, or the bad row in their place
     _records: Iterator[Record | Bad]
     may_lack_second: bool = False  # whether a second text may be empty or missing, and then is None
 
     @property
     def names(self) -> list[str]:
-        """The column names: the first line's cells (whether or not they are a header), or its keys."""
-        return [] if self.format == "text" else [str(name) for name in self.head or ()]
+        """The column names: the first line's cells (whether or not they are a header), or the keys of
+        the first rows.
+
+        Raises:
+            DataError: that line, or each of those rows, is bad.
+        """
+        if self.format == "text":
+            return []
+        if isinstance(self.head, Bad):
+            what = f"{self.head.what}, so no columns are known"
+            raise DataError(what, where=f"{self.name}:{self.head.line}", remedy=self.head.remedy)
+        return [str(name) for name in self.head]
 
     def records(self) -> Iterator[Record | Bad]:
         """Everything, a header line included, as it stands."""
@@ -101,7 +112,7 @@ class Table:
         second one, two with a tab between.
 
         Raises:
-            DataError: a column is not there, there are no rows, or the first line is broken.
+            DataError: a column is not there, there are no rows, or the header line is bad.
         """
         if self.format == "text":
             found = self._by_line(is_pair=columns.second is not None)
@@ -113,7 +124,7 @@ class Table:
         for row in found:
             yield row
         if row is None:
-            raise DataError("the file holds no rows", where=self.name)
+            raise _no_rows(self.name)
 
     def _by_line(self, *, is_pair: bool) -> Iterator[Row | Bad]:
         for record in self._records:
@@ -130,11 +141,14 @@ class Table:
                 yield Bad(line, "not two texts with a tab between", REMEDY, text)
 
     def _by_position(self, columns: Columns) -> Iterator[Row | Bad]:
-        head = next(self._records, None)
-        if head is None:
+        for head in self._records:
+            if not isinstance(head, Bad):
+                break
+            if columns.has_header:
+                raise DataError(head.what, where=f"{self.name}:{head.line}", remedy=head.remedy)
+            yield head
+        else:
             return
-        if isinstance(head, Bad):
-            raise DataError(head.what, where=f"{self.name}:{head.line}", remedy=head.remedy)
         width = len(head[1])
         wanted = (columns.first, columns.second, columns.label)
         places = tuple(None if c is None else self._position(c, width) for c in wanted)
@@ -156,7 +170,7 @@ class Table:
                 what = f"columns of {self.format} have names, not positions ({column})"
                 raise DataError(what, where=self.name)
             is_optional = self.may_lack_second and column == columns.second
-            if column is not None and self.head is not None and not is_optional:
+            if column is not None and not isinstance(self.head, Bad) and not is_optional:
                 self._position(column, 0)
         for record in self._records:
             if isinstance(record, Bad):
@@ -208,21 +222,22 @@ def opened(
     ``may_lack_second``: whether a row's second text may be empty or missing, and then is None.
 
     Raises:
-        DataError: there is no such file, it can't be read, or it is not of the format at all.
+        DataError: there is no such file, it can't be read, is empty, or not of the format at all.
     """
     name = "standard input" if path is None else str(path)
     if path is None and format == "parquet":
         raise DataError("Parquet can't be read from standard input", remedy="give the file")
+    if path is None:
+        yield replace(_table(name, format, sys.stdin.buffer), may_lack_second=may_lack_second)
+        return
     try:
-        if path is None:
-            yield replace(_table(name, format, sys.stdin.buffer), may_lack_second=may_lack_second)
-        else:
-            with path.open("rb") as stream:
-                yield replace(_table(name, format, stream), may_lack_second=may_lack_second)
+        stream = path.open("rb")
     except FileNotFoundError:
         raise DataError("no such file", where=path, remedy="check the path") from None
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=name) from None
+        raise _unreadable(error, name) from None
+    with stream:
+        yield replace(_table(name, format, stream), may_lack_second=may_lack_second)
 
 
 def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
@@ -250,19 +265,31 @@ def _table(name: str, format: Format, stream: BinaryIO) -> Table:
     if format == "parquet":
         columns, records = _parquet(stream, name)
         return Table(name, format, columns, records)
+    lines = _Lines(stream, name)
     if format == "jsonl":
-        records = _json_lines(_Lines(stream))
+        records = _json_lines(lines)
     elif format == "csv":
-        records = _separated(_Lines(stream))
+        records = _separated(lines)
     elif format == "tsv":
-        records = _tabs(_Lines(stream))
+        records = _tabs(lines)
     else:
-        records = _each(_Lines(stream))
-    head = next(records, None)
-    if head is None:
-        return Table(name, format, None, iter(()))
-    known = None if isinstance(head, Bad) else head[1]
-    return Table(name, format, known, chain([head], records))
+        records = _each(lines)
+    begin = list(islice(records, AHEAD if format == "jsonl" else 1))
+    if not begin:
+        raise _no_rows(name)
+    contents = [row[1] for row in begin if not isinstance(row, Bad)]
+    head = contents[0] if contents else begin[0]
+    if contents and format == "jsonl":  # whose first row may be bad, or lack what others have
+        head = list(dict.fromkeys(key for cells in contents for key in cells))
+    return Table(name, format, head, chain(begin, records))
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError("the file holds no rows", where=name)
+
+
+def _unreadable(error: OSError, name: str) -> DataError:
+    return DataError(f"cannot be read ({error.strerror or error})", where=name)
 
 
 class _Broken(Exception):
@@ -279,8 +306,8 @@ class _Lines:
     Only LF ends a line: not CR, U+2028 and their kin inside sentences.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.number = stream, 0
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.stream, self.name, self.number = stream, name, 0
         self.again: str | None = None  # a line put back
 
     def __iter__(self) -> _Lines:
@@ -290,14 +317,14 @@ class _Lines:
         if self.again is not None:
             again, self.again = self.again, None
             return again
-        line = self.stream.readline(LONGEST + 1)
+        line = self._read(LONGEST + 1)
         if not line:
             raise StopIteration
         self.number += 1
         if len(line) > LONGEST:
             start = line[:80].decode(errors="replace")
             while line and not line.endswith(b"\n"):
-                line = self.stream.readline(LONGEST)
+                line = self._read(LONGEST)
             what = f"the line is longer than {LONGEST:,} bytes"
             raise _Broken(Bad(self.number, what, "shorten or remove it", f"{start}…"))
         try:
@@ -305,6 +332,12 @@ class _Lines:
         except UnicodeDecodeError:
             content = line[:80].decode(errors="backslashreplace")
             raise _Broken(Bad(self.number, "not UTF-8 text", "save it as UTF-8", content)) from None
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self.stream.readline(size)
+        except OSError as error:
+            raise _unreadable(error, self.name) from None
 
 
 def _each(lines: _Lines) -> Iterator[Record | Bad]:

@@ -167,8 +167,8 @@ def untested(comparison: Comparison) -> str | None:
 
 
 def plural(number: int, noun: str) -> str:
-    """``1 seed``, ``5 seeds``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    """``1 seed``, ``5 seeds``, ``1,000 seeds``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def remarks(comparison: Comparison) -> list[str]:

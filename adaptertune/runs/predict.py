@@ -8,13 +8,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from adaptertune.data.tables import Bad, Format, Row, Table
-from adaptertune.errors import CheckpointError, DataError
+from adaptertune.errors import AdapterTuneError, CheckpointError, DataError
 from adaptertune.files import writing_atomically
 from adaptertune.runs.load import Loaded
 from adaptertune.tasks import Columns, Task
@@ -49,55 +50,71 @@ class Summary:
     """
 
     num_rows: int
-    num_bad: int
     num_truncated: int
     counts: dict[str, int] | None
     seconds: float
 
 
+@dataclass
+class Sieve:
+    """Lets good rows pass; sets bad ones aside and counts them or, without a place for them, stops.
+
+    ``name``: what their lines are lines of, for messages. ``aside`` takes them as JSON Lines of
+    ``line``, ``why`` and ``content``.
+    """
+
+    name: str
+    aside: BinaryIO | None
+    num_bad: int = 0
+
+    def good(self, rows: Iterable[Row | Bad]) -> Iterator[Row]:
+        """The good rows in their order. The first is read at once: what is wrong with a file is known
+        before a model is loaded for it.
+
+        Raises:
+            DataError: a row is bad, and there is nowhere to set it aside.
+        """
+        passing = self._passing(rows)
+        return chain(list(islice(passing, 1)), passing)
+
+    def _passing(self, rows: Iterable[Row | Bad]) -> Iterator[Row]:
+        for row in rows:
+            if isinstance(row, Row):
+                yield row
+                continue
+            if self.aside is None:
+                raise DataError(
+                    row.what,
+                    where=f"{self.name}:{row.line}",
+                    remedy=f"{row.remedy}, or set bad rows aside with --skip-bad FILE",
+                )
+            self.num_bad += 1
+            told = {"line": row.line, "why": row.what, "content": row.content}
+            text = json.dumps(told, ensure_ascii=False)
+            self.aside.write(text.encode(errors="replace") + b"\n")
+
+
 def answer(
     loaded: Loaded,
-    rows: Iterable[Row | Bad],
-    name: str,
+    rows: Iterable[Row],
     put: Callable[[list[Answer]], None],
-    aside: BinaryIO | None,
     on_rows: Callable[[int], None],
 ) -> Summary:
     """Answer rows in their order, some thousand at a time.
 
     Args:
         loaded: the model.
-        rows: as a table gives them.
-        name: what their lines are lines of, for messages.
+        rows: as a sieve lets them pass.
         put: takes the answers, chunk by chunk.
-        aside: takes bad rows as JSON Lines of ``line``, ``why`` and ``content``; None for none may be.
         on_rows: is told how many rows are answered so far.
 
     Raises:
-        DataError: a row is bad, and there is nowhere to set it aside.
         CheckpointError: the model's answers are not numbers.
     """
     task, started = loaded.run.task, time.monotonic()
     counts: Counter[str] = Counter(dict.fromkeys(task.labels or (), 0))
-    num_rows = num_bad = num_truncated = 0
-
-    def good() -> Iterator[Row]:
-        nonlocal num_bad
-        for row in rows:
-            if isinstance(row, Row):
-                yield row
-                continue
-            if aside is None:
-                raise DataError(
-                    row.what,
-                    where=f"{name}:{row.line}",
-                    remedy=f"{row.remedy}, or set bad rows aside with --skip-bad FILE",
-                )
-            num_bad += 1
-            told = {"line": row.line, "why": row.what, "content": row.content}
-            aside.write(json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n")
-
-    for chunk in _chunks(good()):
+    num_rows = num_truncated = 0
+    for chunk in chunks(rows):
         second = [row.second or "" for row in chunk] if task.is_pair else None
         encoded = loaded.encode([row.first for row in chunk], second)
         found = from_logits(task, loaded.logits(encoded), [row.line for row in chunk])
@@ -108,7 +125,7 @@ def answer(
             counts.update(str(one.prediction) for one in found)
         on_rows(num_rows)
     by_label = None if task.labels is None else dict(counts)
-    return Summary(num_rows, num_bad, num_truncated, by_label, time.monotonic() - started)
+    return Summary(num_rows, num_truncated, by_label, time.monotonic() - started)
 
 
 def from_logits(task: Task, logits: npt.NDArray[np.float32], lines: Sequence[int]) -> list[Answer]:
@@ -138,14 +155,19 @@ def choose_columns(task: Task, table: Table, first: str | None, second: str | No
     header line), else those of the task's own files or hub dataset that are there.
 
     Raises:
-        DataError: none of these is there, or there are more or fewer than the task has texts.
+        DataError: none of these is there, there are more or fewer than the task has texts, or one is
+            a name and the other a position.
     """
     options = "--first and --second" if task.is_pair else "--first"
     if first is not None:
         if (second is not None) != task.is_pair:
             what = f"task '{task.name}' has {'two texts' if task.is_pair else 'one text'}"
             raise DataError(what, remedy=f"give {options}")
-        return Columns(first=_column(first), second=None if second is None else _column(second))
+        columns = _column(first), None if second is None else _column(second)
+        if second is not None and len(set(map(type, columns))) > 1:
+            what = f"one of '{first}' and '{second}' is a name, the other a position"
+            raise DataError(what, where=options, remedy="give two names, or two positions from 0")
+        return Columns(first=columns[0], second=columns[1])
     if second is not None:
         raise DataError("--second goes with --first")
     if table.format == "text":
@@ -188,11 +210,16 @@ def writing(
 
     TSV and CSV have the columns ``line``, ``prediction`` and, for labels, ``probability.NAME`` each;
     JSON Lines and Parquet the same with the probabilities as one object. "json" is the beginning of
-    an object whose first key, "predictions", is the list of them.
+    an object whose first key, "predictions", is the list of them; an error's message ends it.
     """
     if path is None:
-        yield _writer(stdout, format, task)
-        stdout.write(b"]" if format == "json" else b"")
+        is_json = format == "json"
+        with (
+            _beginning(stdout, task)
+            if is_json
+            else nullcontext(_writer(stdout, format, task)) as put
+        ):
+            yield put
         stdout.flush()
         return
     with writing_atomically(path) as stream:
@@ -224,16 +251,33 @@ def as_json(task: Task, one: Answer) -> dict[str, Any]:
     return value
 
 
+@contextmanager
+def _beginning(
+    stdout: BinaryIO, task: Task
+) -> Generator[Callable[[list[Answer]], None], None, None]:
+    """Write answers as the first key of an object, whose others are to follow. An error after the
+    first of them becomes the last key, so that what is there is JSON that doesn't pass for complete.
+    """
+    before = start = '{"predictions": ['
+
+    def put(done: list[Answer]) -> None:
+        nonlocal before
+        for one in done:
+            stdout.write((before + json.dumps(as_json(task, one), ensure_ascii=False)).encode())
+            before = ", "
+
+    try:
+        yield put
+    except AdapterTuneError as error:
+        if before != start:
+            stdout.write(f'], "error": {json.dumps(str(error))}}}\n'.encode())
+        raise
+    stdout.write(b"]" if before != start else f"{start}]".encode())
+
+
 def _writer(stream: BinaryIO, format: Out, task: Task) -> Callable[[list[Answer]], None]:
     """Writes answers to a stream as text, each chunk at once; what precedes them with the first."""
     is_first = True
-
-    def objects(done: list[Answer]) -> Iterator[str]:
-        nonlocal is_first
-        for one in done:
-            text = json.dumps(as_json(task, one), ensure_ascii=False)
-            yield f"{text}\n" if format == "jsonl" else text if is_first else f", {text}"
-            is_first = False
 
     def rows(done: list[Answer]) -> Iterator[list[Any]]:
         nonlocal is_first
@@ -248,19 +292,20 @@ def _writer(stream: BinaryIO, format: Out, task: Task) -> Callable[[list[Answer]
 
     def put(done: list[Answer]) -> None:
         text = io.StringIO()
-        if format in ("jsonl", "json"):
-            text.writelines(objects(done))
+        if format == "jsonl":
+            text.writelines(
+                f"{json.dumps(as_json(task, one), ensure_ascii=False)}\n" for one in done
+            )
         else:
             delimiter = "\t" if format == "tsv" else ","
             csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows(done))
         stream.write(text.getvalue().encode())
 
-    if format == "json":
-        stream.write(b'{"predictions": [')
     return put
 
 
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows, some thousand at a time."""
     chunk: list[Row] = []
     characters = 0
     for row in rows:

@@ -264,58 +264,48 @@ class Answered:
     answer: predict.Answer
 
 
-def answer(
-    models: Mapping[str, Loaded], rows: Iterable[Row | Bad], *, mixed: bool
-) -> Iterator[list[Answered | Bad]]:
-    """Answer rows of mixed tasks in their order, some thousand at a time; ``label`` names the task.
-
-    A row of an unknown task, or with more or fewer texts than its task has, is a bad one.
+def checked(bundle: Bundle, rows: Iterable[Row | Bad]) -> Iterator[Row | Bad]:
+    """Rows whose ``label`` names the task; one of an unknown task, or with more or fewer texts than
+    its task has, is a bad one.
     """
-    chunk: list[Row | Bad] = []
     for row in rows:
-        chunk.append(row if isinstance(row, Bad) else _checked(models, row))
-        if len(chunk) == predict.CHUNK:
-            yield _answer_chunk(models, chunk, mixed=mixed)
-            chunk = []
-    if chunk:
-        yield _answer_chunk(models, chunk, mixed=mixed)
+        if isinstance(row, Bad):
+            yield row
+            continue
+        name = row.label
+        if not isinstance(name, str) or name not in bundle.runs:
+            remedy = nearest(str(name), bundle.runs)
+            yield Bad(row.line, f"no task '{name}' in the bundle", remedy, "")
+        elif bundle.runs[name].task.is_pair != (row.second is not None):
+            number = "two texts" if bundle.runs[name].task.is_pair else "one text"
+            yield Bad(row.line, f"task '{name}' has {number}", REMEDY, "")
+        else:
+            yield row
 
 
-def _checked(models: Mapping[str, Loaded], row: Row) -> Row | Bad:
-    name = row.label
-    if name not in models:
-        return Bad(row.line, f"no task '{name}' in the bundle", nearest(str(name), models), "")
-    if models[name].run.task.is_pair != (row.second is not None):
-        number = "two texts" if models[name].run.task.is_pair else "one text"
-        return Bad(row.line, f"task '{name}' has {number}", REMEDY, "")
-    return row
-
-
-def _answer_chunk(
-    models: Mapping[str, Loaded], chunk: Sequence[Row | Bad], *, mixed: bool
-) -> list[Answered | Bad]:
-    by_task: dict[str, list[Row]] = {}
-    for row in chunk:
-        if isinstance(row, Row):
+def answer(
+    models: Mapping[str, Loaded], rows: Iterable[Row], *, mixed: bool
+) -> Iterator[list[Answered]]:
+    """Answer rows of mixed tasks in their order, some thousand at a time; ``label`` names the task."""
+    for chunk in predict.chunks(rows):
+        by_task: dict[str, list[Row]] = {}
+        for row in chunk:
             by_task.setdefault(row.label, []).append(row)
-    encoded = {
-        name: models[name].encode(
-            [row.first for row in rows],
-            [row.second or "" for row in rows] if models[name].run.task.is_pair else None,
-        )
-        for name, rows in by_task.items()
-    }
-    found = logits(models, encoded, mixed=mixed)
-    answers = {
-        name: iter(
-            predict.from_logits(models[name].run.task, found[name], [row.line for row in rows])
-        )
-        for name, rows in by_task.items()
-    }
-    return [
-        row if isinstance(row, Bad) else Answered(row.label, next(answers[row.label]))
-        for row in chunk
-    ]
+        encoded = {
+            name: models[name].encode(
+                [row.first for row in own],
+                [row.second or "" for row in own] if models[name].run.task.is_pair else None,
+            )
+            for name, own in by_task.items()
+        }
+        found = logits(models, encoded, mixed=mixed)
+        answers = {
+            name: iter(
+                predict.from_logits(models[name].run.task, found[name], [row.line for row in own])
+            )
+            for name, own in by_task.items()
+        }
+        yield [Answered(row.label, next(answers[row.label])) for row in chunk]
 
 
 @dataclass(frozen=True)
@@ -345,7 +335,7 @@ def measure(bundle: Bundle, rows: Sequence[Row], *, device: str = "auto") -> lis
     by_task: dict[str, list[Row]] = {}
     for row in rows:
         by_task.setdefault(row.label, []).append(row)
-    one_each: list[Row | Bad] = [tasks[0] for tasks in by_task.values()]
+    one_each = [tasks[0] for tasks in by_task.values()]
     whole: dict[str, list[float]] = {way: [] for way in ways}
     short: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(3):

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptertune import tasks
-from adaptertune.data.sources import Source, load_splits
-from adaptertune.data.tables import Row
+from adaptertune.data.sources import SAMPLE, Source, Split, files, load_splits
+from adaptertune.data.tables import Row, opened
 from adaptertune.errors import ConfigError, DataError, StoreError
-from adaptertune.files import write_atomically
+from adaptertune.files import writing_atomically
 from adaptertune.runs import load, predict, store
 from adaptertune.runs.load import Run
-from adaptertune.tasks import Task
+from adaptertune.tasks import Columns, Task
 
+OWN = "get GLUE's own file"
 HEADER = "index\tprediction"
 NEVER = (1980, 1, 1, 0, 0, 0)  # a zip needs a date; the same answers should give the same file
 
@@ -65,7 +66,7 @@ def choose_runs(named: Sequence[str], output: Path) -> dict[str, Run]:
     Runs on the embedded sample are never taken.
 
     Raises:
-        StoreError: a named run is not there, not finished, or of the sample.
+        StoreError: a named run is not there, not finished, or of the sample; or there is none.
         ConfigError: a named run is not of a GLUE task, or two are of one.
     """
     known = {task.name: tasks.canonical(task) for task in glue_tasks() if task.trainable}
@@ -82,9 +83,13 @@ def choose_runs(named: Sequence[str], output: Path) -> dict[str, Run]:
             raise ConfigError(f"two runs of '{task}'", where=name, remedy="name one of them")
         chosen[task] = run
     best: dict[str, Run] = {}
+    num_of_sample = 0
     for cell in store.cells(output):
         summary = cell.read_result()
-        if summary is None or summary.best_seed is None or summary.data.sample:
+        if summary is None or summary.best_seed is None:
+            continue
+        if summary.data.sample:
+            num_of_sample += 1
             continue
         if summary.task not in known or summary.task in chosen:
             continue
@@ -93,47 +98,85 @@ def choose_runs(named: Sequence[str], output: Path) -> dict[str, Run]:
             continue
         if summary.task not in best or (run.score or 0) > (best[summary.task].score or 0):
             best[summary.task] = run
+    if not best and not chosen:
+        what = "no finished run of a task of GLUE"
+        if num_of_sample:
+            what += f": those there ({num_of_sample}) were trained on the sample, which is not GLUE"
+        remedy = "train on GLUE, e.g. adaptertune train --task rte (--output for another place)"
+        raise StoreError(what, where=output, remedy=remedy)
     return best | chosen
 
 
 def entries(runs: Mapping[str, Run], source: Source, *, fill: bool) -> list[Entry]:
     """All files of a submission, each with the run that answers it.
 
-    A file without run or test set is refused or, with ``fill``, filled with the most frequent label
-    (for scores, the mean) of the split that selects.
+    A file without a run is refused or, with ``fill``, filled with the most frequent label (for scores,
+    the mean) of the split that selects.
 
     Raises:
-        DataError: a run or a test set is missing and ``fill`` is off, or a test set is not GLUE's.
+        DataError: a run is missing and ``fill`` is off, or a run's test set is missing or not GLUE's.
     """
+    if source.folder is not None and source.folder.resolve() == SAMPLE.resolve():
+        remedy = "give --data-dir a folder with GLUE's own test sets"
+        raise DataError(
+            "the sample is generated text, not GLUE", where=source.folder, remedy=remedy
+        )
     found: list[Entry] = []
     for task in glue_tasks():
-        run = runs.get(task.trained_on or task.name)
+        name = task.trained_on or task.name
         for split in task.submission:
-            why = None if run else f"no run of {task.trained_on or task.name}"
-            if run is not None:
-                try:
-                    (rows,) = load_splits(task, source, [split])
-                except DataError as error:
-                    why = f"no test set ({error.where}: {error.what})"
-                else:
-                    if len(rows) != task.rows[split]:
-                        raise DataError(
-                            f"{len(rows):,} rows where the test set has {task.rows[split]:,}",
-                            where=f"{source.describe(task)}, {split}",
-                            remedy="get GLUE's own file",
-                        )
-            constant = _constant(task, source) if why and fill else None
-            found.append(Entry(task, split, None if why else run, why, constant))
+            if name in runs:
+                _test_set(task, split, source)
+                found.append(Entry(task, split, runs[name]))
+            else:
+                constant = _constant(task, source) if fill else None
+                found.append(Entry(task, split, None, f"no run of {name} on GLUE", constant))
     missing = [entry for entry in found if entry.run is None]
     if missing and not fill:
         told = "; ".join(f"{entry.file}: {entry.why}" for entry in missing)
         raise DataError(
-            f"{len(missing)} of {len(found)} files have no answers: {told}",
-            remedy="train or fetch what is missing, or give --fill for a majority baseline there",
+            f"no answers for {len(missing)} of {len(found)} files: {told}",
+            remedy="train what is missing, or give --fill for a majority baseline there",
         )
-    if len(missing) == len(found):
-        raise DataError("no file has a run to answer it", remedy="train first")
     return found
+
+
+def _test_set(task: Task, split: str, source: Source) -> tuple[Split, list[int]]:
+    """A test split and the index of each of its rows: a file's own, on the hub the rows' places.
+
+    Raises:
+        DataError: it is missing or damaged, or is not the whole of GLUE's.
+    """
+    (rows,) = load_splits(task, source, [split])
+    read = files(task, source, split) if source.kind == "folder" else []
+    if len(rows) != task.rows[split]:
+        raise DataError(
+            f"{len(rows):,} rows where GLUE's test set has {task.rows[split]:,}",
+            where=read[0][0] if read else f"{source.describe(task)}, {split}",
+            remedy=f"{OWN}: its server takes whole test sets only",
+        )
+    for path, columns in read:  # which is one
+        if indices := _indices(path, columns, task.submission[split].index):
+            return rows, indices
+    return rows, list(range(len(rows)))
+
+
+def _indices(path: Path, columns: Columns, column: str) -> list[int]:
+    """The rows' own index, the numbers from 0, each once; none if the file has no such column."""
+    lines: dict[str, int] = {}
+    with opened(path, "tsv") as table:
+        if column not in table.names:
+            return []
+        for row in table.rows(columns.model_copy(update={"label": column})):
+            assert isinstance(row, Row)  # it has been read before
+            if row.label in lines:
+                what = f"{column} {row.label} is that of line {lines[row.label]} too"
+                raise DataError(what, where=f"{path}:{row.line}", remedy=OWN)
+            lines[row.label] = row.line
+    for index in map(str, range(len(lines))):
+        if index not in lines:
+            raise DataError(f"no row has {column} {index}", where=path, remedy=OWN)
+    return [int(index) for index in lines]
 
 
 def write(
@@ -152,22 +195,32 @@ def write(
         load_run: loads a run's model.
         on_rows: is told a file, how many rows of it are answered, and of how many.
     """
-    files: dict[str, str] = {}
+    with writing_atomically(path) as stream:  # now, for it may be that it can't be written
+        stream.write(_zipped(planned, source, load_run, on_rows))
+
+
+def _zipped(
+    planned: Sequence[Entry],
+    source: Source,
+    load_run: Callable[[Run], load.Loaded],
+    on_rows: Callable[[str, int, int], None],
+) -> bytes:
+    answered: dict[str, str] = {}
     loaded: load.Loaded | None = None
     for entry in sorted(planned, key=lambda entry: entry.run.task.name if entry.run else ""):
         if entry.run is None:
             assert entry.constant is not None
-            files[entry.file] = _text([entry.constant] * entry.num_rows)
+            answered[entry.file] = _text([entry.constant] * entry.num_rows)
             continue
         if loaded is None or loaded.run != entry.run:
             loaded = load_run(entry.run)
-        files[entry.file] = _text(_answers(entry, loaded, source, on_rows))
+        answered[entry.file] = _text(_answers(entry, loaded, source, on_rows))
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in planned:
-            archive.writestr(zipfile.ZipInfo(entry.file, NEVER), files[entry.file])
+            archive.writestr(zipfile.ZipInfo(entry.file, NEVER), answered[entry.file])
     check(content, planned)
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 def check(archive: Path | io.BytesIO, planned: Iterable[Entry]) -> None:
@@ -197,15 +250,13 @@ def check(archive: Path | io.BytesIO, planned: Iterable[Entry]) -> None:
 def _answers(
     entry: Entry, loaded: load.Loaded, source: Source, on_rows: Callable[[str, int, int], None]
 ) -> list[str]:
-    (split,) = load_splits(entry.task, source, [entry.split])
+    split, indices = _test_set(entry.task, entry.split, source)
     second: Sequence[str | None] = split.second or [None] * len(split)
-    pairs = zip(split.first, second, strict=True)
-    rows = (Row(index, first, other, None) for index, (first, other) in enumerate(pairs))
+    texts = zip(indices, split.first, second, strict=True)
+    rows = (Row(index, first, other, None) for index, first, other in texts)
     found: list[predict.Answer] = []
-    predict.answer(
-        loaded, rows, entry.file, found.extend, None,
-        lambda done: on_rows(entry.file, done, len(split)),
-    )  # fmt: skip
+    predict.answer(loaded, rows, found.extend, lambda done: on_rows(entry.file, done, len(split)))
+    found.sort(key=lambda one: one.line)
     return [_spelling(entry, one.prediction) for one in found]
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adaptertune.runs import predict
 from tests.conftest import Finished, train_tiny
 
 Cli = Callable[..., Finished]
@@ -43,6 +47,7 @@ def test_texts_on_the_command_line(cli: Cli, rte: Path) -> None:
     assert (given["task"], given["num_rows"], given["num_bad"]) == ("rte", 2, 0)
     assert sum(given["counts"].values()) == 2
     assert "Answered    2 rows" in done.err
+    assert "Answered    1 row in" in cli("predict", rte, "word1", "word2").err
 
 
 def test_scores(cli: Cli, stsb: Path) -> None:
@@ -166,16 +171,112 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
         ("a", "b", "--first", "x"), "--format, --first, --second and --skip-bad go",
     ),
     "an unwritable output": (("a", "b", "--to", "/proc/x.tsv"), r"/proc/x\.tsv: cannot be written"),
+    "an output that is a folder": (("a", "b", "--to", "f.tsv"), r"f\.tsv: cannot be written \(Is a dir"),
+    "an unwritable place for bad rows": (
+        ("--input", "pairs.txt", "--skip-bad", "f.tsv"), r"f\.tsv: cannot be written",
+    ),
+    "an empty file": (("--input", "empty.jsonl", "--skip-bad", "y"), r"empty\.jsonl: the file holds no"),
+    "a name and a position": (
+        ("--input", "pairs.txt", "--first=-1", "--second", "0"), "--first and --second: one of '-1' and",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_said_in_a_line(cli: Cli, rte: Path, name: str) -> None:
+def test_what_is_wrong_is_said_in_a_line_and_before_a_model_is_loaded(
+    cli: Cli, rte: Path, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "f.tsv").mkdir()
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "pairs.txt").write_text("word1\tword2\n")
     arguments, complaint = WRONG[name]
-    done = cli("predict", rte, *arguments)
+    done = cli("predict", rte, *arguments, "--backbone", str(tmp_path / "gone"))
     assert (done.code, done.out) == (2, "")
     (line,) = done.err.splitlines()
     assert re.match(f"error: {complaint}", line), line
+
+
+def test_the_first_row_of_json_lines_is_set_aside_like_others(
+    cli: Cli, rte: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"sentence1"\n{"sentence1": "a", "sentence2": "b"}\n')
+    done = cli("predict", rte, "--input", "rows.jsonl", "--skip-bad", "bad.jsonl", "--json")
+    assert done.code == 0, done.err
+    given = json.loads(done.out)
+    assert ([one["line"] for one in given["predictions"]], given["num_bad"]) == ([2], 1)
+    assert "Set aside   1 bad row\n" in done.err
+
+
+class Rows(io.BytesIO):
+    """Pairs on standard input, with something after them."""
+
+    def __init__(self, num_rows: int, end: bytes | type[BaseException]) -> None:
+        super().__init__(b"word1\tword2\n" * num_rows + (end if isinstance(end, bytes) else b""))
+        self.end = end
+
+    @property
+    def buffer(self) -> Rows:
+        return self
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line and isinstance(self.end, type):
+            raise self.end
+        return line
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "complaint"),
+    [
+        (b"only one\n", 2, "standard input:6: not two texts with a tab between; mend or remove"),
+        (KeyboardInterrupt, 130, "stopped after 4 rows; "),
+    ],
+)
+def test_what_stops_it_midway(
+    cli: Cli, rte: Path, monkeypatch: pytest.MonkeyPatch,
+    end: bytes | type[BaseException], code: int, complaint: str,
+) -> None:  # fmt: skip
+    """What is on standard output is valid and says that it isn't all; a file is not written."""
+    monkeypatch.setattr(predict, "CHUNK", 2)
+    monkeypatch.setattr(sys, "stdin", Rows(5, end))
+    done = cli("predict", rte, "--input", "-", "--json")
+    assert done.code == code
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"error: {complaint}")
+    given = json.loads(done.out)
+    assert list(given) == ["predictions", "error"]
+    assert [one["line"] for one in given["predictions"]] == [1, 2, 3, 4]
+    assert f"error: {given['error']}" == line
+    monkeypatch.setattr(sys, "stdin", Rows(5, end))
+    done = cli("predict", rte, "--input", "-", "--to", "out.tsv")
+    assert (done.code, done.out) == (code, "")
+    assert not [path for path in Path().iterdir() if "out.tsv" in path.name]
+    if code == 130:
+        assert done.err == "error: stopped after 4 rows; out.tsv is not written\n"
+
+
+@pytest.mark.parametrize("command", [("tasks",), ("tasks", "--json"), ("predict",)])
+def test_a_pipe_without_reader_ends_it_quietly(rte: Path, command: tuple[str, ...]) -> None:
+    if command == ("predict",):
+        command = ("predict", str(rte), "word1", "word2")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptertune", *command, *(["--quiet"] * (command[0] == "predict"))],
+        stdout=writer, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_full_disk_behind_standard_output() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "adaptertune", "tasks"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == ("error: standard output: cannot be written (No space left on device)\n")
 
 
 def test_an_unknown_run(cli: Cli) -> None:

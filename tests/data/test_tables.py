@@ -211,7 +211,7 @@ class Endless(io.RawIOBase):
 
 def test_a_line_without_end_takes_no_memory() -> None:
     tracemalloc.start()
-    (bad,) = tables._each(tables._Lines(io.BufferedReader(Endless())))
+    (bad,) = tables._each(tables._Lines(io.BufferedReader(Endless()), "x"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(bad, Bad)
@@ -230,10 +230,60 @@ def test_a_second_text_may_be_missing_where_it_may(order: tuple[int, ...], tmp_p
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines[at] for at in order) + "\n")
     with tables.opened(path, "jsonl", may_lack_second=True) as table:
-        if order[0] == 2:  # the label is not optional
-            with pytest.raises(DataError, match="no column 'y'"):
-                list(table.rows(PAIR))
-            return
         found = list(table.rows(PAIR))
-    assert [row._replace(line=1) for row in found[:2]] == [expected[at] for at in order[:2]]
-    assert found[2][:2] == (3, "no key 'y'")
+    for at, row in zip(order, found, strict=True):
+        if at == 2:  # the label is not optional
+            assert row[1] == "no key 'y'"
+        else:
+            assert row._replace(line=1) == expected[at]
+
+
+@pytest.mark.parametrize("first", ["{", "[]", "{}", '{"b": "2"}', '{"a": "1", "y": 0}'])
+def test_the_first_row_of_json_lines_may_be_bad(first: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{first}\n{{"a": "1", "b": "2", "y": "z"}}\n')
+    with tables.opened(path, "jsonl") as table:
+        assert sorted(table.names) == ["a", "b", "y"]
+        bad, good = table.rows(PAIR)
+    assert isinstance(bad, Bad)
+    assert good == Row(2, "1", "2", "z")
+
+
+def test_the_first_row_may_be_bad_where_it_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(b"caf\xe9\tx\none\ttwo\n")
+    bad, good = read(path, Columns(first=0, second=1))
+    assert isinstance(bad, Bad)
+    assert good == Row(2, "one", "two", None)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("x.tsv", b"caf\xe9\tx\none\ttwo\n", "x.tsv:1: not UTF-8 text, so no columns are known"),
+        ("x.jsonl", b"{\n" * 200, "x.jsonl:1: not valid JSON, so no columns are known; mend"),
+    ],
+)
+def test_columns_that_nothing_tells(
+    file: str, content: bytes, complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_bytes(content)
+    with (
+        tables.opened(tmp_path / file, tables.format_of(tmp_path / file, None)) as table,
+        pytest.raises(DataError, match=complaint),
+    ):
+        assert table.names
+
+
+def test_only_errors_of_the_file_are_told_as_its_own(tmp_path: Path) -> None:
+    """Not those of what is done with its rows, such as writing answers into a pipe."""
+    path = write(tmp_path, "tsv", CELLS)
+    with pytest.raises(BrokenPipeError), tables.opened(path, "tsv"):
+        raise BrokenPipeError
+
+    class Torn(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(DataError, match=r"^x: cannot be read \(Input/output error\)"):
+        next(tables._Lines(Torn(), "x"))

@@ -47,7 +47,7 @@ def dev_rows(loaded: Loaded) -> Iterator[Row]:
 
 def ask(loaded: Loaded, rows: Iterator[Row]) -> list[predict.Answer]:
     found: list[predict.Answer] = []
-    summary = predict.answer(loaded, rows, "rows", found.extend, None, lambda _: None)
+    summary = predict.answer(loaded, rows, found.extend, lambda _: None)
     assert summary.num_rows == len(found)
     return found
 
@@ -94,22 +94,25 @@ def test_rows_are_read_only_as_fast_as_they_are_answered(
             read += 1
             yield Row(number, "word1", "word2", None)
 
-    predict.answer(loaded, rows(), "", lambda done: ahead.append(read), None, lambda _: None)
+    predict.answer(loaded, rows(), lambda done: ahead.append(read), lambda _: None)
     assert ahead == [3, 6, 9, 10]
 
 
-def test_bad_rows_stop_or_are_set_aside(loaded: Loaded) -> None:
-    def rows() -> list[Row | Bad]:
-        good = [Row(line, f"word{line}", "word1", None) for line in (2, 4)]
-        return [good[0], Bad(3, "is bad", "mend it", "\ud83d<b>"), good[1]]
-
-    with pytest.raises(DataError, match=r"^x\.tsv:3: is bad; mend it, or set bad rows aside"):
-        predict.answer(loaded, rows(), "x.tsv", lambda _: None, None, lambda _: None)
-    aside, found = io.BytesIO(), list[predict.Answer]()
-    summary = predict.answer(loaded, rows(), "x.tsv", found.extend, aside, lambda _: None)
-    assert [one.line for one in found] == [2, 4]
-    assert (summary.num_rows, summary.num_bad) == (2, 1)
-    assert json.loads(aside.getvalue()) == {"line": 3, "why": "is bad", "content": "?<b>"}
+def test_bad_rows_stop_or_are_set_aside() -> None:
+    good = [Row(line, f"word{line}", "word1", None) for line in (2, 4)]
+    rows: list[Row | Bad] = [good[0], Bad(3, "is bad", "mend it", "\ud83d<b>"), good[1]]
+    complaint = r"^x\.tsv:3: is bad; mend it, or set bad rows aside"
+    passing = predict.Sieve("x.tsv", None).good(rows)
+    assert next(passing) == good[0]
+    with pytest.raises(DataError, match=complaint):
+        next(passing)
+    with pytest.raises(DataError, match=complaint):  # the first one is told at once
+        predict.Sieve("x.tsv", None).good(rows[1:])
+    sieve = predict.Sieve("x.tsv", io.BytesIO())
+    assert list(sieve.good(rows)) == good
+    assert sieve.num_bad == 1
+    assert isinstance(sieve.aside, io.BytesIO)
+    assert json.loads(sieve.aside.getvalue()) == {"line": 3, "why": "is bad", "content": "?<b>"}
 
 
 def test_logits_that_are_no_numbers_are_no_answer(loaded: Loaded) -> None:
@@ -198,6 +201,8 @@ def test_columns_are_the_tasks_or_those_named(
          r"--second, of x, y"),
         ("x", None, "task 'rte' has two texts; give --first and --second"),
         (None, "y", "--second goes with --first"),
+        ("0", "y", "one of '0' and 'y' is a name, the other a position; give two names, or two"),
+        ("-1", "0", "one of '-1' and '0' is a name, the other a position"),
     ],
 )  # fmt: skip
 def test_columns_that_are_not_there(

@@ -31,7 +31,9 @@ from adaptertune.cli import main
 from adaptertune.data.sources import Source, load_splits
 from adaptertune.model.inject import adapters_removed
 from adaptertune.report import evidence
+from adaptertune.report.tables import console, predictions
 from adaptertune.runs import load, store
+from adaptertune.share import glue
 from adaptertune.share.adapterhub import files, outgoing
 from adaptertune.tasks import load as load_task
 from tests.conftest import CHECKOUT, Finished
@@ -365,6 +367,29 @@ def test_a_report_leaves_it_out(good: Path, tiny_bert: Path, cli: Cli) -> None:
     assert take(cli, good, tiny_bert, "rte").code == 0
     assert len(list(store.cells(Path("runs")))) == 1
     assert evidence.read(Path("runs")) == ([], [])
+    done = cli("report")
+    assert (done.code, done.out) == (2, "")
+    (run,) = Path("runs/rte").iterdir()
+    assert done.err == (
+        "error: runs: no finished run but imported ones, of whose training nothing is known: no report "
+        f"sets them beside others; see their scores: adaptertune show {run}\n"
+    )
+
+
+def test_it_is_marked_wherever_it_is_listed(
+    good: Path, tiny_bert: Path, tiny_glue: Path, cli: Cli
+) -> None:
+    assert take(cli, good, tiny_bert, "rte", "--data-dir", str(tiny_glue)).code == 0
+    (run,) = Path("runs/rte").iterdir()
+    assert re.search(r" imported ", cli("runs").out)
+    assert f"Imported    from {good.name}, adapters.1.3.0\n" in cli("show", run).out
+    assert ", imported)" in cli("predict", run, "word1", "word2").err
+    (rte,) = (task for task in glue.glue_tasks() if task.name == "rte")
+    entry = glue.Entry(rte, "test", glue.choose_runs([], Path("runs"))["rte"])
+    made = console()
+    with made.capture() as shown:
+        made.print(predictions.submission(Path("x.zip"), [entry]))
+    assert "imported: nothing is known of its training" in shown.get()
 
 
 @given(width=st.integers(1, 4096), size=st.integers(1, 4096))

@@ -97,17 +97,13 @@ def test_answers_are_those_of_each_run_alone(
 ) -> None:
     asked = rows(numbers)
     answered = [one for part in bundle.answer(models, asked, mixed=mixed) for one in part]
-    assert [one.answer.line for one in answered if not isinstance(one, Bad)] == [
-        r.line for r in asked
-    ]
+    assert [one.answer.line for one in answered] == [r.line for r in asked]
     for name in numbers:
         alone = load.load(load.find(str(next((store / name).iterdir())), store))
         own = [row for row in asked if row.label == name]
         second = [row.second or "" for row in own] if alone.run.task.is_pair else None
         expected = alone.logits(alone.encode([row.first for row in own], second))
-        found: list[Any] = [
-            one.answer for one in answered if not isinstance(one, Bad) and one.task == name
-        ]
+        found: list[Any] = [one.answer for one in answered if one.task == name]
         if name == "stsb":
             given = np.array([[answer.prediction] for answer in found])
             np.testing.assert_allclose(given, expected, atol=1e-5)
@@ -117,16 +113,18 @@ def test_answers_are_those_of_each_run_alone(
             np.testing.assert_allclose([a.probabilities for a in found], shares, atol=1e-5)
 
 
-def test_rows_of_no_task_and_of_too_many_texts(models: dict[str, Loaded]) -> None:
+def test_rows_of_no_task_and_of_too_many_texts(made: Bundle) -> None:
     asked: list[Row | Bad] = [
         Row(1, "word1", None, "rta"), Row(2, "word1", None, "rte"), Row(3, "word1", "word2", "sst2"),
-        Bad(4, "is bad", "mend it", ""), Row(5, "word1", None, "sst2"),
+        Bad(4, "is bad", "mend it", ""), Row(5, "word1", None, ["sst2"]),
+        Row(6, "word1", None, "sst2"),
     ]  # fmt: skip
-    ((*bad, good),) = bundle.answer(models, asked, mixed=True)
+    *bad, good = bundle.checked(made, asked)
     assert [one.what for one in bad if isinstance(one, Bad)] == [
         "no task 'rta' in the bundle", "task 'rte' has two texts", "task 'sst2' has one text", "is bad",
+        "no task '['sst2']' in the bundle",
     ]  # fmt: skip
-    assert isinstance(good, bundle.Answered)
+    assert good == asked[-1]
 
 
 def test_nothing_of_this_machine_is_in_it(made: Bundle, store: Path) -> None:
@@ -145,6 +143,8 @@ def test_the_commands(cli: Cli, store: Path, tmp_path: Path) -> None:
     done = cli("bundle", "new", *runs, "--to", "b", "--offline", "--json")
     assert done.code == 0, done.err
     assert set(json.loads(done.out)["runs"]) == set(TASKS)
+    done = cli("bundle", "new", runs[0], "--to", "one", "--offline")
+    assert "as 1 full model\n" in done.out
     shutil.move(tmp_path / "b", tmp_path / "elsewhere")
     assert "as 4 full models" in cli("bundle", "show", "elsewhere").out
     done = cli("bundle", "predict", "elsewhere", "sst2", "word1", "word2", "--quiet")
@@ -156,6 +156,24 @@ def test_the_commands(cli: Cli, store: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(one["line"], one["task"]) for one in answers] == [(2, "rte"), (3, "sst2"), (4, "stsb")]
+    (tmp_path / "bad.jsonl").write_text(
+        '{"task": "rta", "first": "word1"}\n{"task": "sst2", "first": "word1"}\n{"task": "rte"}\n'
+    )
+    command = ("bundle", "predict", "elsewhere", "--input", "bad.jsonl")
+    done = cli(*command)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(
+        "error: bad.jsonl:1: no task 'rta' in the bundle; did you mean rte?, or set bad rows aside"
+    )
+    done = cli(*command, "--skip-bad", "aside.jsonl")
+    assert done.code == 0, done.err
+    assert [json.loads(line)["line"] for line in done.out.splitlines()] == [2]
+    assert "Set aside   2 bad rows" in done.err
+    aside = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in aside] == [1, 3]
+    done = cli("bundle", "predict", "elsewhere", "--input", "-")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: -: plain text has no column for the task; give --format")
     done = cli("bundle", "bench", "elsewhere", "--input", "rows.csv", "--json")
     assert len(json.loads(done.out)["ways"]) == 3
     assert "rte" in cli("runs", "--output", "elsewhere").out, "a bundle is a run store"

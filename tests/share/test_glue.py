@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from adaptertune import tasks
+from adaptertune.data.sources import SAMPLE, Source
 from adaptertune.errors import ConfigError, DataError, StoreError
+from adaptertune.runs import load
 from adaptertune.share import glue
 from tests.conftest import WORDS, Finished, tiny_glue_files, train_tiny
 
@@ -46,11 +49,14 @@ def pairs(num_rows: int) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """GLUE of made-up rows: whole test sets for RTE, STS-B and the diagnostic set, none for the rest."""
+    """GLUE of made-up rows: whole test sets for RTE, STS-B, MNLI and the diagnostic set, none for the
+    rest.
+    """
     root = tmp_path_factory.mktemp("glue")
     files = {path: text for path, text in tiny_glue_files().items() if "test" not in path} | {
         "RTE/test.tsv": pairs(3000), "STS-B/test.tsv": pairs(1379),
         "diagnostic/diagnostic.tsv": pairs(1104),
+        "MNLI/test_matched.tsv": pairs(9796), "MNLI/test_mismatched.tsv": pairs(9847),
         "QNLI/dev.tsv": "question\tsentence\tlabel\na\tb\tnot_entailment\n",
         "QQP/dev.tsv": "question1\tquestion2\tis_duplicate\na\tb\t1\nc\td\t0\ne\tf\t1\n",
         "SST-2/dev.tsv": "sentence\tlabel\na\t0\nb\t0\nc\t1\n",
@@ -91,14 +97,9 @@ def test_a_submission_end_to_end(
     refused = submit()
     assert refused.code == 2
     assert refused.err.startswith(
-        "error: 8 of 11 files have no answers: CoLA.tsv: no run of cola; "
+        "error: no answers for 6 of 11 files: CoLA.tsv: no run of cola on GLUE; "
     )
-    for told in (
-        "QQP.tsv: no run of qqp",
-        "MNLI-m.tsv: no test set (",
-        "test_matched.tsv: no such file",
-    ):
-        assert told in refused.err
+    assert "QQP.tsv: no run of qqp on GLUE" in refused.err
     assert not (tmp_path / "submission.zip").exists()
 
     done = submit("--fill", "--json")
@@ -113,7 +114,7 @@ def test_a_submission_end_to_end(
             assert {row[1] for row in rows} <= labels
     by_file = {file["file"]: file for file in json.loads(done.out)["files"]}
     assert {name for name, file in by_file.items() if file["run"] is None} == set(EXPECTED) - {
-        "RTE.tsv", "STS-B.tsv", "AX.tsv",
+        "RTE.tsv", "STS-B.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "AX.tsv",
     }  # fmt: skip
     for name, label in (("QQP", "1"), ("SST-2", "0"), ("WNLI", "0"), ("QNLI", "not_entailment")):
         assert {row[1] for row in files[f"{name}.tsv"][1:]} == {label}
@@ -141,12 +142,84 @@ def test_a_submission_end_to_end(
     assert (tmp_path / "submission.zip").read_bytes() == first
 
 
-def test_a_test_set_of_another_size_is_refused(submit: Cli, folder: Path, tmp_path: Path) -> None:
+REFUSED: dict[str, tuple[Callable[[str], str] | None, str]] = {
+    # name: what becomes of RTE's test file, the complaint
+    "missing": (None, r": no such file; split 'test' of 'rte' needs it"),
+    "damaged": (lambda _: "index\tsentence1\tsentence2\n0\ta\t\n", r":2: the text in column 3 is empty"),
+    "short": (
+        lambda _: pairs(2999),
+        ": 2,999 rows where GLUE's test set has 3,000; get GLUE's own file: its server takes whole",
+    ),
+    "an index twice": (
+        lambda text: text.replace("\n7\t", "\n6\t"), ":9: index 6 is that of line 8 too; get GLUE's own",
+    ),
+    "an index beyond": (
+        lambda text: text.replace("\n7\t", "\n3000\t"), ": no row has index 7; get GLUE's own file",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_test_set_that_a_run_cannot_answer_is_refused_even_with_fill(
+    submit: Cli, folder: Path, tmp_path: Path, name: str
+) -> None:
+    """No baseline takes a run's place. It is told before a model is loaded."""
+    change, complaint = REFUSED[name]
     other = shutil.copytree(folder, tmp_path / "other")
-    (other / "RTE/test.tsv").write_text(pairs(2999))
+    path = other / "RTE/test.tsv"
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
     done = submit("--data-dir", other, "--fill")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {path}{complaint}")
+
+
+def test_the_index_is_the_test_files_own(folder: Path, runs: Path, tmp_path: Path) -> None:
+    """The same rows in another order, with their indices, give the same file."""
+    (task,) = (task for task in glue.glue_tasks() if task.name == "stsb")
+    entry = glue.Entry(task, "test", glue.choose_runs([], runs)["stsb"])
+    assert entry.run is not None
+    loaded = load.load(entry.run)
+    with torch.no_grad():  # so tiny a model says nearly the same of all rows
+        loaded.model.head.weight.mul_(100)
+    other = shutil.copytree(folder, tmp_path / "other")
+    header, *lines = (other / "STS-B/test.tsv").read_text().splitlines(keepends=True)
+    (other / "STS-B/test.tsv").write_text("".join([header, *reversed(lines)]))
+    one, same = (
+        [float(t) for t in glue._answers(entry, loaded, Source("folder", place), lambda *_: None)]
+        for place in (folder, other)
+    )
+    assert same == pytest.approx(one, abs=1.5e-3)  # the last decimal
+    assert same[::-1] != pytest.approx(one, abs=1.5e-3)  # the last decimal
+
+
+def test_the_sample_is_not_glue(submit: Cli, cli: Cli, runs: Path, tmp_path: Path) -> None:
+    done = submit("--data-dir", SAMPLE, "--fill")
     assert done.code == 2
-    assert "RTE, test: 2,999 rows where the test set has 3,000; get GLUE's own file" in done.err
+    assert done.err.startswith(
+        f"error: {SAMPLE}: the sample is generated text, not GLUE; give --data"
+    )
+    (cola,) = (runs / "cola").iterdir()
+    shutil.copytree(cola, tmp_path / "store" / "cola" / cola.name)
+    done = cli("submit", "--output", "store", "--fill")
+    assert done.code == 2
+    assert done.err.startswith(
+        "error: store: no finished run of a task of GLUE: those there (1) were trained on the sample, "
+        "which is not GLUE; train on GLUE"
+    )
+    done = cli("submit", "--output", "nothing")
+    assert done.err.startswith("error: nothing: no finished run of a task of GLUE; train on GLUE")
+
+
+def test_an_unwritable_zip_is_told_before_the_answers(
+    submit: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    done = submit("--fill", "--to", "/proc/x.zip")
+    assert done.code == 2
+    assert done.err.startswith("error: /proc/x.zip: cannot be written")
 
 
 def test_runs_that_are_named(submit: Cli, runs: Path) -> None:

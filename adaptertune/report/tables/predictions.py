@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.report import tables
+from adaptertune.report import tables, words
 from adaptertune.tasks import Task
 
 if TYPE_CHECKING:
@@ -41,22 +41,23 @@ def table(task: Task, texts: Sequence[str], answers: Sequence[Answer]) -> Render
     return made
 
 
-def conclusion(run: Run, summary: Summary) -> RenderableType:
+def conclusion(run: Run, summary: Summary, num_bad: int) -> RenderableType:
     """Rows, pace, predictions, what was cut and what was set aside; and which run answered."""
-    pace = f"{summary.num_rows / summary.seconds:,.0f} a second" if summary.seconds else ""
-    lines = [f"Answered    {summary.num_rows:,} rows in {tables.duration(summary.seconds)}, {pace}"]
+    pace = f", {summary.num_rows / summary.seconds:,.0f} a second" if summary.seconds else ""
+    answered = words.plural(summary.num_rows, "row")
+    lines = [f"Answered    {answered} in {tables.duration(summary.seconds)}{pace}"]
     if summary.counts and summary.num_rows > 1:
         most = sorted(summary.counts.items(), key=lambda item: -item[1])[:BAR_LABELS]
         lines.append("Predicted   " + ", ".join(f"{label} {count:,}" for label, count in most))
     if summary.num_truncated:
-        lines.append(
-            f"Cut         {summary.num_truncated:,} rows have more than {run.max_length} tokens"
-        )
-    if summary.num_bad:
-        lines.append(f"Set aside   {summary.num_bad:,} bad rows")
+        cut = words.plural(summary.num_truncated, "row")
+        lines.append(f"Cut         {cut} longer than {run.max_length} tokens")
+    if num_bad:
+        lines.append(f"Set aside   {words.plural(num_bad, 'bad row')}")
     metric = tables.METRIC_NAMES[run.task.headline]
     score = f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}"
-    lines.append(f"Run         {run.folder.path} ({score})")
+    origin = ", imported" if run.result.imported else ""
+    lines.append(f"Run         {run.folder.path} ({score}{origin})")
     return Text("\n".join(lines))
 
 
@@ -71,7 +72,9 @@ def submission(path: Path, planned: Sequence[Entry]) -> RenderableType:
         run = entry.run
         metric = tables.METRIC_NAMES[run.task.headline]
         score = Text(f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}")
-        if run.result.data.partial:
+        if run.result.imported:
+            score.append("\nimported: nothing is known of its training", "yellow")
+        elif run.result.data.partial:
             score.append(f"\npartial training set, {run.result.data.num_train:,} rows", "yellow")
         name = f"{run.cell.path.parent.name}/{run.cell.path.name}, seed {run.result.seed}"
         made.add_row(entry.file, tables.count(entry.num_rows), Text(name), score)

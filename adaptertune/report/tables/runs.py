@@ -101,6 +101,8 @@ def run_list(root: Path, found: Sequence[tuple[Path, CellResult | None]]) -> Ren
             continue
         spread = result.scores[result.selecting_split][result.headline]
         data = "sample" if result.data.sample else "partial" if result.data.partial else "complete"
+        if result.imported:
+            data = f"[yellow]imported[/]{', sample' if result.data.sample else ''}"
         shown.add_row(
             result.task,
             path.name,
