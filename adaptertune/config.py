@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from adaptertune import catalogue, paths, tasks
 from adaptertune.errors import ConfigError
-from adaptertune.yamlfile import Document, Location, Plain, Strict, nearest, parse, read_yaml
+from adaptertune.yamlfile import Document, Location, Plain, Strict, like, nearest, parse, read_yaml
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh", "swish"]
 MethodName = Literal["adapter", "full", "top_layers", "layernorm", "bitfit", "lora", "ia3"]
@@ -54,7 +54,9 @@ def parse_layers(value: Any) -> Any:
 
 def parse_runs(value: Any) -> Any:
     """One run or a list of them."""
-    return (value,) if isinstance(value, str) else tuple(value) if value else value
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Adapter(Strict):
@@ -190,7 +192,7 @@ class RunConfig(Strict):
     # What selects among epochs, seeds and settings: validation, as in the paper, or held-out rows of
     # the training set, which leaves validation for an honest figure.
     protocol: Literal["paper", "held-out"] = "paper"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, like(r"auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:N")] = "auto"
     threads: Count | None = None  # of a CPU; null leaves it to torch
     offline: bool = False
     output: Path = Path("runs")

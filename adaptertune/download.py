@@ -44,15 +44,24 @@ def snapshot(
             )
         )
     except Exception as error:  # network, missing, gated, disk, cache: each has a class of its own
-        if offline or huggingface_hub.constants.HF_HUB_OFFLINE:
+        if is_off(offline=offline):
             what = "is not in the local cache, and the network is off"
             raise HubError(what, where=f"{kind} {repo}") from None
         raise _unavailable(f"{kind} {repo}", error) from None
     return folder
 
 
-def files_of(dataset: str, revision: str | None) -> tuple[str, list[str]]:
-    """The commit that a revision (by default the latest) is, and the paths of all files in it.
+def is_off(*, offline: bool) -> bool:
+    """Whether only the local cache is asked: it was wished, here or in the environment."""
+    from huggingface_hub import constants
+
+    return offline or constants.HF_HUB_OFFLINE
+
+
+def files_of(
+    kind: Literal["model", "dataset"], repo: str, revision: str | None
+) -> tuple[str, dict[str, int]]:
+    """The commit that a revision (by default the latest) is, and the size of each file in it, by path.
 
     Raises:
         HubError: with the reason in a line.
@@ -60,11 +69,13 @@ def files_of(dataset: str, revision: str | None) -> tuple[str, list[str]]:
     import huggingface_hub
 
     try:
-        info = huggingface_hub.HfApi().dataset_info(dataset, revision=revision)
+        hub = huggingface_hub.HfApi()
+        ask = hub.model_info if kind == "model" else hub.dataset_info
+        info = ask(repo, revision=revision, files_metadata=True)
     except Exception as error:  # network, missing, gated: each has a class of its own
-        raise _unavailable(f"dataset {dataset}", error) from None
+        raise _unavailable(f"{kind} {repo}", error) from None
     assert info.sha is not None
-    return info.sha, sorted(file.rfilename for file in info.siblings or ())
+    return info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def _unavailable(where: str, error: Exception) -> HubError:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from adaptertune import paths
 from adaptertune.errors import ConfigError
-from adaptertune.yamlfile import Document, Strict, complaints, nearest, parse, read_yaml
+from adaptertune.yamlfile import Document, Strict, complaints, like, nearest, parse, read_yaml
 
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
@@ -20,26 +19,17 @@ REGRESSION_METRICS = ("pearson", "spearman")
 METHOD_ROWS = Literal["full", "adapters_8_256", "adapters_64", "top_1_layer"]
 
 
-def _like(pattern: str, in_words: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be {in_words}")
-        return text
-
-    return AfterValidator(check)
-
-
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-Name = Annotated[str, _like(NAME, "a name of letters, digits, '_', '-' and '.'")]
+Name = Annotated[str, like(NAME, "a name of letters, digits, '_', '-' and '.'")]
 HubPattern = Annotated[
     str,
-    _like(
+    like(
         r"([^./\\][^/\\]*/)*[^./\\][^/\\]*",
         "a path inside the dataset, no part of which begins with '.'",
     ),
 ]
-FileName = Annotated[str, _like(r"(?!\.\.?$)[^/\\]+", "a name without a path")]
-Commit = Annotated[str, _like(r"[0-9a-f]{40}", "a commit, of 40 hexadecimal digits")]
+FileName = Annotated[str, like(r"(?!\.\.?$)[^/\\]+", "a name without a path")]
+Commit = Annotated[str, like(r"[0-9a-f]{40}", "a commit, of 40 hexadecimal digits")]
 
 
 class Columns(Strict):

@@ -515,6 +515,12 @@ def test_a_written_configuration_reads_back_equal(write: Write) -> None:
     assert resolve({}, document.path).config == c
 
 
+@pytest.mark.parametrize("value", [5, 0.5, True, {"a": 1}, [5]])
+def test_runs_to_start_from_of_a_wrong_type(value: Any) -> None:
+    with pytest.raises(ConfigError, match="init_from"):
+        resolved(task="rte", init_from=value)
+
+
 def test_a_folder_as_backbone_is_found_from_another_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

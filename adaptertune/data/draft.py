@@ -172,7 +172,8 @@ def draft_from_hub(
     path = folder / f"{name}.yaml"
     if path.exists():
         raise ConfigError("is there already", where=path, remedy="remove it, or give --name")
-    commit, files = download.files_of(repository, revision or None)
+    commit, sizes = download.files_of("dataset", repository, revision or None)
+    files = sorted(sizes)
     notes = [f"the task keeps to commit {commit[:7]} of {repository}"]
     patterns = _hub_splits(files, subset, place)
     chosen = {

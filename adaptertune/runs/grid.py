@@ -15,6 +15,7 @@ from adaptertune import config as configuration
 from adaptertune import paths
 from adaptertune.config import METHODS, OPTIONS, Count, Resolved, RunConfig
 from adaptertune.errors import ConfigError
+from adaptertune.tasks import Name
 from adaptertune.yamlfile import Location, Strict, nearest, parse, read_yaml
 
 # The sweep's own keys, and what belongs to a whole sweep and can't differ between its cells.
@@ -34,7 +35,7 @@ Values = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple), Field(min_length
 class SweepConfig(Strict):
     """Which cells a sweep has, and which of their seeds run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     # Where the grid comes from, in a sentence.
     source: str = ""
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]

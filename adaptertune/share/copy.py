@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from adaptertune.config import parse_runs
 from adaptertune.files import write_json
 from adaptertune.runs.load import Run, find
 from adaptertune.runs.store import CellFolder
@@ -64,7 +65,7 @@ def _strip(content: dict[str, Any]) -> None:
         settings["data"]["folder"] = UNTOLD
     settings["task"] = Path(settings["task"]).name
     if settings.get("init_from"):
-        settings["init_from"] = [_portable_run(run) for run in settings["init_from"]]
+        settings["init_from"] = [_portable_run(run) for run in parse_runs(settings["init_from"])]
     if content.get("data") and content["data"]["source"] == "folder":
         content["data"]["description"] = f"folder {Path(content['data']['description']).name}"
     settings["backbone"] = portable_name(settings["backbone"])
@@ -76,8 +77,8 @@ def _strip(content: dict[str, Any]) -> None:
 
 def _portable_run(run: str) -> str:
     """A run's name; of the folder of a seed that of the run's and its own."""
-    *above, name = Path(run).parts
-    return "/".join([*above[-1:], name]) if re.fullmatch(r"seed-\d+", name) else name
+    path = Path(run)
+    return f"{path.parent.name}/{path.name}" if re.fullmatch(r"seed-\d+", path.name) else path.name
 
 
 def portable_name(backbone: str) -> str:

@@ -1,7 +1,8 @@
 """Runs on the Hugging Face Hub: what trained as safetensors, its facts as JSON, and a model card.
 
-A pulled repository is foreign: only four kinds of files are fetched, all are checked before anything is
-written, and where they go follows from their checked content. Nothing in them is executed.
+A pulled repository is foreign: only four files are fetched, none larger than such a file may be; all are
+checked before anything is written, and where they go follows from their checked content. Nothing in them
+is executed.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import io
 import json
 import re
 import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel
 
 from adaptertune import download
-from adaptertune.errors import CheckpointError, HubError, StoreError
+from adaptertune.config import RunConfig
+from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError
 from adaptertune.files import write_atomically
 from adaptertune.runs import load, store
 from adaptertune.runs.load import Run
 from adaptertune.runs.plan import method_label
 from adaptertune.share.copy import copy_run
+from adaptertune.tasks import Task
+from adaptertune.yamlfile import Strict, like, parse
 
 if TYPE_CHECKING:
     from adaptertune.runs.results import CellResult
@@ -28,12 +35,26 @@ if TYPE_CHECKING:
 FOLDER = (
     "run"  # of the repository: its root's config.json would be taken for a transformers model's
 )
-PATTERNS = [
-    f"{FOLDER}/config.json",
-    f"{FOLDER}/result.json",
-    f"{FOLDER}/seed-*/result.json",
-    f"{FOLDER}/seed-*/checkpoint.safetensors",
-]
+# Bytes that a file may have: a hundred times what there is; all of the largest encoder, in fp32.
+LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000}
+MEND = "ask its owner to push the run again, or give another --revision"
+
+
+class _Configured(BaseModel):
+    """A result file's configuration, which its schema leaves open."""
+
+    config: RunConfig
+
+
+class _CellFile(Strict, _Configured):
+    """What a run's ``config.json`` holds."""
+
+    origins: dict[str, str]
+    identity: dict[str, Any]
+    digest: Annotated[str, like(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+    task: Task
+
+
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -97,28 +118,27 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     """
     from huggingface_hub.utils import logging
 
-    from adaptertune.train.checkpoint import read_tensors
-
     _check_name(repository)
     # That a pattern fits nothing is said below, in our words.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    fetched = download.snapshot("model", repository, PATTERNS, revision=revision, offline=offline)
-    folders = sorted((fetched / FOLDER).glob("seed-*/result.json"))
-    if len(folders) != 1 or not re.fullmatch(r"seed-\d+", folders[0].parent.name):
-        raise HubError(
-            "is no run of adaptertune", where=f"model {repository}", remedy="pull what was pushed"
-        )
-    run = load.find(str(folders[0].parent), fetched)
-    _, facts = read_tensors(run.folder.checkpoint)
+    place = f"model {repository}"
+    names = [f"{FOLDER}/*"]
+    if not download.is_off(offline=offline):
+        _, sizes = download.files_of("model", repository, revision)
+        names = _files(sizes, place)
+    fetched = download.snapshot("model", repository, names, revision=revision, offline=offline)
+    found = (path for path in (fetched / FOLDER).rglob("*") if path.is_file())
+    names = _files(
+        {path.relative_to(fetched).as_posix(): path.stat().st_size for path in found}, place
+    )
+    try:
+        run, digest = _checked(fetched, names)
+    except (
+        AdapterTuneError
+    ) as error:  # which tells of the cache, and how to mend a run of one's own
+        where, what = (text.replace(f"{fetched}/", "") for text in (error.where or "", error.what))
+        raise type(error)(what, where=f"{place}: {where}", remedy=MEND) from None
     result = run.result
-    labels = None if run.task.labels is None else list(run.task.labels)
-    if (facts.get("base_sha256"), facts.get("labels")) != (result.backbone.sha256, labels):
-        raise CheckpointError("not the checkpoint of this run", where=run.folder.checkpoint)
-    if f"seed-{result.seed}" != run.folder.path.name:
-        raise StoreError(f"the result is of seed {result.seed}", where=run.folder.path)
-    digest = json.loads(run.cell.config.read_text(encoding="utf-8")).get("digest")
-    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise StoreError("the digest is none", where=run.cell.config)
     short = result.backbone.name.rstrip("/").rpartition("/")[2]
     label = f"{method_label(run.method)}-{short}"
     target = store.cell_folder(output, run.task.name, label, digest)
@@ -127,6 +147,68 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
             "is there already", where=target.path, remedy="choose another --output, or remove it"
         )
     return copy_run(run, target.path)
+
+
+def _files(sizes: Mapping[str, int], place: str) -> list[str]:
+    """A run's four files, by what a repository holds: path -> bytes.
+
+    Raises:
+        HubError: they are not there, there are several runs, or one is too large.
+    """
+    seeds = [name for name in sizes if re.fullmatch(rf"{FOLDER}/seed-[0-9]+/result\.json", name)]
+    if len(seeds) != 1:
+        raise HubError("is no run of adaptertune", where=place, remedy="pull what was pushed")
+    checkpoint = seeds[0].replace("result.json", "checkpoint.safetensors")
+    names = [f"{FOLDER}/config.json", f"{FOLDER}/result.json", seeds[0], checkpoint]
+    for name in names:
+        if name not in sizes:
+            raise HubError(f"lacks {name}", where=place, remedy=MEND)
+        largest = LARGEST[PurePosixPath(name).suffix]
+        if sizes[name] > largest:
+            raise HubError(
+                f"{name} has {sizes[name]:,} bytes, more than the {largest:,} that one may have",
+                where=place,
+                remedy="pull what was pushed",
+            )
+    return names
+
+
+def _checked(fetched: Path, names: Sequence[str]) -> tuple[Run, str]:
+    """The run in a downloaded repository, and its digest, if its files are what they should be.
+
+    Raises:
+        AdapterTuneError: they are not.
+    """
+    from adaptertune.train.checkpoint import read_tensors
+
+    config, summary, own, checkpoint = (fetched / name for name in names)
+    described = parse(_CellFile, _read_json(config), lambda _: str(config))
+    for path in (summary, own):
+        parse(_Configured, _read_json(path), lambda _: str(path))  # noqa: B023 (called at once)
+    run = load.find(str(own.parent), fetched)
+    run.cell.finished_result()
+    _, facts = read_tensors(checkpoint)
+    labels = None if run.task.labels is None else list(run.task.labels)
+    known = (facts.get("base_sha256"), facts.get("labels"))
+    if known != (run.result.backbone.sha256, labels) or not isinstance(facts.get("base_name"), str):
+        raise CheckpointError("not the checkpoint of this run", where=checkpoint)
+    if f"seed-{run.result.seed}" != own.parent.name:
+        raise StoreError(f"the result is of seed {run.result.seed}", where=own)
+    return run, described.digest
+
+
+def _read_json(path: Path) -> Any:
+    """What a JSON file holds, if it can be written again.
+
+    Raises:
+        StoreError: it is none, or has infinite numbers or half characters.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"damaged ({type(error).__name__})", where=path) from None
+    return content
 
 
 def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str:

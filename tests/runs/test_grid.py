@@ -176,7 +176,7 @@ BAD_FILES = {
     ),
     "a duplicate key": (("seeds: 3", "name: b"), r"mine\.yaml:11: .*duplicate key"),
     "no seeds": (("seeds: 3", "seeds: 0"), r"mine\.yaml:11: 'seeds' should be greater"),
-    "a name with a slash": (("name: mine", "name: a/b"), r"mine\.yaml:1: 'name' should match"),
+    "a name with a slash": (("name: mine", "name: a/b"), r"mine\.yaml:1: 'name' must be a name"),
 }  # fmt: skip
 
 

@@ -183,11 +183,11 @@ HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
     ),
     "a task that leads elsewhere": (
         lambda files: spoilt(files, "run/config.json", '"name": "rte"', '"name": "../../../harmed"'),
-        "its task can't be read",
+        "run/config.json: 'task.name' must be a name of letters",
     ),
     "a digest that leads elsewhere": (
         lambda files: spoilt(files, "run/config.json", '"digest": "', '"digest": "../../'),
-        "the digest is none",
+        "'digest' must be 64 hexadecimal digits, not '../../",
     ),
     "a seed of another number": (
         lambda files: spoilt(files, r"run/seed-\d+/result.json", '"seed": ', '"seed": 7'),
@@ -195,7 +195,42 @@ HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
     ),
     "deep JSON": (lambda files: files | {"run/config.json": b"[" * 100_000}, "damaged"),
     "a summary that is none": (
-        lambda files: files | {"run/result.json": b"{}"}, "damaged result",
+        lambda files: files | {"run/result.json": b"{}"}, "run/result.json: key 'config' is missing",
+    ),
+    "a summary of another shape": (
+        lambda files: spoilt(files, "run/result.json", '"backbone": {', '"backbone": [], "b": {'),
+        "run/result.json: damaged result",
+    ),
+    "no configuration": (
+        lambda files: spoilt(files, "run/config.json", '"config": {', '"c": {'), "'config' is missing",
+    ),
+    "runs to start from that are none": (
+        lambda files: spoilt(files, "run/result.json", '"init_from": null', '"init_from": 5'),
+        "run/result.json: 'config.init_from' should be a valid array, not 5",
+    ),
+    "a number that is none": (
+        lambda files: spoilt(files, "run/config.json", '"semantics": 2', '"semantics": 1e999'),
+        "run/config.json: damaged (ValueError)",
+    ),
+    "half a character": (
+        lambda files: spoilt(files, "run/config.json", '"semantics": 2', r'"semantics": "\ud800"'),
+        "run/config.json: damaged (UnicodeEncodeError)",
+    ),
+    "no checkpoint": (
+        lambda files: {n: data for n, data in files.items() if not n.endswith("tensors")},
+        "checkpoint.safetensors",
+    ),
+    "no summary": (
+        lambda files: {n: data for n, data in files.items() if n != "run/result.json"},
+        "lacks run/result.json",
+    ),
+    "a large summary": (
+        lambda files: files | {"run/result.json": files["run/result.json"] + b" " * 3_000_000},
+        "run/result.json has 3,0",
+    ),
+    "a large configuration": (
+        lambda files: files | {"run/config.json": b'{"a": "' + b"x" * 3_000_000 + b'"}'},
+        "run/config.json has 3,000,009 bytes, more than the 2,000,000 that one may have",
     ),
     "two runs": (
         lambda files: files | {"run/seed-9/result.json": b"{}"}, "is no run of adaptertune",
@@ -214,9 +249,45 @@ def test_a_repository_that_means_harm(
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1, done.err
     assert complaint in done.err
+    assert done.err.startswith(f"error: model {REPO}: ")
+    assert (
+        "; pull what was pushed" in done.err or "; ask its owner to push the run again" in done.err
+    )
+    for ours in (str(tmp_path), "delete", "train", "command"):
+        assert ours not in done.err.removeprefix(f"error: model {REPO}: "), "of another's run"
     assert not (tmp_path / "out").exists(), "something was written"
     assert not list(tmp_path.rglob("harmed"))
     assert not [path for path in server.requests if "evil" in path or "pytorch_model" in path]
+
+
+def test_what_is_too_large_is_not_fetched(
+    packed: Files, server: HubServer, run: Callable[..., Finished], tmp_path: Path
+) -> None:
+    server.add_repo("model", REPO, packed | {"run/config.json": b" " * 3_000_000})
+    assert run("pull", REPO, "--output", "out").code == 2
+    assert not [path for path in server.requests if "/resolve/" in path]
+    (tmp_path / "hf").mkdir(exist_ok=True)
+    server.add_repo("model", REPO, packed)
+    assert run("pull", REPO, "--output", "out").code == 0
+    (config,) = (tmp_path / "hf").rglob("run/config.json")
+    config.write_bytes(config.read_bytes() + b" " * 3_000_000)
+    done = run("pull", REPO, "--output", "again", "--offline")
+    assert done.code == 2
+    assert "run/config.json has 3," in done.err
+
+
+def test_only_a_runs_own_files_are_fetched(
+    packed: Files, server: HubServer, run: Callable[..., Finished]
+) -> None:
+    more = {f"run/seed-{n}/x/result.json": b"{}" for n in range(5)}
+    more |= {
+        "run/seed-x/result.json": b"{}",
+        "run/seed-7/checkpoint.safetensors": b"x",
+        "run/a": b"x",
+    }
+    server.add_repo("model", REPO, packed | more)
+    assert run("pull", REPO).code == 0
+    assert not [path for path in server.requests for name in more if path.endswith(name)]
 
 
 def test_paths_that_lead_out_of_the_repository(
