@@ -9,6 +9,7 @@ and read checkpoints in it. Needs nothing but the standard library.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -80,4 +81,6 @@ def _call(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(prepare_environment(Path(sys.argv[1]) if sys.argv[1:] else default_environment()))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=default_environment())
+    print(prepare_environment(parser.parse_args().folder))
