@@ -160,7 +160,8 @@ class Table:
             if len(cells) == width:
                 yield self._row(line, cells, dict(enumerate(cells)), places)
             else:
-                what = f"{len(cells)} columns where the first line has {width}"
+                found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+                what = f"{found} where the first line has {width}"
                 yield Bad(line, what, f"{REMEDY} (a tab inside a text?)", _shown(cells))
 
     def _by_name(self, columns: Columns) -> Iterator[Row | Bad]:

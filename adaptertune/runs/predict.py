@@ -83,10 +83,11 @@ class Sieve:
                 yield row
                 continue
             if self.aside is None:
+                otherwise = " Or" if row.remedy.endswith("?") else ", or"
                 raise DataError(
                     row.what,
                     where=f"{self.name}:{row.line}",
-                    remedy=f"{row.remedy}, or set bad rows aside with --skip-bad FILE",
+                    remedy=f"{row.remedy}{otherwise} set bad rows aside with --skip-bad FILE",
                 )
             self.num_bad += 1
             told = {"line": row.line, "why": row.what, "content": row.content}

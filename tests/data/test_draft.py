@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[list[list[Any]], list[str], dict[str, str], str]] = {
     "many numbers": (rows(99, range(40)), HEADER, {}, "40 different whole numbers"),
     "no scores": (rows(9), HEADER, {"kind": "scores"}, "'low' in column 'class' is no number"),
     "one score": (rows(9, [0.5]), HEADER, {}, r"all scores in column 'class' are 0\.5"),
-    "a bad row": ([*rows(9), ["x"]], HEADER, {}, r"t\.csv:11: 1 columns where the first line has 4"),
+    "a bad row": ([*rows(9), ["x"]], HEADER, {}, r"t\.csv:11: 1 column where the first line has 4"),
     "too few": (
         [["t", "a b", "c d", label] for label in "xy"], HEADER, {}, "2 rows have too few different",
     ),

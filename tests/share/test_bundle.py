@@ -163,7 +163,7 @@ def test_the_commands(cli: Cli, store: Path, tmp_path: Path) -> None:
     done = cli(*command)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(
-        "error: bad.jsonl:1: no task 'rta' in the bundle; did you mean rte?, or set bad rows aside"
+        "error: bad.jsonl:1: no task 'rta' in the bundle; did you mean rte? Or set bad rows aside"
     )
     done = cli(*command, "--skip-bad", "aside.jsonl")
     assert done.code == 0, done.err
