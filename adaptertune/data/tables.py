@@ -286,7 +286,7 @@ def _table(name: str, format: Format, stream: BinaryIO) -> Table:
 
 
 def _no_rows(name: str) -> DataError:
-    return DataError("the file holds no rows", where=name)
+    return DataError("the file holds no rows", where=name, remedy="give one with rows")
 
 
 def _unreadable(error: OSError, name: str) -> DataError:
