@@ -22,6 +22,7 @@ from adaptertune import download
 from adaptertune.config import RunConfig
 from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError
 from adaptertune.files import write_atomically
+from adaptertune.model.ledger import Part
 from adaptertune.runs import load, store
 from adaptertune.runs.load import Run
 from adaptertune.runs.plan import method_label
@@ -40,15 +41,34 @@ LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000}
 MEND = "ask its owner to push the run again, or give another --revision"
 
 
-class _Configured(BaseModel):
-    """A result file's configuration, which its schema leaves open."""
+class _Ledger(Strict):
+    method: str
+    parts: tuple[Part, ...]
+    trained: int
+    head: int
+    stored: int
+    stored_bytes: int
+    total: int
+    encoder_layers: int
+    all_parameters: int
+    share_of_encoder_layers: float
+    share_of_all_parameters: float
+    num_tasks: int
+    multiple_of_encoder_layers: float
+    multiple_of_all_parameters: float
+
+
+class _Result(BaseModel):
+    """What a result file's schema leaves open."""
 
     config: RunConfig
+    ledger: _Ledger
 
 
-class _CellFile(Strict, _Configured):
+class _CellFile(Strict):
     """What a run's ``config.json`` holds."""
 
+    config: RunConfig
     origins: dict[str, str]
     identity: dict[str, Any]
     digest: Annotated[str, like(r"[0-9a-f]{64}", "64 hexadecimal digits")]
@@ -184,7 +204,7 @@ def _checked(fetched: Path, names: Sequence[str]) -> tuple[Run, str]:
     config, summary, own, checkpoint = (fetched / name for name in names)
     described = parse(_CellFile, _read_json(config), lambda _: str(config))
     for path in (summary, own):
-        parse(_Configured, _read_json(path), lambda _: str(path))  # noqa: B023 (called at once)
+        parse(_Result, _read_json(path), lambda _: str(path))  # noqa: B023 (called at once)
     run = load.find(str(own.parent), fetched)
     run.cell.finished_result()
     _, facts = read_tensors(checkpoint)

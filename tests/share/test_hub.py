@@ -208,6 +208,10 @@ HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
         lambda files: spoilt(files, "run/result.json", '"init_from": null', '"init_from": 5'),
         "run/result.json: 'config.init_from' should be a valid array, not 5",
     ),
+    "a count that is none": (
+        lambda files: spoilt(files, "run/result.json", '"num_tasks": 9', '"num_tasks": "9"'),
+        "run/result.json: 'ledger.num_tasks' should be a valid integer, not '9'",
+    ),
     "a number that is none": (
         lambda files: spoilt(files, "run/config.json", '"semantics": 2', '"semantics": 1e999'),
         "run/config.json: damaged (ValueError)",
