@@ -377,8 +377,9 @@ def test_a_report_leaves_it_out(good: Path, tiny_bert: Path, cli: Cli) -> None:
 
 
 def test_it_is_marked_wherever_it_is_listed(
-    good: Path, tiny_bert: Path, tiny_glue: Path, cli: Cli
+    good: Path, tiny_bert: Path, tiny_glue: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # at 80 a cell's words are on several lines
     assert take(cli, good, tiny_bert, "rte", "--data-dir", str(tiny_glue)).code == 0
     (run,) = Path("runs/rte").iterdir()
     assert re.search(r" imported ", cli("runs").out)
