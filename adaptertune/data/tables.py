@@ -159,6 +159,8 @@ class Table:
             line, cells = record
             if len(cells) == width:
                 yield self._row(line, cells, dict(enumerate(cells)), places)
+            elif not any(cells) and len(cells) < 2:
+                yield Bad(line, "an empty line", "remove it", "")
             else:
                 found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
                 what = f"{found} where the first line has {width}"

@@ -252,7 +252,7 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     ),
     "an empty row": (
         lambda p: p.spoilt("RTE/train.tsv", f"{HEADER}\n{ROW}"),
-        r".*RTE/train\.tsv:2: 1 column where",
+        r".*RTE/train\.tsv:2: an empty line",
     ),
     "an empty text": (
         lambda p: p.spoilt("RTE/train.tsv", f"{HEADER}0\tword1\t\tentailment\n"),

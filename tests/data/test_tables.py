@@ -110,7 +110,7 @@ BAD: dict[str, tuple[str, bytes, int, str]] = {
         "x.tsv", b"a\tb\ty\n" + b"x" * 10_000_000 + b"\n", 2, "the line is longer than 1,000,000 bytes",
     ),
     "csv, columns": ("x.csv", b"a,b,y\n1,2\n", 2, "2 columns where the first line has 3"),
-    "csv, a blank line": ("x.csv", b"a,b,y\n\n", 2, "0 columns where the first line has 3"),
+    "csv, a blank line": ("x.csv", b"a,b,y\n\n", 2, "an empty line"),
     "csv, quotes": ("x.csv", b'a,b,y\n"1"2,3,4\n', 2, "not valid CSV up to line 2"),
     "csv, not UTF-8": ("x.csv", b"a,b,y\ncaf\xe9,2,3\n", 2, "not UTF-8 text"),
     "csv, long": ("x.csv", b"a,b,y\n" + b"x" * 10_000_000 + b"\n", 2, "the line is longer than"),
