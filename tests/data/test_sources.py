@@ -336,7 +336,7 @@ WRONG: dict[str, tuple[str, str, str | bytes, str]] = {
     "a column too many": (
         "rte", "RTE", f"{HEADER}{GOOD}{GOOD}1\ta\tb\tc\tentailment\n", r"train\.tsv:4: 5 columns where",
     ),
-    "an empty line": ("rte", "RTE", f"{HEADER}{GOOD}\n{GOOD}", r"train\.tsv:3: an empty line; remove it"),
+    "an empty line": ("rte", "RTE", f"{HEADER}{GOOD}\n{GOOD}", r"train\.tsv:3: an empty line; "),
     "an empty first text": (
         "rte", "RTE", f"{HEADER}{GOOD}1\t\tb\tentailment\n",
         r"train\.tsv:3: the text in column 2 is empty; mend or remove the row",
