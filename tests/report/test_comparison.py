@@ -226,6 +226,33 @@ def test_what_ran_for_an_ablation_alone_is_in_no_row(tmp_path: Path) -> None:
     assert {run.cell.digest for run in page.overview(group)} >= {digest(cell) for cell in sizes}
 
 
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_task_with_an_ablation_alone_is_no_column_of_holes(
+    tmp_path: Path, compared: bool
+) -> None:
+    """But where nothing else is there, the method as it is stands in a row."""
+    if compared:
+        add(tmp_path, "rte", one_metric(0.7))
+    cells = [
+        add(tmp_path, "wnli", one_metric(0.5), options={"method.size": size}) for size in (1, 64)
+    ]
+    points = [
+        point(float(number), (0.5,), digest=digest(cell), reference=1 if number < 1 else None)
+        for number, cell in enumerate(cells)
+    ]
+    of_sweep = swept(tmp_path, *cells, seeds=1, name="size")
+    made = ablation_result(*points, by="method.size").model_copy(
+        update={"cells": of_sweep.cells, "config": of_sweep.config, "digest": of_sweep.digest}
+    )
+    write_result(ablation_file(tmp_path, "size", made.digest), made)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    shown = group.comparison
+    assert [column.task for column in shown.columns] == ["rte" if compared else "wnli"]
+    assert [row.label for row in shown.rows] == ["adapters 64"]
+    assert shown.of_ablations == ["adapters 1"]
+    assert {run.cell.digest for run in page.overview(group)} >= {digest(cell) for cell in cells}
+
+
 def test_full_fine_tuning_at_each_rate_is_an_ablation_and_no_search(tmp_path: Path) -> None:
     rates = (1e-5, 1e-4)
     cells = [

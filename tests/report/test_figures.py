@@ -234,6 +234,21 @@ def test_a_heatmap_for_each_metric_of_a_run_whose_spans_were_removed(tmp_path: P
     assert "Mean over 2 seeds" in found[0].caption
 
 
+def test_a_heatmap_of_a_task_that_is_no_column(tmp_path: Path) -> None:
+    """Its run was an ablation's alone, so Table 1 leaves it out."""
+    from tests.report.test_heatmap import result
+
+    add(tmp_path, "rte", one_metric(0.7))
+    folder = add(tmp_path, "cola", {0: {"validation": {"matthews": 0.6, "accuracy": 0.8}}})
+    write_result(folder.spans, result())
+    cells = evidence.read(tmp_path)[0]
+    made = ablation_result(point(1.0, (0.5,), digest=digest(folder)), by="method.size")
+    made = made.model_copy(update={"cells": [digest(folder)]})
+    (group,) = comparison.compare(cells, [made])
+    assert [column.task for column in group.comparison.columns] == ["rte"]
+    assert any("spans" in figure.name for figure in figures.figures(group))
+
+
 def test_table_1_is_coloured_by_the_paired_difference_and_grey_without_one(tmp_path: Path) -> None:
     add(tmp_path, "rte", one_metric(0.70, 0.60), options={"method.name": "full"})
     add(tmp_path, "rte", one_metric(0.65, 0.61))

@@ -99,22 +99,37 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
         columns=columns,
         rows=rows,
         elsewhere=elsewhere,
-        of_ablations=_labels(by_method, of_ablations),
+        of_ablations=[
+            label
+            for label in _labels(by_method, of_ablations)
+            if label not in {row.label for row in rows}
+        ],
         published=[] if facts.data.sample else published_rows(columns, kept),
         sentences=words.sentences(columns, rows),
     )
     return Group(comparison, tuple(cells), by_method, candidates, tuple(ablations))
 
 
-def _of_ablations(cells: Iterable[Cell], ablations: Iterable[AblationResult]) -> set[str]:
-    """Digests of cells that ran for an ablation alone: no sweep lists them, and they are not what an
-    ablation holds its other points against, which is the method as the recipe has it.
+def _of_ablations(cells: Sequence[Cell], ablations: Iterable[AblationResult]) -> set[str]:
+    """Digests of cells that ran for an ablation alone: no sweep lists them.
+
+    What an ablation holds its other points against is the method as the recipe has it, and so may
+    stand in a row; but not on a task where nothing else ran, which would be a column of holes.
     """
     listed = {digest for one in ablations for digest in one.cells}
     references = {digest for one in ablations for task in one.tasks for digest in _references(task)}
+    alone = [cell for cell in cells if cell.search is None and cell.digest in listed]
+    digests = {cell.digest for cell in alone}
+    compared = {_rows_of_data(cell) for cell in cells if cell.digest not in digests}
     return {
-        cell.digest for cell in cells if cell.search is None and cell.digest in listed - references
+        cell.digest
+        for cell in alone
+        if cell.digest not in references or (compared and _rows_of_data(cell) not in compared)
     }
+
+
+def _rows_of_data(cell: Cell) -> tuple[str, str]:
+    return cell.facts.task, cell.facts.data.fingerprint
 
 
 def _references(task: AblationTask) -> set[str]:

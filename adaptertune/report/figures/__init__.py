@@ -5,7 +5,7 @@ it in :func:`figures`.
 """
 
 from adaptertune.report.comparison import Group
-from adaptertune.report.comparison.columns import first_of_task
+from adaptertune.report.comparison.columns import columns_of, first_of_task
 from adaptertune.report.figures import ablations, scores, training
 from adaptertune.report.figures.figure import Figure
 
@@ -19,6 +19,10 @@ def figures(group: Group) -> list[Figure]:
     found = [*scores.table_1(group), *scores.overview(group)]
     for make in (scores.trade_off, scores.seed_dots):
         found += [figure for column in columns for figure in make(group, column)]
-    for make in (training.learning_curves, training.search, ablations.heatmaps, training.costs):
+    for make in (training.learning_curves, training.search):
         found += [figure for column in once for figure in make(group, column)]
+    # Of all tasks: one with ablations alone has no column.
+    for column in first_of_task(columns_of(group.cells)):
+        found += ablations.heatmaps(group, column)
+    found += [figure for column in once for figure in training.costs(group, column)]
     return [*found, *ablations.of_settings(group)]
