@@ -36,6 +36,7 @@ spans() {  # of the run whose folder a command prints, whose models must be here
 }
 two=(--methods adapter,full)
 large=(--epochs 1,3)
+mnli_init=(--tasks mnli --epochs 1 --grid method.init_std=1e-7,1e-4,1e-3,1e-2,1e-1,1)
 
 for step in "${steps[@]}"; do
   echo "== $step"
@@ -48,10 +49,18 @@ for step in "${steps[@]}"; do
     longer) search --tasks cola,rte --methods adapter,full --sizes 64 --epochs 20 --seeds 3 ;;
     spans)
       spans best adapter-64 cola --methods adapter
-      spans plain --tasks mnli --epochs 1
+      spans plain "${mnli_init[@]}"
       ;;
-    init | size | lr | depth | variants)
-      ablate "$step" --tasks cola  # the backbone's own six epochs
+    init)  # CoLA with the backbone's own six epochs
+      ablate init --tasks cola
+      ablate init "${mnli_init[@]}"
+      ;;
+    size)
+      ablate size --tasks cola --grid method.size=1,8,64,512
+      ablate size --tasks mnli --epochs 1 --grid method.size=1,64,512
+      ;;
+    lr | depth | variants)
+      ablate "$step" --tasks cola
       ablate "$step" --tasks mnli --epochs 1
       ;;
     *) echo "error: no step '$step'" >&2; exit 2 ;;
