@@ -11,6 +11,10 @@ from typing import Literal
 
 from adaptertune.errors import HubError
 
+# Bytes that a file of a foreign run or adapter may have: a hundred times what there is; all of the
+# largest encoder, in fp32.
+LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000, ".bin": 8_000_000_000}
+
 
 def snapshot(
     kind: Literal["model", "dataset"],
@@ -76,6 +80,21 @@ def files_of(
         raise _unavailable(f"{kind} {repo}", error) from None
     assert info.sha is not None
     return info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
+
+
+def check_size(name: str, size: int, where: str, remedy: str) -> None:
+    """Whether a foreign file may be fetched and read.
+
+    Raises:
+        HubError: it is too large.
+    """
+    largest = LARGEST[Path(name).suffix]
+    if size > largest:
+        raise HubError(
+            f"{name} has {size:,} bytes, more than the {largest:,} that one may have",
+            where=where,
+            remedy=remedy,
+        )
 
 
 def _unavailable(where: str, error: Exception) -> HubError:

@@ -13,7 +13,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 FOLDER = (
     "run"  # of the repository: its root's config.json would be taken for a transformers model's
 )
-# Bytes that a file may have: a hundred times what there is; all of the largest encoder, in fp32.
-LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000}
 MEND = "ask its owner to push the run again, or give another --revision"
 
 
@@ -153,9 +151,8 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     )
     try:
         run, digest = _checked(fetched, names)
-    except (
-        AdapterTuneError
-    ) as error:  # which tells of the cache, and how to mend a run of one's own
+    # An error tells of the cache, and of how to mend a run of one's own.
+    except AdapterTuneError as error:
         where, what = (text.replace(f"{fetched}/", "") for text in (error.where or "", error.what))
         raise type(error)(what, where=f"{place}: {where}", remedy=MEND) from None
     result = run.result
@@ -183,13 +180,7 @@ def _files(sizes: Mapping[str, int], place: str) -> list[str]:
     for name in names:
         if name not in sizes:
             raise HubError(f"lacks {name}", where=place, remedy=MEND)
-        largest = LARGEST[PurePosixPath(name).suffix]
-        if sizes[name] > largest:
-            raise HubError(
-                f"{name} has {sizes[name]:,} bytes, more than the {largest:,} that one may have",
-                where=place,
-                remedy="pull what was pushed",
-            )
+        download.check_size(name, sizes[name], place, "pull what was pushed")
     return names
 
 

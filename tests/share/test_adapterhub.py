@@ -35,6 +35,7 @@ from adaptertune.report.tables import console, predictions
 from adaptertune.runs import load, store
 from adaptertune.share import glue
 from adaptertune.share.adapterhub import files, outgoing
+from adaptertune.share.adapterhub.layout import CONFIG
 from adaptertune.tasks import load as load_task
 from tests.conftest import CHECKOUT, Finished
 from tests.hub_server import HubServer
@@ -335,6 +336,8 @@ def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_pat
     extra = {"evil.py": b"open('harmed', 'w')", "run/config.json": b"{}"}
     with HubServer() as server:
         server.add_repo("model", "tester/rte", files | extra)
+        large = files[CONFIG] + b" " * 2_000_000
+        server.add_repo("model", "tester/large", files | {CONFIG: large})
 
         def run(*arguments: object) -> Finished:
             done = subprocess.run(
@@ -354,6 +357,13 @@ def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_pat
         assert imported["source"] == "tester/rte"
         assert re.fullmatch(r"[0-9a-f]{40}", imported["commit"])
         assert not [path for path in server.requests if "evil" in path or "run/" in path]
+        done = run("import", "tester/large", "--task", "rte", "--backbone", tiny_bert)
+        assert done.code == 2
+        told = (
+            f"error: model tester/large: {CONFIG} has {len(large):,} bytes, more than the 2,000,000"
+        )
+        assert done.err.startswith(told)
+        assert not [path for path in server.requests if "large/resolve" in path]
         done = run("push", folder, "tester/again")
         assert done.code == 0, done.err
         card = server.repo("model", "tester/again").files["README.md"].decode()

@@ -44,6 +44,11 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
             raise ConfigError("goes with OWNER/NAME on the hub, not a folder", where="--revision")
         folder, name, commit = Path(source), Path(source).resolve().name, None
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, re.ASCII) and not Path(source).exists():
+        place, mend = f"model {source}", "give what save_adapter wrote"
+        if not download.is_off(offline=offline):
+            revision, sizes = download.files_of("model", source, revision)
+            for file in FILES:
+                download.check_size(file, sizes.get(file, 0), place, mend)
         folder = download.snapshot("model", source, FILES, revision=revision, offline=offline)
         name, commit = source, folder.name
     else:
