@@ -106,6 +106,8 @@ def test_the_claims_have_the_files_numbers() -> None:
     of_cola = [f"{mean:.1f}" for mean in ablation("size", "cola", "matthews").values()]
     assert "{}, {} and {} at 1, 8 and 64; at 512".format(*of_cola[:3]) in readme
     assert of_cola[3:] == ["0.0"]
+    sizes_of_mnli = [f"{mean:.1f}" for mean in ablation("size", "mnli", "accuracy").values()]
+    assert "{}, {} and {} at 1, 64 and 512".format(*sizes_of_mnli) in readme
     of_mnli = {value: f"{mean:.1f}" for value, mean in ablation("init", "mnli", "accuracy").items()}
     assert list(of_mnli) == [1e-7, 1e-4, 1e-3, 1e-2, 0.1, 1]
     *low, high = list(of_mnli.values())[:4]
