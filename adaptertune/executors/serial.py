@@ -10,7 +10,7 @@ from adaptertune.runs import results, units
 from adaptertune.runs.execute import Runner
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.summary import conclude
+from adaptertune.runs.summary import conclude, so_far
 from adaptertune.runs.units import Settled, Unit
 
 WAIT_SECONDS = 0.5  # before asking again whether another process is done
@@ -64,7 +64,8 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
     for settled in run(todo, lambda _: progress, retry_before=time.time(), forecasts=True):
         settled.tell(progress)
         failures += settled.failures
-    result = conclude(plan)
+    conclude(plan)
+    result = so_far(plan)
     if result.best_seed is None:
         if failures:
             raise TrainingError(

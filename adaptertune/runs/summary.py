@@ -196,16 +196,15 @@ def _paper_rows(plan: Plan) -> tuple[str, ...]:
     return ()
 
 
-def conclude(plan: Plan) -> results.CellResult:
-    """The summary of a plan's seeds; written down is that of all seeds that the cell has.
+def conclude(plan: Plan) -> None:
+    """Summarise all seeds that the cell has, and write it down.
 
-    So a call with fewer seeds takes none away from those who look at the run later.
+    A call with fewer seeds takes none away from those who look at the run later.
     """
     seeds = sorted({*plan.config.seeds, *plan.folder.finished_seeds()})
     config = plan.config.model_copy(update={"seeds": tuple(seeds)})
     whole = replace(plan, resolved=replace(plan.resolved, config=config))
     store.write_result(plan.folder.result, so_far(whole))
-    return so_far(plan)
 
 
 def so_far(plan: Plan) -> results.CellResult:

@@ -46,7 +46,8 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, re.ASCII) and not Path(source).exists():
         place, mend = f"model {source}", "give what save_adapter wrote"
         if not download.is_off(offline=offline):
-            revision, sizes = download.files_of("model", source, revision)
+            # Fetched by the revision's own name, under which the cache finds it without network.
+            _, sizes = download.files_of("model", source, revision)
             for file in FILES:
                 download.check_size(file, sizes.get(file, 0), place, mend)
         folder = download.snapshot("model", source, FILES, revision=revision, offline=offline)
