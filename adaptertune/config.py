@@ -318,8 +318,11 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
         stack.add({"training": asked}, "the sample")
     stack.finish()
     stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
-    if folder := catalogue.folder(backbone):  # to be found from wherever the run is used
-        stack.values["backbone"] = os.path.abspath(folder)  # noqa: PTH100 (links keep their names)
+    # Folders are to be found from wherever the run is used; links keep their names.
+    if folder := catalogue.folder(backbone):
+        stack.values["backbone"] = os.path.abspath(folder)  # noqa: PTH100
+    if isinstance(rows := stack.chosen("data.folder"), str):
+        stack.values["data"]["folder"] = os.path.abspath(Path(rows).expanduser())  # noqa: PTH100
     config = parse(RunConfig, stack.values, stack.where)
     origins = {
         key: stack.origins[key] for key in _leaves(config.model_dump()) if key in stack.origins

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     store, target = arguments.store, arguments.folder
-    names: dict[str, str] = {}
+    names: dict[str, str] = {str(store.resolve()): str(target)}  # before what it may be named by
     finished = []
     for config in sorted(store.glob("*/*/config.json")):
         if (config.parent / "result.json").exists():

@@ -335,7 +335,8 @@ def test_data_dir_wins_over_a_files_source(write: Write, tmp_path: Path) -> None
 
 
 def test_a_folder_alone_says_that_the_rows_are_there(write: Write) -> None:
-    expected = config.Data(source="folder", folder=Path("x"))
+    """… and is recorded so that it can be found from any other folder."""
+    expected = config.Data(source="folder", folder=Path.cwd() / "x")
     assert resolved(write("task: rte\ndata: {folder: x}\n")).config.data == expected
     assert resolved(write("task: rte\noffline: true\ndata: {folder: x}\n")).config.data == expected
     assert resolved(task="rte", data__folder="x").config.data == expected

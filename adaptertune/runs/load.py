@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
         what = "not finished" if result is None else WITHOUT_MODEL[result.status]
         remedy = f"seeds there: {', '.join(map(str, cell.seeds())) or 'none'}"
         raise StoreError(what, where=folder.path, remedy=remedy)
-    return Run(cell, folder, result, _task(cell, result))
+    return Run(cell, folder, result, kept_task(cell, result.config))
 
 
 def load(
@@ -181,9 +182,12 @@ def load(
     return Loaded(run, model, load_tokenizer(located.folder), torch.device(chosen))
 
 
-def _task(cell: store.CellFolder, result: results.SeedResult) -> Task:
-    """The task as it was when the run was trained: from the run's own folder, or, of a run from
-    before it was kept there, from its file if that still says the same.
+def kept_task(cell: store.CellFolder, settings: Mapping[str, Any]) -> Task:
+    """The task as it was when a run with these settings was trained: from the run's own folder, or, of a
+    run from before it was kept there, from its file if that still says the same.
+
+    Raises:
+        StoreError: it can't be read, or is another one now.
     """
     try:
         content: Any = json.loads(cell.config.read_text(encoding="utf-8"))
@@ -198,7 +202,7 @@ def _task(cell: store.CellFolder, result: results.SeedResult) -> Task:
         if kept is not None:
             task = parse(Task, kept, lambda _: str(cell.config))
         else:
-            task = tasks.load(result.config["task"])
+            task = tasks.load(settings["task"])
     except AdapterTuneError as error:
         raise StoreError(
             f"its task can't be read ({error})",

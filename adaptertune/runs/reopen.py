@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptertune import tasks
 from adaptertune.config import Resolved, RunConfig
 from adaptertune.errors import CheckpointError, DataError, StoreError
+from adaptertune.runs.load import kept_task
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
@@ -84,7 +84,7 @@ def reopen(
     if data_dir is not None:
         changes["data"] = config.data.model_copy(update={"source": "folder", "folder": data_dir})
     config = config.model_copy(update=changes)
-    plan = make_plan(Resolved(config, tasks.load(config.task), result.origins))
+    plan = make_plan(Resolved(config, kept_task(folder, result.config), result.origins))
     if plan.located.sha256 != result.backbone.sha256:
         raise CheckpointError(
             f"trained on another {result.backbone.name} (SHA-256 {result.backbone.sha256[:12]}…) "

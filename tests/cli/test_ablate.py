@@ -42,6 +42,29 @@ def test_it_prints_writes_and_answers_bad_input(cli: Cli, tiny_bert: Path, tmp_p
     assert "not finished (1 seed is)" in cli("ablate", "spans", folder.path).err
 
 
+def test_a_run_of_ones_own_task_is_used_from_another_folder(
+    cli: Cli, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file and rows were named by relative paths, and the file is gone since."""
+    here = tmp_path / "mine"
+    here.mkdir()
+    rows = [
+        {"text": f"a {word} film {n}", "label": word} for n in range(20) for word in ("good", "bad")
+    ]
+    (here / "films.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert cli("task", "new", "mine/films.jsonl").code == 0
+    done = cli(
+        "train", "--task", "mine/films.yaml", "--backbone", tiny_bert, "--size", "4", "--seeds", "1",
+        "--epochs", "1", "--max-length", "24", "--precision", "fp32",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (folder,) = (tmp_path / "runs" / "films").iterdir()
+    (here / "films.yaml").unlink()
+    monkeypatch.chdir(here)
+    spans = cli("ablate", "spans", folder)
+    assert spans.code == 0, spans.err
+
+
 def test_help(cli: Cli) -> None:
     assert "Remove trained adapters from every span" in cli("ablate", "--help").out
     assert cli("ablate").code == 2

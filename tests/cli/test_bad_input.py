@@ -232,7 +232,7 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     # data
     "no such folder": (
         lambda p: p.train("--data-dir", "none"),
-        r"none/RTE: no such folder; give --data-dir a folder that",
+        r"\S*/none/RTE: no such folder; give --data-dir a folder that",
     ),
     "no such file": (
         lambda p: p.without("RTE/train.tsv"),
