@@ -13,7 +13,7 @@ import pytest
 
 from adaptertune.report import comparison, evidence, holes, page
 from adaptertune.runs import store
-from adaptertune.runs.results import SpansResult
+from adaptertune.runs.analyses import SpansResult
 
 CHECKOUT = Path(__file__).parent.parent
 STUDY = Path("scripts/study")

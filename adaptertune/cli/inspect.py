@@ -165,13 +165,13 @@ def schema(
     from pydantic import BaseModel
 
     from adaptertune.report.schema import Report
-    from adaptertune.runs import results
+    from adaptertune.runs import analyses, results
     from adaptertune.yamlfile import nearest
 
     models: dict[str, type[BaseModel]] = {
         "cell": results.CellResult, "seed": results.SeedResult, "sweep": results.SweepResult,
-        "ablation": results.AblationResult, "bench": results.BenchResult,
-        "spans": results.SpansResult, "prune": results.PruneResult, "report": Report,
+        "ablation": analyses.AblationResult, "bench": analyses.BenchResult,
+        "spans": analyses.SpansResult, "prune": analyses.PruneResult, "report": Report,
     }  # fmt: skip
     if which not in models:
         raise ConfigError(f"no schema '{which}'", remedy=nearest(which, models))

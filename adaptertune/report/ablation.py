@@ -22,7 +22,7 @@ from adaptertune.report.tables import (
     table,
     titled,
 )
-from adaptertune.runs.results import AblationPoint, AblationResult, AblationScores, AblationTask
+from adaptertune.runs.analyses import AblationPoint, AblationResult, AblationScores, AblationTask
 from adaptertune.stats import Interval, PairedDifference
 
 AXIS_NAMES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptertune import stats
 from adaptertune.report.tables import METRIC_NAMES
-from adaptertune.runs.results import SpansResult
+from adaptertune.runs.analyses import SpansResult
 
 Colour = tuple[int, int, int]
 LOSS, SAME, GAIN = (178, 24, 43), (247, 247, 247), (33, 102, 172)  # ColorBrewer's RdBu

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptertune import config as configuration
 from adaptertune.data import cache
-from adaptertune.runs import results
+from adaptertune.runs import analyses
 from adaptertune.runs.plan import Plan, method_label
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ OnProgress = Callable[[str, int, int], None]
 
 def bench(
     plan: Plan, num_steps: int, on_progress: OnProgress, note: Callable[[str], None]
-) -> results.BenchResult:
+) -> analyses.BenchResult:
     """Train ``num_steps`` timed steps of the method and of full fine-tuning, and time inference.
 
     Nothing is written but tokens to their cache.
@@ -107,18 +107,18 @@ def bench(
         mean = speed.mean_step(times[label])
         possible = sum(time.total * limit for time, limit in zip(times[label], limits, strict=True))
         training.append(
-            results.TrainingSpeed(
+            analyses.TrainingSpeed(
                 method=method.model_dump(mode="json"),
                 label=label,
-                seconds=results.StepSeconds(**asdict(mean)),
+                seconds=analyses.StepSeconds(**asdict(mean)),
                 examples_per_second=statistics.fmean(form[0] for form in forms) / mean.total,
                 cached_layers=cached[label],
                 flops_per_step=statistics.fmean(needed),
                 limit_share=sum(needed) / possible,
-                memory=results.MemoryBytes(**asdict(trainees[label].memory(largest))),
+                memory=analyses.MemoryBytes(**asdict(trainees[label].memory(largest))),
             )
         )
-    return results.BenchResult(
+    return analyses.BenchResult(
         task=plan.task.name,
         data=plan.data,
         backbone=plan.backbone,
@@ -149,7 +149,7 @@ def _cached_layers(plan: Plan, model: Classifier, splits: Sequence[Encoded]) -> 
 
 def _inference(
     trainee: Trainee, train: Encoded, on_progress: OnProgress
-) -> list[results.InferenceLatency]:
+) -> list[analyses.InferenceLatency]:
     from adaptertune.train import speed
 
     inputs = {size: speed.median_batch(train, size) for size in INFERENCE_SIZES}
@@ -163,7 +163,7 @@ def _inference(
         lambda done: on_progress("inference", done, total),
     )
     return [
-        results.InferenceLatency(
+        analyses.InferenceLatency(
             batch_size=size,
             length=inputs[size].tokens.shape[1],
             own=passes(latency.own),
@@ -173,10 +173,10 @@ def _inference(
     ]
 
 
-def passes(seconds: Sequence[float]) -> results.PassSeconds:
+def passes(seconds: Sequence[float]) -> analyses.PassSeconds:
     """Several forward passes in two figures."""
     tenths = statistics.quantiles(seconds, n=10, method="inclusive")
-    return results.PassSeconds(median=statistics.median(seconds), percentile_90=tenths[-1])
+    return analyses.PassSeconds(median=statistics.median(seconds), percentile_90=tenths[-1])
 
 
 def _device_name(device: torch.device) -> str:

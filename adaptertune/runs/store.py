@@ -16,14 +16,8 @@ from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
 from adaptertune.files import write_json
-from adaptertune.runs.results import (
-    AblationResult,
-    CellResult,
-    Failure,
-    Record,
-    SeedResult,
-    SpansResult,
-)
+from adaptertune.runs.analyses import AblationResult, SpansResult
+from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
 
 Result = TypeVar("Result", bound=Record)
 

@@ -14,7 +14,7 @@ from typing import Literal
 from adaptertune import config as configuration
 from adaptertune import stats
 from adaptertune.errors import ConfigError
-from adaptertune.runs import results, selection, store
+from adaptertune.runs import analyses, results, selection, store
 from adaptertune.runs.grid import SweepSource
 from adaptertune.runs.plan import method_label, method_labels
 from adaptertune.runs.sweep import Cell, Sweep
@@ -71,7 +71,7 @@ def check(kind: str, source: SweepSource, where: str) -> None:
         )
 
 
-def summarise(kind: str, made: Sweep) -> results.AblationResult:
+def summarise(kind: str, made: Sweep) -> analyses.AblationResult:
     """The points of a sweep that was carried out, and write them into its store.
 
     Raises:
@@ -80,7 +80,7 @@ def summarise(kind: str, made: Sweep) -> results.AblationResult:
     by_task: dict[str, list[Cell]] = {}
     for cell in made.cells:
         by_task.setdefault(cell.plan.task.name, []).append(cell)
-    result = results.AblationResult(
+    result = analyses.AblationResult(
         kind=kind,
         by=KINDS[kind].by,
         digest=made.digest,
@@ -152,7 +152,7 @@ class _Read:
         }
 
 
-def _task(kind: Kind, made: Sweep, cells: Sequence[Cell]) -> results.AblationTask:
+def _task(kind: Kind, made: Sweep, cells: Sequence[Cell]) -> analyses.AblationTask:
     candidates: dict[_Key, list[_Read]] = {}
     for cell in cells:
         candidates.setdefault(_key(kind, cell), []).append(_read(cell))
@@ -180,7 +180,7 @@ def _task(kind: Kind, made: Sweep, cells: Sequence[Cell]) -> results.AblationTas
                 order.index(reference) if reference else None,
             )
         )
-    return results.AblationTask(
+    return analyses.AblationTask(
         task=plan.task.name,
         split=split,
         headline=plan.task.headline,
@@ -253,11 +253,11 @@ def _point(
     num_candidates: int,
     beside: Mapping[str, Mapping[int, float]] | None,
     reference: int | None,
-) -> results.AblationPoint:
+) -> analyses.AblationPoint:
     plan, seeds = read.cell.plan, read.seeds
     split = plan.task.evaluation[0]
     missing = [seed for seed in plan.config.seeds if seed not in seeds]
-    return results.AblationPoint(
+    return analyses.AblationPoint(
         method=method,
         value=value,
         cell=str(plan.folder.path),
@@ -282,9 +282,9 @@ def _point(
 
 def _scores(
     by_seed: dict[int, float], beside: Mapping[int, float] | None
-) -> results.AblationScores:
+) -> analyses.AblationScores:
     values = list(by_seed.values())
-    return results.AblationScores(
+    return analyses.AblationScores(
         values=by_seed,
         mean=stats.mean(values),
         deviation=stats.deviation(values),

@@ -24,7 +24,7 @@ from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.removal import Removal
-from adaptertune.runs import bench, execute, results, store, units
+from adaptertune.runs import analyses, bench, execute, results, store, units
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
@@ -50,7 +50,7 @@ class Search:
 
 def prune(
     run: Reopened, max_drop: float, on_progress: OnProgress, note: Callable[[str], None]
-) -> results.PruneResult:
+) -> analyses.PruneResult:
     """Choose what may go, measure what that costs and gains, and write the smaller run.
 
     Args:
@@ -93,7 +93,7 @@ def prune(
         store.write_result(
             plan.folder.result, summary.model_copy(update={"protocol": summary.protocol + origin})
         )
-    result = results.PruneResult(
+    result = analyses.PruneResult(
         task=run.result.task,
         digest=run.result.digest,
         folder=str(run.folder.path),
@@ -228,13 +228,13 @@ class _Scorer:
         return found
 
 
-def _half(values: Sequence[Sequence[Values]], encoded: Encoded) -> results.Half:
+def _half(values: Sequence[Sequence[Values]], encoded: Encoded) -> analyses.Half:
     """``values``: by choice (nothing, what goes) and then seed."""
     before, after = (
         {name: [of_seed[name] for of_seed in of_choice] for name in of_choice[0]}
         for of_choice in values
     )
-    return results.Half(num_examples=len(encoded), before=before, after=after)
+    return analyses.Half(num_examples=len(encoded), before=before, after=after)
 
 
 def _write_seed(
@@ -303,7 +303,7 @@ def _inference(
     plan: Plan,
     removed: Sequence[int],
     on_progress: OnProgress,
-) -> list[results.PrunedLatency]:
+) -> list[analyses.PrunedLatency]:
     """Both measured in turn, so that other work on the machine falls on both."""
     model.hold_for_answers()  # as `predict` does; it was written before
     inputs = {size: speed.median_batch(train, size) for size in bench.INFERENCE_SIZES}
@@ -320,7 +320,7 @@ def _inference(
     for size, latency in found.items():
         assert latency.without is not None
         latencies.append(
-            results.PrunedLatency(
+            analyses.PrunedLatency(
                 batch_size=size,
                 length=inputs[size].tokens.shape[1],
                 before=bench.passes(latency.own),

@@ -15,7 +15,7 @@ from adaptertune import stats
 from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
 from adaptertune.model.removal import Removal
-from adaptertune.runs import results, store
+from adaptertune.runs import analyses, store
 from adaptertune.runs.reopen import Reopened
 from adaptertune.study import without
 from adaptertune.study.without import OnProgress
@@ -27,7 +27,7 @@ def spans(
     layers: Sequence[int] | None,
     on_progress: OnProgress,
     note: Callable[[str], None],
-) -> results.SpansResult:
+) -> analyses.SpansResult:
     """Evaluate a run without the adapters of every span, and write the result into its folder.
 
     A result that is there for the same seeds and layers is read instead.
@@ -72,7 +72,7 @@ def spans(
     majority = None
     if not task.is_regression:
         majority = float(np.bincount(encoded.labels.astype(np.int64)).max() / len(encoded))
-    result = results.SpansResult(
+    result = analyses.SpansResult(
         task=task.name,
         digest=run.result.digest,
         folder=str(run.folder.path),
@@ -89,7 +89,7 @@ def spans(
         intact=intact,
         majority_share=majority,
         cells=[
-            results.SpanCell(
+            analyses.SpanCell(
                 first=first,
                 last=last,
                 values=of_cell,
@@ -107,7 +107,7 @@ def spans(
 
 def relative_change(
     values: Sequence[float | None], intact: Sequence[float | None]
-) -> results.Change:
+) -> analyses.Change:
     """``value / intact - 1`` over the seeds; null if there is a seed without value, or not above 0."""
     changes = [
         value / whole - 1
@@ -115,8 +115,8 @@ def relative_change(
         if value is not None and whole is not None and whole > 0
     ]
     if len(changes) < len(values):
-        return results.Change(mean=None, deviation=None)
-    return results.Change(mean=stats.mean(changes), deviation=stats.deviation(changes))
+        return analyses.Change(mean=None, deviation=None)
+    return analyses.Change(mean=stats.mean(changes), deviation=stats.deviation(changes))
 
 
 def _span(layers: Sequence[int], first: int, last: int) -> Removal:

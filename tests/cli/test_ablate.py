@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adaptertune.cli import ablate as ablate_command
-from adaptertune.runs.results import AblationResult, SpansResult
+from adaptertune.runs.analyses import AblationResult, SpansResult
 from tests.conftest import Finished
 from tests.study.test_spans import train
 

@@ -11,7 +11,7 @@ import pytest
 
 from adaptertune import paths
 from adaptertune.model.flops import training_step
-from adaptertune.runs.results import BenchResult
+from adaptertune.runs.analyses import BenchResult
 from tests.conftest import Finished
 
 Cli = Callable[..., Finished]

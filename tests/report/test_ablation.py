@@ -11,14 +11,14 @@ from rich.console import Console
 
 from adaptertune import stats
 from adaptertune.report import ablation
-from adaptertune.runs import grid, results
+from adaptertune.runs import analyses, grid, results
 
 
 def scores(
     values: Sequence[float], beside: Sequence[float] | None = None
-) -> results.AblationScores:
+) -> analyses.AblationScores:
     by_seed = dict(enumerate(values))
-    return results.AblationScores(
+    return analyses.AblationScores(
         values=by_seed,
         mean=stats.mean(values),
         deviation=stats.deviation(values),
@@ -32,8 +32,8 @@ OWN = (0.50, 0.51, 0.52, 0.53, 0.54)
 LESS = (0.40, 0.41, 0.42, 0.43, 0.44)
 
 
-def point(value: float | None, values: Sequence[float], **changes: Any) -> results.AblationPoint:
-    made = results.AblationPoint(
+def point(value: float | None, values: Sequence[float], **changes: Any) -> analyses.AblationPoint:
+    made = analyses.AblationPoint(
         method="adapter-64", value=value, cell=f"runs/{value}", digest="0", chosen={},
         num_candidates=1, trained=1000,
         scores={"matthews": scores(values), "accuracy": scores([0.7, 0.71, 0.72])},
@@ -43,8 +43,8 @@ def point(value: float | None, values: Sequence[float], **changes: Any) -> resul
 
 
 def result(
-    *points: results.AblationPoint, by: str | None = "method.init_std"
-) -> results.AblationResult:
+    *points: analyses.AblationPoint, by: str | None = "method.init_std"
+) -> analyses.AblationResult:
     """Points, held against those that they name."""
     facts: dict[str, Any] = {
         "source": "folder", "description": "", "fingerprint": "", "num_train": 5,
@@ -57,17 +57,17 @@ def result(
         headline = scores(list(of), None if beside is None else list(beside.values()))
         both = {"matthews": headline, "accuracy": one.scores["accuracy"]}
         compared.append(one.model_copy(update={"scores": both}))
-    task = results.AblationTask(
+    task = analyses.AblationTask(
         task="cola", split="validation", headline="matthews", data=results.DataFacts(**facts),
         points=compared,
     )  # fmt: skip
-    return results.AblationResult(
+    return analyses.AblationResult(
         kind="init", by=by, digest="0", config={"name": "init"}, protocol="In words.", cells=[],
         backbone=results.BackboneFacts(name="b", sha256="0", commit=None), tasks=[task],
     )  # fmt: skip
 
 
-def shown(made: results.AblationResult, width: int = 110) -> str:
+def shown(made: analyses.AblationResult, width: int = 110) -> str:
     stream = io.StringIO()
     Console(file=stream, width=width).print(ablation.ablation(made))
     return stream.getvalue()

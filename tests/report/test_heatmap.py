@@ -11,28 +11,28 @@ from rich.console import Console
 
 from adaptertune.report import heatmap
 from adaptertune.report.tables import spans
-from adaptertune.runs import results
+from adaptertune.runs import analyses, results
 
 VALUES = {(0, 0): 0.57, (0, 1): 0.3, (0, 2): 0.0, (1, 1): 0.6, (1, 2): 0.45, (2, 2): None}
 
 
-def result(**changes: Any) -> results.SpansResult:
-    def change(value: float | None) -> results.Change:
+def result(**changes: Any) -> analyses.SpansResult:
+    def change(value: float | None) -> analyses.Change:
         mean = None if value is None else value / 0.6 - 1
-        return results.Change(mean=mean, deviation=None if value is None else 0.012)
+        return analyses.Change(mean=mean, deviation=None if value is None else 0.012)
 
     facts: dict[str, Any] = {
         "source": "folder", "description": "", "fingerprint": "", "num_train": 5,
         "num_train_complete": 5, "partial": False, "sample": False,
     }  # fmt: skip
-    made = results.SpansResult(
+    made = analyses.SpansResult(
         task="cola", digest="0", folder="runs/x", data=results.DataFacts(**facts),
         backbone=results.BackboneFacts(name="b", sha256="0", commit=None), precision="fp32",
         device="cpu", split="validation", num_examples=1043, headline="matthews", seeds=[0, 1],
         num_layers=3, layers=[0, 1, 2], majority_share=0.691,
         intact={"matthews": [0.6, 0.6], "accuracy": [0.8, 0.8]},
         cells=[
-            results.SpanCell(
+            analyses.SpanCell(
                 first=first, last=last,
                 values={"matthews": [value, value], "accuracy": [0.7, 0.7]},
                 change={"matthews": change(value), "accuracy": change(0.525)},
@@ -44,7 +44,7 @@ def result(**changes: Any) -> results.SpansResult:
     return made.model_copy(update=changes)
 
 
-def shown(made: results.SpansResult) -> str:
+def shown(made: analyses.SpansResult) -> str:
     stream = io.StringIO()
     Console(file=stream, width=110).print(spans.spans(made))
     return stream.getvalue()

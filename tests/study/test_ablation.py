@@ -11,7 +11,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from adaptertune.errors import ConfigError, StoreError
-from adaptertune.runs import grid, results, sweep, units
+from adaptertune.runs import analyses, grid, sweep, units
 from adaptertune.runs.sweep import Sweep
 from adaptertune.study import ablation
 from tests.runs.test_sweep import run, scored, simulation
@@ -99,7 +99,7 @@ def test_statistics_are_numpys_and_seeds_are_paired(tiny_bert: Path, tmp_path: P
     assert difference.n == 2
     assert difference.mean == pytest.approx(((0.5 - 0.61) + (0.4 - 0.62)) / 2)
     assert difference.interval is None
-    written = results.AblationResult.model_validate_json(ablation.path(made, "init").read_bytes())
+    written = analyses.AblationResult.model_validate_json(ablation.path(made, "init").read_bytes())
     assert written == found
     assert [Path(point.cell).is_dir() for point in task.points] == [True] * 3
 

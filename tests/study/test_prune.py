@@ -17,7 +17,7 @@ from scipy import stats
 from adaptertune.model import removal
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.model.removal import Removal
-from adaptertune.runs import results
+from adaptertune.runs import analyses
 from adaptertune.runs.reopen import Reopened, reopen
 from adaptertune.runs.store import CellFolder
 from adaptertune.study.prune import halves, prune, search
@@ -115,7 +115,7 @@ def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -
     width, size = 32, 8
     assert found.trained_before - found.trained_after == 2 * (2 * width * size + width + size)
     folder = CellFolder(Path(found.pruned))
-    assert results.PruneResult.model_validate(json.loads(folder.prune.read_text())) == found
+    assert analyses.PruneResult.model_validate(json.loads(folder.prune.read_text())) == found
     smaller = reopen(folder, folder.finished_result())
     assert smaller.result.digest != run.result.digest
     written = json.loads(folder.config.read_text())
@@ -169,7 +169,7 @@ def test_as_it_is_typed(
     for words in ("not used for the choice", "parameters in the checkpoint", "adaptertune show"):
         assert words in " ".join(done.out.split())
     found = json.loads(cli("prune", run.folder.path, "--max-drop", "0", "--json").out)
-    assert results.PruneResult.model_validate(found).max_drop == 0
+    assert analyses.PruneResult.model_validate(found).max_drop == 0
     bad = cli("prune", run.folder.path, "--max-drop", "101")
     assert (bad.code, bad.out) == (2, "")
     assert "no run 'x'" in cli("prune", "x").err

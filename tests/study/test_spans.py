@@ -15,7 +15,7 @@ from adaptertune import config
 from adaptertune.errors import AdapterTuneError, ConfigError
 from adaptertune.executors.serial import run_cell
 from adaptertune.model.inject import adapted_outputs
-from adaptertune.runs import results, store
+from adaptertune.runs import analyses, store
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.reopen import Reopened, reopen
 from adaptertune.study.spans import relative_change, spans
@@ -94,14 +94,14 @@ def test_statistics_are_relative_and_over_the_seeds() -> None:
     assert change.deviation == pytest.approx(statistics.stdev(changes))
     assert relative_change([0.3], [0.6]).deviation is None
     for values, intact in (([0.1, None], [0.5, 0.5]), ([0.1, 0.1], [0.5, 0.0])):
-        assert relative_change(values, intact) == results.Change(mean=None, deviation=None)
+        assert relative_change(values, intact) == analyses.Change(mean=None, deviation=None)
 
 
 def test_the_file_is_the_result_and_is_read_again(run: Reopened) -> None:
     notes: list[str] = []
     first = spans(run, None, silent, notes.append)
     content = json.loads(run.folder.spans.read_text())
-    assert results.SpansResult.model_validate(content) == first
+    assert analyses.SpansResult.model_validate(content) == first
     before = run.folder.spans.stat().st_mtime_ns
     notes.clear()
     assert spans(run, None, silent, notes.append) == first

@@ -21,7 +21,7 @@ from adaptertune.report.comparison.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.comparison.published import published_rows
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Beside, Column, Comparison, Cost, Entry, Hole, Place, Row
-from adaptertune.runs.results import AblationResult, AblationTask
+from adaptertune.runs.analyses import AblationResult, AblationTask
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from adaptertune.report.figures.figure import (
     figure,
 )
 from adaptertune.report.schema import Column
-from adaptertune.runs.results import AblationResult, AblationTask
+from adaptertune.runs.analyses import AblationResult, AblationTask
 from adaptertune.runs.store import CellFolder
 
 AXES = {

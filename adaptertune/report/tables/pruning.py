@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adaptertune.report.tables import METRIC_NAMES, count, data_note, spread, table, titled
-from adaptertune.runs.results import Half, PruneResult
+from adaptertune.runs.analyses import Half, PruneResult
 
 
 def pruning(result: PruneResult) -> RenderableType:

@@ -17,7 +17,7 @@ from adaptertune.report.tables import (
     table,
     titled,
 )
-from adaptertune.runs.results import SpanCell, SpansResult
+from adaptertune.runs.analyses import SpanCell, SpansResult
 
 
 def spans(result: SpansResult) -> RenderableType:

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adaptertune.report.tables import count, data_note, percent, size, table, titled
-from adaptertune.runs.results import BenchResult, PassSeconds
+from adaptertune.runs.analyses import BenchResult, PassSeconds
 
 PARTS = {
     "batch": "batch making",
