@@ -68,7 +68,8 @@ def new(
 
     Columns may be positions (from 0) where there is no header line.
     """
-    from adaptertune.data.draft import Kind, draft, draft_from_hub
+    from adaptertune.data.draft import draft, draft_from_hub
+    from adaptertune.data.draft.labels import Kind
     from adaptertune.report import tables
 
     if kind is not None and kind not in KINDS:
