@@ -78,12 +78,12 @@ def test_the_claims_have_the_files_numbers() -> None:
         assert len(values) == 5
         return 100 * statistics.fmean(values.values())
 
-    sizes = (
-        score(3, 3e-3, "adapter", 8),
-        score(3, 1e-3, "adapter", 64),
-        score(3, 3e-4, "adapter", 256),
-    )
+    early = [(3e-3, 8), (1e-3, 64), (3e-4, 256)]
+    sizes = [score(3, rate, "adapter", size) for rate, size in early]
     assert "with three epochs: {:.1f}, {:.1f} and {:.1f},".format(*sizes) in readme
+    late = [(1e-3, 8), (1e-3, 64), (3e-4, 256)]
+    sizes = [score(6, rate, "adapter", size) for rate, size in late]
+    assert "five seeds: {:.1f}, {:.1f} and {:.1f} at 8, 64 and 256".format(*sizes) in readme
     behind = [score(epochs, 3e-5, "full") - score(epochs, 1e-3, "adapter", 64) for epochs in (3, 6)]
     assert "three epochs they are {:.1f} points behind, with six {:.1f}".format(*behind) in readme
     on_mnli = score(1, 1e-4, "full", task="mnli") - score(1, 1e-3, "adapter", 64, "mnli")
