@@ -46,7 +46,10 @@ for step in "${steps[@]}"; do
     mnli | qnli | qqp | sst2) search --tasks "$step" "${two[@]}" "${large[@]}" ;;
     held-out) search --tasks cola,mrpc,rte,stsb,wnli "${two[@]}" --protocol held-out ;;
     precision) search --tasks mrpc,rte --methods adapter --sizes 64 --precision fp32 ;;
-    longer) search --tasks cola,rte --methods adapter,full --sizes 64 --epochs 20 --seeds 3 ;;
+    longer)  # at the rates that the search chose for six epochs
+      search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20 --seeds 2
+      search --tasks cola --methods full --lrs 3e-5 --epochs 20 --seeds 2
+      ;;
     spans)
       spans best adapter-64 cola --methods adapter
       spans plain "${mnli_init[@]}"
