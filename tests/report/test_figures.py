@@ -291,3 +291,16 @@ def test_no_two_of_many_series_have_colour_and_shape_in_common() -> None:
     }
     assert scales["color"]["domain"] == scales["shape"]["domain"] == names
     assert len(set(zip(scales["color"]["range"], scales["shape"]["range"], strict=True))) == 20
+
+
+def test_each_of_a_tasks_sets_of_rows_has_pictures_of_its_own(tmp_path: Path) -> None:
+    for rows, score in (("all", 0.7), ("part", 0.5)):
+        add(tmp_path, "rte", one_metric(score, score + 0.1), rows=rows, partial=rows == "part")
+        options = {"method.name": "full"}
+        add(tmp_path, "rte", one_metric(score, score), rows=rows, options=options)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0])
+    made = figures.figures(group)
+    assert len({figure.name for figure in made}) == len(made)
+    seeds = {figure.name: figure for figure in made if figure.name.endswith("-seeds")}
+    means = [row["mean"] for figure in seeds.values() for row in data(figure) if "mean" in row]
+    assert sorted(means) == pytest.approx([50, 55, 70, 75])
