@@ -234,6 +234,16 @@ def test_a_heatmap_for_each_metric_of_a_run_whose_spans_were_removed(tmp_path: P
     assert "Mean over 2 seeds" in found[0].caption
 
 
+def test_a_heatmap_says_that_its_run_saw_a_part_of_the_training_set(tmp_path: Path) -> None:
+    from tests.report.test_heatmap import result
+
+    folder = add(tmp_path, "rte", one_metric(0.6, 0.7), partial=True)
+    write_result(folder.spans, result())
+    titles = [one.title for name, one in drawn(tmp_path).items() if name.startswith("spans")]
+    assert len(titles) == 2
+    assert all("partial training set, 800 of 2,490" in title for title in titles)
+
+
 def test_a_heatmap_of_a_task_that_is_no_column(tmp_path: Path) -> None:
     """Its run was an ablation's alone, so Table 1 leaves it out."""
     from tests.report.test_heatmap import result
