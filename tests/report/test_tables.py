@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
+from rich.console import Console, RenderableType
 
 from adaptertune.report import tables
+from adaptertune.report.tables import sweep
+from adaptertune.runs import results
+from tests.report.records import swept
+
+DATA = results.DataFacts(
+    source="folder", description="", fingerprint="", num_train=5, num_train_complete=5,
+    partial=False, sample=False,
+)  # fmt: skip
+
+
+def shown(what: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=110)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -23,3 +42,17 @@ def test_no_duration_has_sixty_seconds(seconds: float, told: str) -> None:
 )  # fmt: skip
 def test_no_size_has_a_thousand_of_its_unit(num_bytes: int, told: str) -> None:
     assert tables.size(num_bytes) == told
+
+
+def test_a_sweep_of_which_no_run_came_to_a_score(tmp_path: Path) -> None:
+    choice = results.Choice(
+        task="rte", row="full", metric="accuracy", selecting_split="validation",
+        reported_split="validation", data=DATA, num_cells=2, num_runs=2, num_failed=0,
+        num_diverged=2, num_collapsed=0, cell=None, digest=None, chosen=None, scores={},
+        best_seed=None, interval=None, expected_best_cell={}, expected_best_seed={},
+    )  # fmt: skip
+    made = swept(tmp_path, seeds=1).model_copy(update={"choices": [choice], "num_diverged": 2})
+    made = made.model_copy(update={"config": made.config | {"grids": [{}]}})
+    text = shown(sweep.sweep(made))
+    assert "no run came to a score" in text
+    assert "2 diverged: holes" in text
