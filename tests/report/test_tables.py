@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
+from adaptertune import tasks
+from adaptertune.cli import train
 from adaptertune.report import tables
-from adaptertune.report.tables import sweep
+from adaptertune.report.tables import predictions, runs, sweep
 from adaptertune.runs import results
+from adaptertune.share import glue
 from tests.report.records import swept
 
 DATA = results.DataFacts(
@@ -42,6 +47,57 @@ def test_no_duration_has_sixty_seconds(seconds: float, told: str) -> None:
 )  # fmt: skip
 def test_no_size_has_a_thousand_of_its_unit(num_bytes: int, told: str) -> None:
     assert tables.size(num_bytes) == told
+
+
+def cell(**changes: Any) -> results.CellResult:
+    """A run whose seed 0 has a score and whose seed 1 ended with an error."""
+    facts: dict[str, Any] = {
+        "seed": 0, "status": "finished", "score": 0.6, "kept_epoch": 1, "collapsed": False,
+        "folder": "",
+    }  # fmt: skip
+    failed = facts | {"seed": 1, "status": "failed", "score": None, "kept_epoch": None}
+    spread = results.Spread(
+        n=1, mean=0.6, deviation=None, minimum=0.6, maximum=0.6, best=0.6
+    )  # fmt: skip
+    split = changes.get("selecting_split", "validation")
+    values: dict[str, Any] = {
+        "task": "rte", "digest": "0", "folder": "runs/rte/x", "config": {}, "origins": {},
+        "data": DATA, "precision": "fp32", "ledger": {}, "headline": "accuracy",
+        "backbone": results.BackboneFacts(name="b", sha256="0", commit=None),
+        "selecting_split": split, "protocol": "", "scores": {split: {"accuracy": spread}},
+        "seeds": [results.SeedLine(**facts), results.SeedLine(**failed)], "num_failed": 1,
+        "num_diverged": 0, "num_collapsed": 0, "best_seed": 0, "checkpoint": None,
+        "train_seconds": 1.0, "evaluate_seconds": 1.0, "published": [],
+    }  # fmt: skip
+    return results.CellResult(**values | changes)
+
+
+def test_a_seed_that_failed_is_no_empty_line() -> None:
+    (line,) = re.findall(r"^ +1 .*$", shown(runs.run(cell())), re.MULTILINE)
+    assert "failed: its failure.json says why" in line
+
+
+def test_a_run_without_its_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    train.conclude(cell(), Console(width=110))
+    assert "Checkpoint  none is kept" in capsys.readouterr().out
+
+
+def test_runs_tell_which_scores_are_of_held_out_rows() -> None:
+    paper = (Path("runs/rte/x"), cell())
+    other = (Path("runs/rte/y"), cell(selecting_split="held-out", config={"protocol": "held-out"}))
+    assert "held-out" not in shown(runs.run_list(Path("runs"), [paper]))
+    text = shown(runs.run_list(Path("runs"), [paper, other]))
+    assert "(held-out: on rows of the training set that did not train)" in " ".join(text.split())
+    assert re.search(r"^ rte +x .* accuracy +60\.0", text, re.MULTILINE)
+    assert re.search(r"^ rte +y .* accuracy, held-out +60\.0", text, re.MULTILINE)
+
+
+def test_a_submission_names_no_split_for_all_its_runs() -> None:
+    task = tasks.load("rte")
+    filled = glue.Entry(task, "test", None, "no run of rte on GLUE", "entailment")
+    text = shown(predictions.submission(Path("x.zip"), [filled]))
+    assert "score, in per cent" in text
+    assert "validation" not in text, "a run of protocol held-out was chosen on other rows"
 
 
 def test_a_sweep_of_which_no_run_came_to_a_score(tmp_path: Path) -> None:
