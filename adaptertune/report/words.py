@@ -123,7 +123,10 @@ def _saved(row: Row) -> str:
         if own != full and spent.time_of_full_per_epoch is not None
         else ""
     )
-    return f" Training them took {spent.time_of_full:.2f}x its time{an_epoch}{memory}."
+    timed = sum(1 for place in row.places if place.cost and place.cost.time_of_full is not None)
+    compared = sum(1 for place in row.places if place.beside and place.cost)
+    where = f" on {timed} of {plural(compared, 'task')}" if timed < compared else ""
+    return f" Training them took {spent.time_of_full:.2f}x its time{where}{an_epoch}{memory}."
 
 
 def _searched(row: Row) -> str:
