@@ -152,7 +152,7 @@ def conclude(result: CellResult, console: Console) -> None:
         told = f"Imported    from {result.imported.source}, {result.imported.library}"
         console.print(told, soft_wrap=True, markup=False)
     console.print(f"Run         {result.folder}", soft_wrap=True)
-    console.print(f"Checkpoint  {result.checkpoint}", soft_wrap=True)
+    console.print(f"Checkpoint  {result.checkpoint or 'none is kept'}", soft_wrap=True)
     took = tables.duration(result.train_seconds + result.evaluate_seconds)
     what = "evaluation" if result.imported else "training and evaluation"
     console.print(f"Took        {took} of {what}")

@@ -28,6 +28,8 @@ class Entry(Record):
     """Its size, learning rate and epochs."""
     num_candidates: int
     """Cells among which this one was chosen on the selecting split, by what the protocol asks for."""
+    sizes: list[int]
+    """Of these candidates: bottleneck sizes, ranks or numbers of layers; empty for a method without."""
     num_seeds: int
     """Seeds that are done."""
     n: int

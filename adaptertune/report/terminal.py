@@ -171,7 +171,7 @@ def _difference(beside: Beside | None) -> str:
     if found.interval:
         low, high = 100 * found.interval.low, 100 * found.interval.high
         text += f"\n[dim]{low:+.1f} to {high:+.1f}[/]"
-    test = f"p {found.wilcoxon_p:.2g}, " if found.wilcoxon_p is not None else ""
+    test = f"p {found.wilcoxon_p:.3g}, " if found.wilcoxon_p is not None else ""
     text += f"\n[dim]{test}n {found.n}[/]"
     if runs:
         text += f"\n[dim]best {runs.only_first} : {runs.only_second},\np {runs.p:.2g}[/]"

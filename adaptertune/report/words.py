@@ -123,7 +123,10 @@ def _saved(row: Row) -> str:
         if own != full and spent.time_of_full_per_epoch is not None
         else ""
     )
-    return f" Training them took {spent.time_of_full:.2f}x its time{an_epoch}{memory}."
+    timed = sum(1 for place in row.places if place.cost and place.cost.time_of_full is not None)
+    compared = sum(1 for place in row.places if place.beside and place.cost)
+    where = f" on {timed} of {plural(compared, 'task')}" if timed < compared else ""
+    return f" Training them took {spent.time_of_full:.2f}x its time{where}{an_epoch}{memory}."
 
 
 def _searched(row: Row) -> str:
@@ -210,6 +213,8 @@ def remarks(comparison: Comparison) -> list[str]:
             f"{label}: {_range(numbers)}" for label, numbers in searched.items() if numbers
         )
         found.append(f"Candidates among which a column's figure was chosen: {told}.")
+    if narrower := _fewer_sizes(comparison):
+        found.append(f"Of a row's sizes not all were tried on every column: {narrower}.")
     if any(row.glue_average is not None for row in comparison.published):
         found.append("The published average by the GLUE rule counts WNLI too, at 65.1.")
     single = any(isinstance(e, Entry) and e.n == 1 for row in comparison.rows for e in row.entries)
@@ -226,6 +231,25 @@ def remarks(comparison: Comparison) -> list[str]:
             f"Not on all columns, so only among the runs: {'; '.join(comparison.elsewhere)}."
         )
     return found
+
+
+def _fewer_sizes(comparison: Comparison) -> str:
+    """``adapters, best of 8/64/256: 64 alone on MRPC, RTE``; empty if no row chose among fewer."""
+    told = []
+    for row in comparison.rows:
+        by_sizes: dict[tuple[int, ...], list[str]] = {}
+        for column, entry in zip(comparison.columns, row.entries, strict=True):
+            if isinstance(entry, Entry):
+                by_sizes.setdefault(tuple(entry.sizes), []).append(column.label)
+        everything = {size for sizes in by_sizes for size in sizes}
+        fewer = [
+            f"{'/'.join(map(str, sizes))}{' alone' if len(sizes) == 1 else ''} on {', '.join(labels)}"
+            for sizes, labels in by_sizes.items()
+            if len(sizes) < len(everything)
+        ]
+        if fewer:
+            told.append(f"{row.label}: {', '.join(fewer)}")
+    return "; ".join(told)
 
 
 def _range(numbers: Sequence[int]) -> str:

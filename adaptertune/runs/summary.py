@@ -95,6 +95,8 @@ def protocol_in_words(plan: Plan, num_seeds: int) -> str:
     split, keep = plan.selecting_split, plan.config.training.keep_epoch
     epoch = f"its best epoch on {split}" if keep == "best" else "its last epoch"
     begun = f" Started from {start.in_words(plan.init_from)}." if plan.init_from else ""
+    if not num_seeds:
+        return f"No seed finished, so there is no score.{begun}"
     if num_seeds < 2:
         return f"One seed, {epoch}; no spread can be known from one seed.{begun}"
     if plan.is_held_out:

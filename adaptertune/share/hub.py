@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 FOLDER = (
     "run"  # of the repository: its root's config.json would be taken for a transformers model's
 )
+# What a card says that trained, by the method's name.
+TRAINED = {
+    "adapter": "Bottleneck adapters (Houlsby et al., ICML 2019)",
+    "full": "The whole base model",
+    "top_layers": "The base model's top layers",
+    "layernorm": "The base model's LayerNorms",
+    "bitfit": "The base model's biases (BitFit)",
+    "lora": "LoRA's matrices",
+    "ia3": "(IA)³'s vectors",
+}
 MEND = "ask its owner to push the run again, or give another --revision"
 
 
@@ -226,13 +236,14 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
     """The model card: how to use it, scores with their protocol, what trained, how, and on what."""
     task, result = run.task, run.result
     ledger, training = result.ledger, result.config["training"]
+    method = run.method.name
     front: dict[str, Any] = {
         "library_name": "adaptertune",
         "pipeline_tag": "text-classification",
         "license": license,
         "tags": [
-            "adapters",
-            "parameter-efficient-fine-tuning",
+            *(["adapters"] if method == "adapter" else []),
+            *(["parameter-efficient-fine-tuning"] if method != "full" else []),
             result.backbone.architecture,
             task.name,
         ],
@@ -276,7 +287,7 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
     lines = [
         f"# {_plain(task.title)}: {method_label(run.method)} on {_plain(result.backbone.name)}",
         "",
-        f"Bottleneck adapters (Houlsby et al., ICML 2019) {trained}. This repository holds what "
+        f"{TRAINED[method]}, {trained}. This repository holds what "
         "trained; the base model is fetched by its name.",
         "",
         "```sh",

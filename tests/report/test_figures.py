@@ -234,6 +234,16 @@ def test_a_heatmap_for_each_metric_of_a_run_whose_spans_were_removed(tmp_path: P
     assert "Mean over 2 seeds" in found[0].caption
 
 
+def test_a_heatmap_says_that_its_run_saw_a_part_of_the_training_set(tmp_path: Path) -> None:
+    from tests.report.test_heatmap import result
+
+    folder = add(tmp_path, "rte", one_metric(0.6, 0.7), partial=True)
+    write_result(folder.spans, result())
+    titles = [one.title for name, one in drawn(tmp_path).items() if name.startswith("spans")]
+    assert len(titles) == 2
+    assert all("partial training set, 800 of 2,490" in title for title in titles)
+
+
 def test_a_heatmap_of_a_task_that_is_no_column(tmp_path: Path) -> None:
     """Its run was an ablation's alone, so Table 1 leaves it out."""
     from tests.report.test_heatmap import result
@@ -291,3 +301,16 @@ def test_no_two_of_many_series_have_colour_and_shape_in_common() -> None:
     }
     assert scales["color"]["domain"] == scales["shape"]["domain"] == names
     assert len(set(zip(scales["color"]["range"], scales["shape"]["range"], strict=True))) == 20
+
+
+def test_each_of_a_tasks_sets_of_rows_has_pictures_of_its_own(tmp_path: Path) -> None:
+    for rows, score in (("all", 0.7), ("part", 0.5)):
+        add(tmp_path, "rte", one_metric(score, score + 0.1), rows=rows, partial=rows == "part")
+        options = {"method.name": "full"}
+        add(tmp_path, "rte", one_metric(score, score), rows=rows, options=options)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0])
+    made = figures.figures(group)
+    assert len({figure.name for figure in made}) == len(made)
+    seeds = {figure.name: figure for figure in made if figure.name.endswith("-seeds")}
+    means = [row["mean"] for figure in seeds.values() for row in data(figure) if "mean" in row]
+    assert sorted(means) == pytest.approx([50, 55, 70, 75])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -14,9 +15,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 from adaptertune import __version__
-from adaptertune.report import comparison, evidence, holes, leftovers, page
+from adaptertune.report import comparison, evidence, holes, leftovers, page, terminal
 from adaptertune.report.schema import Entry
 from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result
@@ -355,3 +357,16 @@ def test_the_numbers_of_tasks_are_told_where_the_papers_are_others(made: Path) -
     texts = [(made / name).read_text() for name in ("report.html", "report.md")]
     assert "9.0x<small>9 tasks</small>" in texts[0]
     assert "9.0x (9 tasks)" in texts[1]
+
+
+def test_the_p_of_five_pairs_is_not_below_its_least(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.6, 0.61, 0.62, 0.63, 0.64))
+    add(tmp_path, "rte", one_metric(0.7, 0.72, 0.74, 0.76, 0.78), options={"method.name": "full"})
+    groups = compared(tmp_path)
+    page.write(groups, [], tmp_path, tmp_path / "page", "1")
+    console = Console(file=io.StringIO(), width=110)
+    terminal.comparisons(groups, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "p 0.0625, n 5" in console.file.getvalue()
+    assert "p 0.0625, 5 pairs" in (tmp_path / "page" / "report.html").read_text()
+    assert "5 pairs, p 0.0625" in (tmp_path / "page" / "report.md").read_text()

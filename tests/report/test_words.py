@@ -53,3 +53,19 @@ def test_partial_training_sets_are_named_once_a_task(tmp_path: Path) -> None:
     add(tmp_path, "rte", one_metric(0.6))
     remarks = words.remarks(only(tmp_path))
     assert "Partial training sets, in rows: mnli 800 of 392,702." in remarks
+
+
+def test_a_best_of_sizes_says_where_not_all_of_them_were_tried(tmp_path: Path) -> None:
+    for task, sizes in (("rte", (8, 64, 256)), ("qnli", (64,)), ("wnli", (8, 64)), ("sst2", (64,))):
+        for size in sizes:
+            add(tmp_path, task, one_metric(0.6, 0.7), options={"method.size": size})
+    add(tmp_path, "rte", one_metric(0.6, 0.7), options={"method.name": "full"})
+    (told,) = [one for one in words.remarks(only(tmp_path)) if "sizes" in one]
+    assert told == (
+        "Of a row's sizes not all were tried on every column: adapters, best of 8/64/256: "
+        "64 alone on SST-2, QNLI, 8/64 on WNLI."
+    )
+    for task in ("qnli", "wnli", "sst2"):
+        for size in (8, 64, 256):
+            add(tmp_path, task, one_metric(0.6, 0.7), options={"method.size": size})
+    assert not [one for one in words.remarks(only(tmp_path)) if "sizes" in one]

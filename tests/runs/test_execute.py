@@ -535,6 +535,7 @@ def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path
     assert summary is not None
     assert summary.num_diverged == 2
     assert summary.best_seed is None
+    assert summary.protocol == "No seed finished, so there is no score."
     spread = summary.scores["validation"]["accuracy"]
     assert (spread.n, spread.mean, spread.best) == (0, None, None)
 

@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
+from adaptertune import config as configuration
 from adaptertune.errors import HubError
 from adaptertune.runs import load
 from adaptertune.share import hub
@@ -126,6 +127,26 @@ def test_a_folder_is_no_base_model_of_the_hub(cell: Path) -> None:
         named = replace(run, result=run.result.model_copy(update={"backbone": backbone}))
         text = hub.card(named, summary, REPO, license="mit")
         assert ("base_model: my/bert" in text) == (commit is not None)
+
+
+def test_the_card_names_the_method_that_trained(cell: Path) -> None:
+    run = load.find(str(cell), cell.parent)
+    summary = run.cell.finished_result()
+    card = hub.card(run, summary, REPO, license="mit")
+    assert "Bottleneck adapters (Houlsby et al., ICML 2019), trained with adaptertune" in card
+    for name, given in (("full", {}), ("layernorm", {}), ("lora", {"rank": 8, "alpha": 8.0})):
+        config = run.result.config | {"method": {"name": name, **given}}
+        other = replace(run, result=run.result.model_copy(update={"config": config}))
+        card = hub.card(other, summary, REPO, license="mit")
+        assert f"{hub.TRAINED[name]}, trained with adaptertune" in card
+        assert "Bottleneck" not in card
+        assert "- adapters\n" not in card
+        assert ("parameter-efficient" in card) == (name != "full")
+
+
+def test_a_card_has_words_for_every_method() -> None:
+    names = [kind.model_fields["name"].default for kind in configuration.METHODS]
+    assert sorted(hub.TRAINED) == sorted(names)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def _row(
         beside, expense, reference = None, None, None
         if candidates:
             cell = choose(candidates)
-            entry: Entry | Hole = _entry(cell, column, len(candidates))
+            entry: Entry | Hole = _entry(cell, column, candidates)
             alike = reference_candidates(cell, column, full)
             reference = choose(alike) if alike else None
             beside = _beside(cell, reference, column, len(alike)) if reference else None
@@ -239,7 +239,7 @@ def _beside(cell: Cell, full: Cell, column: Column, num_candidates: int) -> Besi
     )
 
 
-def _entry(cell: Cell, column: Column, num_candidates: int) -> Entry:
+def _entry(cell: Cell, column: Column, candidates: Sequence[Cell]) -> Entry:
     by_seed = cell.values(column.split, column.metric)
     values = list(by_seed.values())
     best = cell.best_seed
@@ -251,7 +251,8 @@ def _entry(cell: Cell, column: Column, num_candidates: int) -> Entry:
     return Entry(
         run=cell.digest,
         settings={key: cell.settings[key] for key in keys if key in cell.settings},
-        num_candidates=num_candidates,
+        num_candidates=len(candidates),
+        sizes=sorted({one for other in candidates if (one := methods.size(other)) is not None}),
         num_seeds=len(cell.seeds),
         n=len(values),
         mean=stats.mean(values),

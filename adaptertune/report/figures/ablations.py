@@ -14,6 +14,7 @@ from adaptertune.report.figures.figure import (
     TRAINED,
     Figure,
     count,
+    data_note,
     figure,
 )
 from adaptertune.report.schema import Column
@@ -98,7 +99,8 @@ def heatmaps(group: Group, column: Column) -> list[Figure]:
                     group,
                     f"spans-{cell.folder.name}-{metric}",
                     "Without the adapters of a span of layers",
-                    f"{column.label}: {name} without some layers' adapters, {cell.folder.name}",
+                    f"{column.label}: {name} without some layers' adapters, {cell.folder.name}"
+                    f"{data_note(column)}",
                     f"Relative change of {name} on {result.split} when the trained adapters of all "
                     "layers from first to last are removed and nothing is trained again; LayerNorms "
                     f"and head stay. Mean over {count(result.seeds, 'seed')}.",

@@ -20,6 +20,7 @@ from adaptertune.report.figures.figure import (
     count,
     data_note,
     figure,
+    heading,
     metric_title,
     shown_methods,
 )
@@ -43,7 +44,7 @@ def table_1(group: Group) -> list[Figure]:
             change = None if found is None else 100 * found.mean
             has_fallen = isinstance(entry, Entry) and (entry.collapsed or entry.diverged)
             text = tables.percent(mean) + "†" * bool(has_fallen)
-            squares.append(Square(row.label, _heading(column, shown.columns), text, change, note))
+            squares.append(Square(row.label, heading(column, shown.columns), text, change, note))
     if len(shown.rows) < 2 or not any(square.change is not None for square in squares):
         return []
     return [
@@ -59,17 +60,11 @@ def table_1(group: Group) -> list[Figure]:
             charts.matrix(
                 squares,
                 [row.label for row in shown.rows],
-                [_heading(column, shown.columns) for column in shown.columns],
+                [heading(column, shown.columns) for column in shown.columns],
                 "points",
             ),
         )
     ]
-
-
-def _heading(column: Column, columns: Sequence[Column]) -> str:
-    """A column's label; with its place where several have the same, of other rows of data."""
-    alike = [one for one in columns if one.label == column.label]
-    return column.label if len(alike) == 1 else f"{column.label} {alike.index(column) + 1}"
 
 
 def _metrics(columns: Sequence[Column]) -> str:
@@ -77,7 +72,7 @@ def _metrics(columns: Sequence[Column]) -> str:
     named: dict[str, list[str]] = {}
     for column in columns:
         name = f"{tables.METRIC_NAMES[column.metric]} on {column.split.replace('_', ' ')}"
-        named.setdefault(name, []).append(_heading(column, columns))
+        named.setdefault(name, []).append(heading(column, columns))
     return ", ".join(f"{name} ({', '.join(labels)})" for name, labels in named.items())
 
 
@@ -136,12 +131,13 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
             points += _point(series, chosen, column, chosen.facts.ledger["trained"], name, series)
     if len(points) < 2:
         return []
+    named = heading(column, group.comparison.columns)
     return [
         figure(
             group,
-            f"{column.label}-parameters",
+            f"{named}-parameters",
             "Score against trained parameters",
-            f"{column.label}{data_note(column)}",
+            f"{named}{data_note(column)}",
             f"{metric_title(column)}, mean over seeds; each size at its best candidate. {ERROR_BARS}",
             [point.note for point in points],
             charts.curves(points, TRAINED, Axis(metric_title(column)), colours(group)),
@@ -175,12 +171,13 @@ def seed_dots(group: Group, column: Column) -> list[Figure]:
         summaries.append(Summary(row.label, 100 * entry.mean, low, high, note))
     if not summaries:
         return []
+    named = heading(column, group.comparison.columns)
     return [
         figure(
             group,
-            f"{column.label}-seeds",
+            f"{named}-seeds",
             "Seeds",
-            f"{column.label}{data_note(column)}",
+            f"{named}{data_note(column)}",
             " ".join([DOTS, *hidden]),
             [one.note for one in summaries],
             charts.dots(seeds, summaries, Axis(metric_title(column)), colours(group)),

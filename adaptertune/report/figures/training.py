@@ -15,6 +15,7 @@ from adaptertune.report.figures.figure import (
     count,
     data_note,
     figure,
+    heading,
     metric_title,
     shown_methods,
 )
@@ -49,14 +50,15 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
             means.append(Point(series, epoch, 100 * mean, None, None, note, series))
     if len({point.x for point in means}) < 2:
         return []
+    named = heading(column, group.comparison.columns)
     split = on_column(column, group.cells)[0].selecting
     last = {point.series: point.note for point in means}
     return [
         figure(
             group,
-            f"{column.label}-learning",
+            f"{named}-learning",
             "Learning curves",
-            f"{column.label}{data_note(column)}",
+            f"{named}{data_note(column)}",
             f"{metric_title(column, split)} after each epoch, each method at its best "
             "candidate: the mean over seeds, and the seeds as thin lines.",
             list(last.values()),
@@ -93,14 +95,15 @@ def search(group: Group, column: Column) -> list[Figure]:
             points.append(Point(series, number, 100 * best, None, None, note, series))
     if len({point.series for point in points}) < 2:
         return []
+    named = heading(column, group.comparison.columns)
     split = on_column(column, group.cells)[0].selecting
     last = {point.series: point.note for point in points}
     return [
         figure(
             group,
-            f"{column.label}-search",
+            f"{named}-search",
             "Settings",
-            f"{column.label}: what a search is worth{data_note(column)}",
+            f"{named}: what a search is worth{data_note(column)}",
             f"{metric_title(column, split)} that the best of n candidates (learning rates, "
             "sizes, epochs) is expected to reach with one seed (Dodge et al. 2019): compare methods at "
             "the same n.",
@@ -132,14 +135,15 @@ def costs(group: Group, column: Column) -> list[Figure]:
             memories.append(Bar(row.label, spent.peak_memory_bytes / 1e9, note))
     where = f"Measured on {'; '.join(sorted(machines))}"
     warning = "" if len(machines) < 2 else ": machines differ, so compare with care"
+    named = heading(column, group.comparison.columns)
     made = []
     if times:
         made.append(
             figure(
                 group,
-                f"{column.label}-time",
+                f"{named}-time",
                 "Time and memory, task by task",
-                f"{column.label}: training time of a seed{data_note(column)}",
+                f"{named}: training time of a seed{data_note(column)}",
                 "Mean over seeds, for the epochs that are written beside the bars; evaluation apart. "
                 f"{where}{warning}.",
                 [bar.note for bar in times],
@@ -150,9 +154,9 @@ def costs(group: Group, column: Column) -> list[Figure]:
         made.append(
             figure(
                 group,
-                f"{column.label}-memory",
+                f"{named}-memory",
                 "Time and memory, task by task",
-                f"{column.label}: largest memory{data_note(column)}",
+                f"{named}: largest memory{data_note(column)}",
                 "Peak while a seed trains, the least of its seeds: on a CPU of the whole process, on "
                 f"CUDA what was allocated there. {where}{warning}.",
                 [bar.note for bar in memories],

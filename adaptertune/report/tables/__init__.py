@@ -67,19 +67,21 @@ def count(value: int) -> str:
 def size(num_bytes: float) -> str:
     """Bytes in the largest decimal unit below them."""
     for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        shown = round(num_bytes, 0 if unit == "B" else 1)
+        if shown < 1000:
+            return f"{shown:.0f} {unit}" if unit == "B" else f"{shown:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
 
 
 def duration(seconds: float) -> str:
     """Seconds as 45 s, 3 min 20 s or 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+    whole = round(seconds)  # first: of 119.7 s the minutes are two
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def setting(key: str, value: Any) -> str:

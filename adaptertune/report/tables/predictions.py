@@ -63,7 +63,7 @@ def conclusion(run: Run, summary: Summary, num_bad: int) -> RenderableType:
 
 def submission(path: Path, planned: Sequence[Entry]) -> RenderableType:
     """The files of a submission and who answered them."""
-    made = tables.table("file", "rows", "run", "on validation, in per cent", right=("rows",))
+    made = tables.table("file", "rows", "run", "score, in per cent", right=("rows",))
     for entry in planned:
         if entry.run is None:
             told = Text(f"filled with {entry.constant}: {entry.why}", style="yellow")

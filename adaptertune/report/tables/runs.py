@@ -23,6 +23,8 @@ def run(result: CellResult) -> RenderableType:
         remarks = []
         if line.status == "diverged":
             remarks.append("[red]diverged: the loss was not finite[/]")
+        if line.status == "failed":
+            remarks.append("[red]failed: its failure.json says why[/]")
         if line.collapsed:
             remarks.append("[yellow]collapsed: one class (or score) for everything[/]")
         is_best = line.seed == result.best_seed
@@ -93,6 +95,9 @@ def run_list(root: Path, found: Sequence[tuple[Path, CellResult | None]]) -> Ren
     """The cells of a store; those without a result are unfinished."""
     columns = ("task", "run", "data", "seeds", "metric", "mean", "± dev.", "best")
     title = f"Runs in {root}: the metric that selects, on validation, in per cent"
+    held_out = "held-out"  # the protocol: rows of the training set select, and are shown
+    if any(result and result.config.get("protocol") == held_out for _, result in found):
+        title += f" ({held_out}: on rows of the training set that did not train)"
     shown = table(*columns, right=("seeds", "mean", "± dev.", "best"))
     shown.columns[1].overflow = "fold"
     for path, result in found:
@@ -108,7 +113,8 @@ def run_list(root: Path, found: Sequence[tuple[Path, CellResult | None]]) -> Ren
             path.name,
             data,
             str(len(result.seeds)),
-            METRIC_NAMES[result.headline],
+            METRIC_NAMES[result.headline]
+            + (f", {held_out}" if result.config.get("protocol") == held_out else ""),
             percent(spread.mean),
             percent(spread.deviation, 2),
             percent(spread.best),

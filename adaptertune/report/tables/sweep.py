@@ -67,9 +67,11 @@ def sweep(result: SweepResult) -> RenderableType:
     metrics = {choice.metric for choice in result.choices}
     rows = [_choice(choice, keys) for choice in result.choices]
     # What is empty throughout (an interval of two seeds) or the same (a metric) takes no room.
-    filled = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    if len(metrics) == 1:
-        filled.remove(columns.index("metric"))
+    filled = [
+        at
+        for at, name in enumerate(columns)
+        if any(row[at] for row in rows) and not (name == "metric" and len(metrics) == 1)
+    ]
     numbers = columns[4:]
     shown = table(*(columns[at] for at in filled), right=numbers)
     for column in shown.columns:

@@ -103,3 +103,14 @@ def test_an_epochs_time_and_the_search_are_told_where_they_differ(tmp_path: Path
         in sentence
     )
     assert "the best of 1 to 2 candidates on a column, full fine-tuning of 1;" in sentence
+
+
+def test_a_sentence_over_all_tasks_says_of_how_many_its_times_are(tmp_path: Path) -> None:
+    for task in ("rte", "qnli", "wnli"):
+        add(tmp_path, task, one_metric(0.6), options=FULL, seconds=10.0)
+        folder = add(tmp_path, task, one_metric(0.6), seconds=5.0)
+        if task != "rte":
+            records_change(folder, 0, cost={"host": "there"})
+    (said,) = only(tmp_path).sentences
+    assert "mean of 3 columns" in said
+    assert "Training them took 0.50x its time on 1 of 3 tasks, and" in said

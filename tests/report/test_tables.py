@@ -1,0 +1,114 @@
+"""How numbers are written, and tables of results that lack some."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from adaptertune import tasks
+from adaptertune.cli import train
+from adaptertune.report import tables
+from adaptertune.report.tables import predictions, runs, sweep
+from adaptertune.runs import results
+from adaptertune.share import glue
+from tests.report.records import swept
+
+DATA = results.DataFacts(
+    source="folder", description="", fingerprint="", num_train=5, num_train_complete=5,
+    partial=False, sample=False,
+)  # fmt: skip
+
+
+def shown(what: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=110)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (119.7, "2 min 00 s"),
+     (200.0, "3 min 20 s"), (3599.7, "1 h 00 min"), (7500.0, "2 h 05 min")],
+)  # fmt: skip
+def test_no_duration_has_sixty_seconds(seconds: float, told: str) -> None:
+    assert tables.duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "told"),
+    [(999, "999 B"), (1000, "1.0 kB"), (999_940, "999.9 kB"), (999_960, "1.0 MB"),
+     (2_500_000_000, "2.5 GB")],
+)  # fmt: skip
+def test_no_size_has_a_thousand_of_its_unit(num_bytes: int, told: str) -> None:
+    assert tables.size(num_bytes) == told
+
+
+def cell(**changes: Any) -> results.CellResult:
+    """A run whose seed 0 has a score and whose seed 1 ended with an error."""
+    facts: dict[str, Any] = {
+        "seed": 0, "status": "finished", "score": 0.6, "kept_epoch": 1, "collapsed": False,
+        "folder": "",
+    }  # fmt: skip
+    failed = facts | {"seed": 1, "status": "failed", "score": None, "kept_epoch": None}
+    spread = results.Spread(
+        n=1, mean=0.6, deviation=None, minimum=0.6, maximum=0.6, best=0.6
+    )  # fmt: skip
+    split = changes.get("selecting_split", "validation")
+    values: dict[str, Any] = {
+        "task": "rte", "digest": "0", "folder": "runs/rte/x", "config": {}, "origins": {},
+        "data": DATA, "precision": "fp32", "ledger": {}, "headline": "accuracy",
+        "backbone": results.BackboneFacts(name="b", sha256="0", commit=None),
+        "selecting_split": split, "protocol": "", "scores": {split: {"accuracy": spread}},
+        "seeds": [results.SeedLine(**facts), results.SeedLine(**failed)], "num_failed": 1,
+        "num_diverged": 0, "num_collapsed": 0, "best_seed": 0, "checkpoint": None,
+        "train_seconds": 1.0, "evaluate_seconds": 1.0, "published": [],
+    }  # fmt: skip
+    return results.CellResult(**values | changes)
+
+
+def test_a_seed_that_failed_is_no_empty_line() -> None:
+    (line,) = re.findall(r"^ +1 .*$", shown(runs.run(cell())), re.MULTILINE)
+    assert "failed: its failure.json says why" in line
+
+
+def test_a_run_without_its_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    train.conclude(cell(), Console(width=110))
+    assert "Checkpoint  none is kept" in capsys.readouterr().out
+
+
+def test_runs_tell_which_scores_are_of_held_out_rows() -> None:
+    paper = (Path("runs/rte/x"), cell())
+    other = (Path("runs/rte/y"), cell(selecting_split="held-out", config={"protocol": "held-out"}))
+    assert "held-out" not in shown(runs.run_list(Path("runs"), [paper]))
+    text = shown(runs.run_list(Path("runs"), [paper, other]))
+    assert "(held-out: on rows of the training set that did not train)" in " ".join(text.split())
+    assert re.search(r"^ rte +x .* accuracy +60\.0", text, re.MULTILINE)
+    assert re.search(r"^ rte +y .* accuracy, held-out +60\.0", text, re.MULTILINE)
+
+
+def test_a_submission_names_no_split_for_all_its_runs() -> None:
+    task = tasks.load("rte")
+    filled = glue.Entry(task, "test", None, "no run of rte on GLUE", "entailment")
+    text = shown(predictions.submission(Path("x.zip"), [filled]))
+    assert "score, in per cent" in text
+    assert "validation" not in text, "a run of protocol held-out was chosen on other rows"
+
+
+def test_a_sweep_of_which_no_run_came_to_a_score(tmp_path: Path) -> None:
+    choice = results.Choice(
+        task="rte", row="full", metric="accuracy", selecting_split="validation",
+        reported_split="validation", data=DATA, num_cells=2, num_runs=2, num_failed=0,
+        num_diverged=2, num_collapsed=0, cell=None, digest=None, chosen=None, scores={},
+        best_seed=None, interval=None, expected_best_cell={}, expected_best_seed={},
+    )  # fmt: skip
+    made = swept(tmp_path, seeds=1).model_copy(update={"choices": [choice], "num_diverged": 2})
+    made = made.model_copy(update={"config": made.config | {"grids": [{}]}})
+    text = shown(sweep.sweep(made))
+    assert "no run came to a score" in text
+    assert "2 diverged: holes" in text
