@@ -8,6 +8,7 @@ gives it the reader's, and its column's width; a file has those below.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 BELOW_SAME_ABOVE = ("#b35806", "#f7f7f7", "#542788")  # ColorBrewer's PuOr, for all colour vision
 UNKNOWN = "#d9dde2"
 FILE_WIDTH = 460
+TITLE_LENGTH = 66  # characters that fit above the chart and its axis
 HEIGHT = 280
 ROW_HEIGHT = 34
 
@@ -365,7 +367,7 @@ def _titled(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> Spe
     return {
         **spec,
         "title": {
-            "text": title,
+            "text": _lines(title),
             "subtitle": list(subtitle),
             "anchor": "start",
             "fontSize": 13,
@@ -373,3 +375,9 @@ def _titled(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> Spe
             "offset": 12,
         },
     }
+
+
+def _lines(title: str) -> list[str]:
+    """A title in lines that do not widen the picture, broken at its middle dots before elsewhere."""
+    parts = [title] if len(title) <= TITLE_LENGTH else title.split(" · ")
+    return [line for part in parts for line in textwrap.wrap(part, TITLE_LENGTH)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -314,3 +315,18 @@ def test_each_of_a_tasks_sets_of_rows_has_pictures_of_its_own(tmp_path: Path) ->
     seeds = {figure.name: figure for figure in made if figure.name.endswith("-seeds")}
     means = [row["mean"] for figure in seeds.values() for row in data(figure) if "mean" in row]
     assert sorted(means) == pytest.approx([50, 55, 70, 75])
+
+
+def test_a_long_title_does_not_widen_the_picture(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(*SEEDS))
+    add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"})
+    spec = drawn(tmp_path)["rte-parameters"].spec
+
+    def size(title: str) -> tuple[int, int]:
+        found = re.search(r'viewBox="0 0 (\d+) (\d+)"', charts.svg(spec, title, ["one"]))
+        assert found is not None
+        return int(found[1]), int(found[2])
+
+    short, long = size("RTE"), size("partial training set, " * 6)
+    assert long[0] == short[0]
+    assert long[1] > short[1]
