@@ -212,6 +212,11 @@ def test_the_markdown_has_whole_tables_and_shows_its_pictures(made: Path) -> Non
         assert len(widths) == 1, table
         assert re.fullmatch(r"[|:-]+", lines[1])
     assert "| adapters 64 |" in text
+    # Two tasks of real data together, and no such column for the one of the sample.
+    heads = [
+        line for line in text.splitlines() if re.fullmatch(r"\| method \|.*( rte| stsb) \|.*", line)
+    ]
+    assert [head.endswith("| all |") for head in heads] == [True, False]
 
 
 @pytest.fixture
@@ -275,6 +280,23 @@ def test_a_click_on_a_head_sorts_and_holes_stay_last(made: Path, browser: chromi
         assert browser.says(f"{head}.closest('th').ariaSort") == "ascending"
         seen[column] = len(orders[0])
     assert seen == {1: 2, 2: 3}
+
+
+def test_times_sort_as_such_and_no_score_is_a_hole(made: Path, browser: chromium.Page) -> None:
+    browser.shape(1280, 900)
+    browser.open(made / "report.html")
+    table = "[...document.querySelectorAll('details.run table')].find((t) => t.tBodies[0].rows[2])"
+    heads = f"[...{table}.tHead.rows[0].cells]"
+    head = browser.says(f"{heads}.findIndex((one) => one.textContent.includes('finished'))")
+    cells = f"[...{table}.tBodies[0].rows].map((row) => row.cells[{head}])"
+    browser.says("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    given = ["2026-11-23T09", "no score", "2026-11-24T01", "2026-11-23T10"]
+    number = browser.says(f"{cells}.length")
+    texts = given[:number]
+    browser.says(f"{cells}.forEach((cell, at) => {{ cell.textContent = {texts}[at]; }})")
+    browser.says(f"{table}.tHead.rows[0].cells[{head}].querySelector('button').click()")
+    times = sorted((text for text in texts if text != "no score"), reverse=True)
+    assert browser.says(f"{cells}.map((cell) => cell.textContent)") == [*times, "no score"]
 
 
 def test_a_number_opens_its_run(made: Path, browser: chromium.Page) -> None:

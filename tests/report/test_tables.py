@@ -13,8 +13,8 @@ from rich.console import Console, RenderableType
 from adaptertune import tasks
 from adaptertune.cli import train
 from adaptertune.report import tables
-from adaptertune.report.tables import predictions, runs, sweep
-from adaptertune.runs import results
+from adaptertune.report.tables import predictions, pruning, runs, sweep
+from adaptertune.runs import analyses, results
 from adaptertune.share import glue
 from tests.report.records import swept
 
@@ -112,3 +112,15 @@ def test_a_sweep_of_which_no_run_came_to_a_score(tmp_path: Path) -> None:
     text = shown(sweep.sweep(made))
     assert "no run came to a score" in text
     assert "2 diverged: holes" in text
+
+
+@pytest.mark.parametrize(
+    ("remaining", "told"),
+    [([0, 1], "each costs more than 0.5 points"), ([3], "Only one layer has adapters")],
+)
+def test_pruning_says_why_nothing_may_go(remaining: list[int], told: str) -> None:
+    result = analyses.PruneResult.model_construct(
+        task="rte", headline="accuracy", max_drop=0.005, seeds=[0], data=DATA, removed=[],
+        remaining=remaining, num_candidates=1,
+    )  # fmt: skip
+    assert told in shown(pruning.pruning(result))

@@ -18,6 +18,8 @@ def pruning(result: PruneResult) -> RenderableType:
     title = f"Pruning · {result.task}, {seeds}{data_note(result.data)}"
     if not result.removed:
         text = f"No layer's adapters can go: each costs more than {limit} points of {metric}."
+        if len(result.remaining) == 1:
+            text = "Only one layer has adapters, and those stay."
         return titled(title, Text(f"{text} {result.num_candidates} choices were evaluated."))
     shown = table("", "before", "after", "difference", right=("before", "after", "difference"))
     for half, name in (

@@ -142,7 +142,7 @@ def _choice(choice: Choice, keys: set[str]) -> Sequence[str]:
         ", ".join(settings),
         METRIC_NAMES[choice.metric],
         f"{percent(spread.mean)} ± {percent(spread.deviation, 2)}",
-        "" if low is None else f"{percent(low)}–{percent(high)}",
+        "" if low is None else f"{percent(low)} to {percent(high)}",
         percent(spread.best),
         str(spread.n),
         str(choice.num_cells),

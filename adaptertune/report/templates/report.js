@@ -42,8 +42,9 @@
   function value(row, column) {
     const cell = row.cells[column];
     const text = cell.dataset.value ?? cell.textContent.trim();
-    const number = Number.parseFloat(text.replace("−", "-").replaceAll(",", ""));
-    return { text, number, hole: text === "" || text === "–" || text === "missing" };
+    const isDate = /^\d{4}-\d\d-/.test(text);
+    const number = isDate ? NaN : Number.parseFloat(text.replace("−", "-").replaceAll(",", ""));
+    return { text, number, hole: ["", "–", "missing", "no score"].includes(text) };
   }
 
   function sort(table, column, head) {
