@@ -132,12 +132,14 @@ class Runner:
         lanes, watchers = [], []
         for seed, model, snapshot in zip(seeds, models.values(), snapshots, strict=True):
             resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
-            watcher = Watcher(plan, seed, micro_batch, resumed, progress)
+            earlier = snapshot.facts["records"] if snapshot else []
+            records = [loop.EpochRecord(**record) for record in earlier]
+            watcher = Watcher(plan, seed, micro_batch, resumed, records, progress)
             watchers.append(watcher)
             lanes.append(loop.Lane(seed, model, watcher, snapshot))
             progress.seed_started(
                 seed,
-                epochs_done=len(snapshot.facts["records"]) if snapshot else 0,
+                epochs_done=len(records),
                 resumed=snapshot is not None,
             )
         num_parts = -(-plan.config.training.batch_size // micro_batch)

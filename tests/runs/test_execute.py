@@ -182,6 +182,48 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
     assert_equal_cells(whole.folder, made.folder)
 
 
+class StopsAfter(Quiet):
+    """A progress that asks to stop when a seed has done so many epochs, and so many steps more."""
+
+    def __init__(self, seed: int, num_epochs: int, num_steps: int = 0) -> None:
+        super().__init__()
+        self.seed, self.num_epochs, self.num_steps = seed, num_epochs, num_steps
+        self.asked = 0
+
+    def epoch(self, seed: int, record: Any) -> None:
+        self.num_epochs -= seed == self.seed
+
+    def should_stop(self) -> bool:
+        self.asked += self.num_epochs == 0
+        return self.asked > self.num_steps
+
+
+def test_epochs_before_an_interruption_count(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no epoch ends after it: the last one had, of one of two seeds; or the loss diverges."""
+    stacked = plan(tiny_bert, tmp_path, stack="on")
+    with pytest.raises(Interrupted):
+        run_cell(stacked, StopsAfter(seed=0, num_epochs=2))
+    run_cell(stacked, Quiet())
+    for seed in (0, 1):
+        result = stacked.folder.seed(seed).read_result()
+        assert result is not None
+        assert result.num_epochs == 2
+        assert result.cost.train_seconds > 0
+    alone = plan(tiny_bert, tmp_path, seeds=1)
+    with pytest.raises(Interrupted):
+        run_cell(alone, StopsAfter(seed=0, num_epochs=1, num_steps=2))
+    whole = loop.losses
+    monkeypatch.setattr(loop, "losses", lambda *a, **k: [math.nan * x for x in whole(*a, **k)])
+    with pytest.raises(TrainingError):
+        run_cell(alone, Quiet())
+    result = alone.folder.seed(0).read_result()
+    assert result is not None
+    assert (result.diverged_epoch, result.num_epochs) == (2, 1)
+    assert result.cost.train_seconds > 0
+
+
 def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> None:
     """What a seed comes to depends on its company: with one result lost, all are trained again."""
     made = plan(tiny_bert, tmp_path, stack="on")
