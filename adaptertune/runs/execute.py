@@ -155,8 +155,7 @@ class Runner:
             )
         except loop.Stopped as stop:
             for watcher in watchers:
-                if watcher.seed in stop.snapshots:
-                    watcher.keep(stop.snapshots[watcher.seed])
+                watcher.keep(stop.snapshots[watcher.seed])
             raise Interrupted(
                 "stopped; the state is saved",
                 where=plan.folder.path,
