@@ -311,7 +311,7 @@ def keep(
             logits = logits_before
             first = evaluation_batches(encoded.lengths, batch_size)[0]
             again = evaluate.logits(model, encoded.subset(first), device, batch_size)
-            if not np.array_equal(again, logits[first]):
+            if not np.array_equal(again, logits[first], equal_nan=True):
                 raise CheckpointError(
                     "logits changed in saving and loading",
                     where=folder.checkpoint,

@@ -581,6 +581,20 @@ def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path
     assert (spread.n, spread.mean, spread.best) == (0, None, None)
 
 
+def test_a_last_step_that_leaves_no_numbers_is_no_error(tiny_bert: Path, tmp_path: Path) -> None:
+    """The loss is that of before the step, and finite."""
+    made = plan(
+        tiny_bert, tmp_path, seeds=1, training__epochs=1, training__batch_size=800,
+        training__warmup=0.0, training__learning_rate=1e38,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="smaller --lr"):
+        run_cell(made, Quiet())
+    assert made.folder.seed(0).read_failure() is None
+    result = made.folder.seed(0).read_result()
+    assert result is not None
+    assert result.scores["validation"].values == {"accuracy": None}
+
+
 def test_digest_depends_on_what_decides_the_numbers_and_nothing_else(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
