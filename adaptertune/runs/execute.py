@@ -169,8 +169,10 @@ class Runner:
                     plan, lane.seed, watcher, trunk_seconds=share, diverged_epoch=outcome.epoch
                 )
             else:
-                at_a_time = evaluate.batch_size(num_parts)
-                scores = keep(plan, splits, lane.model, outcome.logits, at_a_time, folder)
+                at_a_time, logits = evaluate.batch_size(num_parts), outcome.logits
+                if watcher.resumed:  # they may be another machine's, whose last bits differ
+                    logits = evaluate.logits(lane.model, splits[0], device, at_a_time)
+                scores = keep(plan, splits, lane.model, logits, at_a_time, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
                 trained = checkpoint.trained_tensors(lane.model)

@@ -30,8 +30,8 @@ from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
 from adaptertune.runs.summary import published_figures, summarise
+from adaptertune.train import checkpoint, loop
 from adaptertune.train import device as devices
-from adaptertune.train import loop
 
 # Snapshots after every step instead of every 20 seconds.
 EAGER = (
@@ -222,6 +222,22 @@ def test_epochs_before_an_interruption_count(
     assert result is not None
     assert (result.diverged_epoch, result.num_epochs) == (2, 1)
     assert result.cost.train_seconds > 0
+
+
+def test_a_run_goes_on_where_last_bits_differ(tiny_bert: Path, tmp_path: Path) -> None:
+    """On another CPU, or with other threads, after the epoch that is kept."""
+    changes: dict[str, Any] = {"seeds": 1, "training__learning_rate": 1e-30}  # the first of equals
+    whole = plan(tiny_bert, tmp_path / "whole", **changes)
+    run_cell(whole, Quiet())
+    made = plan(tiny_bert, tmp_path / "moved", **changes)
+    with pytest.raises(Interrupted):
+        run_cell(made, StopsAfter(seed=0, num_epochs=1))
+    snapshot = made.folder.seed(0).snapshot
+    tensors, facts = checkpoint.read_tensors(snapshot)
+    tensors["kept_logits"] *= 1 + 1e-6
+    checkpoint.write_tensors(snapshot, tensors, facts)
+    run_cell(made, Quiet())
+    assert_equal_cells(whole.folder, made.folder)
 
 
 def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> None:
