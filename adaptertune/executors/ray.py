@@ -208,7 +208,7 @@ class RayExecutor:
         """A reference to what the plan's runs read; each task's is put into Ray once."""
         import ray
 
-        key: tuple[str, ...] = plan.located.sha256, plan.tokens.digest
+        key: tuple[str, ...] = plan.located.sha256, plan.tokens.digest, *plan.tokens.names
         if plan.init_from:
             key += (plan.init_from.sha256,)
         if key not in self.shipments:

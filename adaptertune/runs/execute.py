@@ -38,7 +38,7 @@ LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "
 class _Prepared:
     """A task's examples, with what frozen lower layers make of them if ``trunk`` names that."""
 
-    tokens: str  # digest
+    tokens: tuple[str, tuple[str, ...]]  # their key
     train: Encoded
     evaluation: tuple[Encoded, ...]
     trunk: str | None = None  # digest
@@ -205,7 +205,7 @@ class Runner:
         keeps = bool(depth and config.trunk_cache and not config.training.trunk_dropout)
         trunk = plan.trunk_digest(depth) if keeps else None
         last = self._prepared
-        if last and last.tokens == plan.tokens.digest and last.trunk == trunk:
+        if last and last.tokens == plan.tokens.key and last.trunk == trunk:
             return last, 0.0
         tell = _telling(progress, "tokenising")
         train, *evaluation = cache.tokenised(plan.tokens, progress=tell, note=progress.note)
@@ -219,7 +219,7 @@ class Runner:
             (train, *evaluation), seconds = _with_hidden(
                 plan, [train, *evaluation], trunk, model, progress
             )
-        self._prepared = _Prepared(plan.tokens.digest, train, tuple(evaluation), trunk)
+        self._prepared = _Prepared(plan.tokens.key, train, tuple(evaluation), trunk)
         return self._prepared, seconds
 
 

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from safetensors import safe_open
 
 from adaptertune import config
+from adaptertune.data import cache
+from adaptertune.data.sources import Source, fingerprint
 from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
 from adaptertune.executors import serial
 from adaptertune.executors.serial import run_cell
@@ -293,6 +296,28 @@ def assert_equal_cells(one: store.CellFolder, other: store.CellFolder) -> None:
         assert a.logits.read_bytes() == b.logits.read_bytes()
         assert comparable(a.result) == comparable(b.result)
     assert comparable(one.result) == comparable(other.result)
+
+
+def test_tasks_with_other_splits_of_the_same_dataset(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the hub they have the same fingerprint, which is that of a revision."""
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    made = plan(tiny_bert, tmp_path, task="mnli", seeds=1)
+    encoded = cache.tokenised(made.tokens, progress=lambda *_: None, note=lambda _: None)
+    source, plans = Source("hub", offline=True), []
+    for name in made.task.evaluation:
+        task, names = made.task.model_copy(update={"evaluation": (name,)}), ("train", name)
+        rows = fingerprint(task, source, names)
+        wanted = replace(made.tokens, task=task, source=source, names=names, fingerprint=rows)
+        for split in encoded:
+            wanted.path(split.name).write_bytes(cache._as_bytes(split))
+        plans.append(replace(made, resolved=replace(made.resolved, task=task), tokens=wanted))
+    assert plans[0].digest != plans[1].digest
+    runner = execute.Runner()
+    for each in plans:
+        (result,) = runner.run(each, [0], Quiet())
+        assert list(result.scores) == list(each.task.evaluation)
 
 
 def test_kept_tokens_change_nothing(
@@ -683,8 +708,6 @@ def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -> None:
     """Same model, same split, complete training set, same method: else with the reason."""
-    from dataclasses import replace
-
     made = plan(tiny_bert, tmp_path, task="mnli", method__size=64)
     data = made.data.model_copy(update={"sample": False, "partial": False})
     located = replace(made.located, name="google-bert/bert-base-uncased")
