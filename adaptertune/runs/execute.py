@@ -175,10 +175,9 @@ class Runner:
                 scores = keep(plan, splits, lane.model, logits, at_a_time, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
-                trained = checkpoint.trained_tensors(lane.model)
                 facts = results.CheckpointFacts(
                     file=folder.checkpoint.name,
-                    parameters=sum(tensor.numel() for tensor in trained.values()),
+                    parameters=checkpoint.num_trained(lane.model),
                     bytes=folder.checkpoint.stat().st_size,
                 )
                 result = _seed_result(
