@@ -63,6 +63,11 @@ class Wanted:
             }
         )
 
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """That of all these splits: tasks may have different ones of the same dataset on the hub."""
+        return self.digest, self.names
+
     def path(self, name: str) -> Path:
         """The file of a split."""
         return paths.cache() / "tokens" / f"{self.digest}-{name}.tokens"

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from adaptertune import paths
+from adaptertune.config import digest
 from adaptertune.data import cache
 from adaptertune.data.encode import SUFFIXES
 from adaptertune.errors import ConfigError, Interrupted, InUse
@@ -207,7 +208,7 @@ class RayExecutor:
         """A reference to what the plan's runs read; each task's is put into Ray once."""
         import ray
 
-        key: tuple[str, ...] = plan.located.sha256, plan.tokens.digest
+        key: tuple[str, ...] = plan.located.sha256, plan.tokens.digest, *plan.tokens.names
         if plan.init_from:
             key += (plan.init_from.sha256,)
         if key not in self.shipments:
@@ -352,8 +353,12 @@ def _train(
 
 def _unpack(plan: Plan, shipment: Shipment, folder: Path) -> Plan:
     """The plan with everything it reads on this machine, and ``folder`` to write to."""
-    content = hashlib.sha256("".join(sorted(shipment.model)).encode()).hexdigest()[:12]
-    model = paths.cache() / "models" / f"{plan.located.sha256}-{content}"
+    others = {
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in shipment.model.items()
+        if name != shipment.weights
+    }
+    model = paths.cache() / "models" / f"{plan.located.sha256}-{digest(others)[:12]}"
     for name, data in shipment.model.items():
         _keep(model / name, data)
     moved = replace(

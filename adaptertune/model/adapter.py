@@ -179,10 +179,11 @@ class BatchNorm(LayerNorm):
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, hidden: torch.Tensor, training: bool) -> torch.Tensor:
-        """(…, width) -> the same."""
+        """(…, width) -> the same. One row has no variance: it gets the running statistics."""
         rows = hidden.float().reshape(-1, hidden.shape[-1])
+        of_batch = training and len(rows) > 1
         normed = functional.batch_norm(
-            rows, self.mean, self.variance, self.weight, self.bias, training, MOMENTUM, EPSILON
+            rows, self.mean, self.variance, self.weight, self.bias, of_batch, MOMENTUM, EPSILON
         )
         return normed.view(hidden.shape).to(hidden.dtype)
 

@@ -38,7 +38,7 @@ LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "
 class _Prepared:
     """A task's examples, with what frozen lower layers make of them if ``trunk`` names that."""
 
-    tokens: str  # digest
+    tokens: tuple[str, tuple[str, ...]]  # their key
     train: Encoded
     evaluation: tuple[Encoded, ...]
     trunk: str | None = None  # digest
@@ -132,12 +132,14 @@ class Runner:
         lanes, watchers = [], []
         for seed, model, snapshot in zip(seeds, models.values(), snapshots, strict=True):
             resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
-            watcher = Watcher(plan, seed, micro_batch, resumed, progress)
+            earlier = snapshot.facts["records"] if snapshot else []
+            records = [loop.EpochRecord(**record) for record in earlier]
+            watcher = Watcher(plan, seed, micro_batch, resumed, records, progress)
             watchers.append(watcher)
             lanes.append(loop.Lane(seed, model, watcher, snapshot))
             progress.seed_started(
                 seed,
-                epochs_done=len(snapshot.facts["records"]) if snapshot else 0,
+                epochs_done=len(records),
                 resumed=snapshot is not None,
             )
         num_parts = -(-plan.config.training.batch_size // micro_batch)
@@ -153,8 +155,7 @@ class Runner:
             )
         except loop.Stopped as stop:
             for watcher in watchers:
-                if watcher.seed in stop.snapshots:
-                    watcher.keep(stop.snapshots[watcher.seed])
+                watcher.keep(stop.snapshots[watcher.seed])
             raise Interrupted(
                 "stopped; the state is saved",
                 where=plan.folder.path,
@@ -168,14 +169,15 @@ class Runner:
                     plan, lane.seed, watcher, trunk_seconds=share, diverged_epoch=outcome.epoch
                 )
             else:
-                at_a_time = evaluate.batch_size(num_parts)
-                scores = keep(plan, splits, lane.model, outcome.logits, at_a_time, folder)
+                at_a_time, logits = evaluate.batch_size(num_parts), outcome.logits
+                if watcher.resumed:  # they may be another machine's, whose last bits differ
+                    logits = evaluate.logits(lane.model, splits[0], device, at_a_time)
+                scores = keep(plan, splits, lane.model, logits, at_a_time, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
-                trained = checkpoint.trained_tensors(lane.model)
                 facts = results.CheckpointFacts(
                     file=folder.checkpoint.name,
-                    parameters=sum(tensor.numel() for tensor in trained.values()),
+                    parameters=checkpoint.num_trained(lane.model),
                     bytes=folder.checkpoint.stat().st_size,
                 )
                 result = _seed_result(
@@ -202,7 +204,7 @@ class Runner:
         keeps = bool(depth and config.trunk_cache and not config.training.trunk_dropout)
         trunk = plan.trunk_digest(depth) if keeps else None
         last = self._prepared
-        if last and last.tokens == plan.tokens.digest and last.trunk == trunk:
+        if last and last.tokens == plan.tokens.key and last.trunk == trunk:
             return last, 0.0
         tell = _telling(progress, "tokenising")
         train, *evaluation = cache.tokenised(plan.tokens, progress=tell, note=progress.note)
@@ -216,7 +218,7 @@ class Runner:
             (train, *evaluation), seconds = _with_hidden(
                 plan, [train, *evaluation], trunk, model, progress
             )
-        self._prepared = _Prepared(plan.tokens.digest, train, tuple(evaluation), trunk)
+        self._prepared = _Prepared(plan.tokens.key, train, tuple(evaluation), trunk)
         return self._prepared, seconds
 
 
@@ -310,7 +312,7 @@ def keep(
             logits = logits_before
             first = evaluation_batches(encoded.lengths, batch_size)[0]
             again = evaluate.logits(model, encoded.subset(first), device, batch_size)
-            if not np.array_equal(again, logits[first]):
+            if not np.array_equal(again, logits[first], equal_nan=True):
                 raise CheckpointError(
                     "logits changed in saving and loading",
                     where=folder.checkpoint,

@@ -96,7 +96,7 @@ class Forecaster:
 
         once, config = self._lookups.once, plan.config
         train, splits = once(
-            ("tokens", plan.tokens.digest, plan.is_held_out), lambda: self._splits(plan)
+            ("tokens", plan.tokens.key, plan.is_held_out), lambda: self._splits(plan)
         )
         pace = once(
             ("pace", plan.located, config.method, plan.precision, plan.device, len(seeds)),
@@ -104,7 +104,7 @@ class Forecaster:
         )
         training = config.training
         found = once(
-            ("forecast", pace, plan.tokens.digest, training.batch_size, plan.is_held_out),
+            ("forecast", pace, plan.tokens.key, training.batch_size, plan.is_held_out),
             lambda: timing.apply(pace, train, splits, training, list(seeds)),
         )
         return found.training(training.epochs)

@@ -326,9 +326,11 @@ def _summary(sweep: Sweep, book: Book) -> results.SweepResult:
     if sweep.config.seeds_on == "winner":  # among the sizes' winners, which all have all seeds
         winners = [chosen(row, book, sweep) for row in sweep.methods]
         digests = {cell.plan.digest for cell in winners if cell}
+        won = [tuple(c for c in row.cells if c.plan.digest in digests) for row in best_sizes]
+        # Where no size has a winner all are told, without a choice.
         best_sizes = tuple(
-            replace(row, cells=tuple(c for c in row.cells if c.plan.digest in digests))
-            for row in best_sizes
+            replace(row, cells=cells or row.cells)
+            for row, cells in zip(best_sizes, won, strict=True)
         )
     tasks = list(dict.fromkeys(cell.plan.task.name for cell in sweep.cells))
     rows = sorted([*sweep.methods, *best_sizes], key=lambda row: tasks.index(row.task))

@@ -21,14 +21,23 @@ SNAPSHOT_SHARE = 0.05  # … unless saving would take more than this share of th
 
 
 class Watcher:
-    """The training loop's watcher of one seed: passes progress on, writes epochs and snapshots."""
+    """The training loop's watcher of one seed: passes progress on, writes epochs and snapshots.
+
+    ``records``: of the epochs done so far, those before this process included.
+    """
 
     def __init__(
-        self, plan: Plan, seed: int, micro_batch: int, resumed: int, progress: Progress
+        self,
+        plan: Plan,
+        seed: int,
+        micro_batch: int,
+        resumed: int,
+        records: Sequence[EpochRecord],
+        progress: Progress,
     ) -> None:
         self.seed, self.micro_batch, self.resumed = seed, micro_batch, resumed
         self._plan, self._folder, self._progress = plan, plan.folder.seed(seed), progress
-        self.records: Sequence[EpochRecord] = ()
+        self.records = records
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
 

@@ -33,7 +33,7 @@ from adaptertune.runs.summary import summarise
 from adaptertune.study import without
 from adaptertune.study.without import OnProgress
 from adaptertune.train import evaluate, speed
-from adaptertune.train.checkpoint import trained_tensors
+from adaptertune.train.checkpoint import num_trained, trained_tensors
 
 SEED = 0  # of the division in halves: the same rows for every run of a task
 
@@ -269,7 +269,7 @@ def _write_seed(
     source = _read(run.folder.seed(seed))
     facts = results.CheckpointFacts(
         file=folder.checkpoint.name,
-        parameters=sum(tensor.numel() for tensor in trained_tensors(smaller).values()),
+        parameters=num_trained(smaller),
         bytes=folder.checkpoint.stat().st_size,
     )
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -59,6 +59,11 @@ def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return found | {name: b for name, b in model.named_buffers() if ".adapter." in name}
 
 
+def num_trained(model: nn.Module) -> int:
+    """How many parameters train; what batch norms have counted are none."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
 def load_trained(
     model: nn.Module, path: Path, *, base_sha256: str, labels: tuple[str, ...] | None
 ) -> dict[str, Any]:

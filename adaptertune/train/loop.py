@@ -188,8 +188,9 @@ class _Pass:
     """Several trainings under way, step by step together."""
 
     def __init__(self, fittings: Sequence[_Fitting]) -> None:
-        self.all = self.active = fittings
-        self.diverged: dict[int, Diverged] = {}  # by seed
+        self.all = fittings
+        self.diverged = {f.seed: f.diverged for f in fittings if f.diverged}
+        self.active = [f for f in fittings if f.seed not in self.diverged]
         assert len({fitting.step for fitting in fittings}) == 1, "lanes at different steps"
 
     def run(self) -> list[Outcome | Diverged]:
@@ -284,11 +285,19 @@ class _Pass:
             raise Stopped(self._snapshots())
         wishes = [watcher.wants_snapshot() for watcher in watchers]
         if any(wishes):  # all at once: they go on together only from one step
-            for fitting in self.active:
-                fitting.watcher.keep(fitting.snapshot())
+            snapshots = self._snapshots()
+            for fitting in self.all:
+                fitting.watcher.keep(snapshots[fitting.seed])
 
     def _snapshots(self) -> dict[int, Snapshot]:
-        return {fitting.seed: fitting.snapshot() for fitting in self.active}
+        """All lanes': those that diverged in an earlier epoch stand at the others' step, beside them."""
+        found = {fitting.seed: fitting.snapshot() for fitting in self.all}
+        for fitting in self.all:
+            if fitting not in self.active:
+                facts = {"step": self.active[0].step, "diverged": self.diverged[fitting.seed].epoch}
+                snapshot = found[fitting.seed]
+                found[fitting.seed] = replace(snapshot, facts=snapshot.facts | facts)
+        return found
 
 
 class _Fitting:
@@ -329,6 +338,7 @@ class _Fitting:
         self.kept: int | None = None  # index of a record
         self.kept_parameters: dict[str, torch.Tensor] = {}
         self.kept_logits: npt.NDArray[np.float32] | None = None
+        self.diverged: Diverged | None = None  # in an epoch before the one that goes on
         if lane.resume:
             self.restore(lane.resume)
         # This epoch's batches; examples seen of them, and what was seen before this process.
@@ -417,6 +427,8 @@ class _Fitting:
         self.train_seconds = facts["train_seconds"]
         self.records = [EpochRecord(**record) for record in facts["records"]]
         self.kept = facts["kept"]
+        if "diverged" in facts:
+            self.diverged = Diverged(facts["diverged"])
         own, stored = trained_tensors(self.model), part("parameter.")
         for name, tensor in own.items():
             tensor.copy_(stored[name])

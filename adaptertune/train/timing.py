@@ -251,12 +251,16 @@ def _gradients(
     device: torch.device,
     trunk_dropout: bool,
 ) -> None:
-    """A step without its end: the gradients are made and forgotten."""
+    """A step without its end: the gradients are made and forgotten, and so is what batch norms count."""
+    buffers = [buffer for model in models for buffer in model.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         batches = [collate(train, each) for each in indices]
         values = losses(models, batches, Dropout(0, device), device, trunk_dropout=trunk_dropout)
         trained = [p for model in models for p in model.parameters() if p.requires_grad]
         torch.autograd.grad(torch.stack(values).sum(), trained, allow_unused=True)
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
 
 
 def _forward(model: Classifier, split: Encoded, indices: Indices, device: torch.device) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from adaptertune.errors import ConfigError, Interrupted
 from adaptertune.executors import serial
-from adaptertune.executors.ray import RayExecutor
+from adaptertune.executors.ray import RayExecutor, Shipment, _unpack
 from adaptertune.runs import units
 from adaptertune.runs.plan import Plan
 from tests.runs.test_execute import Quiet, comparable, plan
@@ -66,6 +66,24 @@ def assert_equal_stores(one: Path, other: Path) -> None:
             assert (one / path).read_bytes() == (other / path).read_bytes(), path
         elif path.name == "result.json":
             assert comparable(one / path) == comparable(other / path), path
+
+
+def test_a_worker_reads_the_files_that_were_sent(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of an earlier sweep with the same weights, even where they are as long."""
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    made = plan(tiny_bert, tmp_path)
+    model = {path.name: path.read_bytes() for path in tiny_bert.iterdir()}
+    plain = model["config.json"]
+    for sent in (
+        plain,
+        plain.replace(b'"hidden_dropout_prob": 0.1', b'"hidden_dropout_prob": 0.3'),
+    ):
+        shipment = Shipment(model | {"config.json": sent}, made.located.weights.name, {})
+        there = _unpack(made, shipment, tmp_path / "run").located
+        assert (there.folder / "config.json").read_bytes() == sent
+        assert there.weights.read_bytes() == made.located.weights.read_bytes()
 
 
 def test_an_address_without_a_cluster() -> None:

@@ -127,6 +127,19 @@ def test_batch_norm_counts_as_it_trains() -> None:
     assert not torch.equal(adapter(normal(1, 4, 9, WIDTH)), before)
 
 
+def test_batch_norm_of_one_row() -> None:
+    """The first position of a batch's only example, in the last layer: it has no variance."""
+    generator = torch.Generator().manual_seed(0)
+    adapter = Adapter(
+        WIDTH, SIZE, init_std=0.5, activation="gelu", generator=generator, norm="batch"
+    )
+    adapter(3 + 2 * normal(1, 4, 9, WIDTH), training=True)
+    counted = [buffer.clone() for buffer in adapter.buffers()]
+    one = normal(1, 1, 1, WIDTH)
+    torch.testing.assert_close(adapter(one, training=True), adapter(one), rtol=0, atol=0)
+    assert all(map(torch.equal, counted, adapter.buffers()))
+
+
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     tokens = torch.randint(5, 50, (3, 11), generator=torch.Generator().manual_seed(4))
     segments = (torch.arange(11) > 5).long().expand(3, 11).clone()

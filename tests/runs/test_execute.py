@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from safetensors import safe_open
 
 from adaptertune import config
+from adaptertune.data import cache
+from adaptertune.data.sources import Source, fingerprint
 from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
 from adaptertune.executors import serial
 from adaptertune.executors.serial import run_cell
@@ -30,8 +33,8 @@ from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
 from adaptertune.runs.summary import published_figures, summarise
+from adaptertune.train import checkpoint, loop
 from adaptertune.train import device as devices
-from adaptertune.train import loop
 
 # Snapshots after every step instead of every 20 seconds.
 EAGER = (
@@ -182,6 +185,64 @@ def test_an_interrupted_cell_goes_on_and_ends_equal(
     assert_equal_cells(whole.folder, made.folder)
 
 
+class StopsAfter(Quiet):
+    """A progress that asks to stop when a seed has done so many epochs, and so many steps more."""
+
+    def __init__(self, seed: int, num_epochs: int, num_steps: int = 0) -> None:
+        super().__init__()
+        self.seed, self.num_epochs, self.num_steps = seed, num_epochs, num_steps
+        self.asked = 0
+
+    def epoch(self, seed: int, record: Any) -> None:
+        self.num_epochs -= seed == self.seed
+
+    def should_stop(self) -> bool:
+        self.asked += self.num_epochs == 0
+        return self.asked > self.num_steps
+
+
+def test_epochs_before_an_interruption_count(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no epoch ends after it: the last one had, of one of two seeds; or the loss diverges."""
+    stacked = plan(tiny_bert, tmp_path, stack="on")
+    with pytest.raises(Interrupted):
+        run_cell(stacked, StopsAfter(seed=0, num_epochs=2))
+    run_cell(stacked, Quiet())
+    for seed in (0, 1):
+        result = stacked.folder.seed(seed).read_result()
+        assert result is not None
+        assert result.num_epochs == 2
+        assert result.cost.train_seconds > 0
+    alone = plan(tiny_bert, tmp_path, seeds=1)
+    with pytest.raises(Interrupted):
+        run_cell(alone, StopsAfter(seed=0, num_epochs=1, num_steps=2))
+    whole = loop.losses
+    monkeypatch.setattr(loop, "losses", lambda *a, **k: [math.nan * x for x in whole(*a, **k)])
+    with pytest.raises(TrainingError):
+        run_cell(alone, Quiet())
+    result = alone.folder.seed(0).read_result()
+    assert result is not None
+    assert (result.diverged_epoch, result.num_epochs) == (2, 1)
+    assert result.cost.train_seconds > 0
+
+
+def test_a_run_goes_on_where_last_bits_differ(tiny_bert: Path, tmp_path: Path) -> None:
+    """On another CPU, or with other threads, after the epoch that is kept."""
+    changes: dict[str, Any] = {"seeds": 1, "training__learning_rate": 1e-30}  # the first of equals
+    whole = plan(tiny_bert, tmp_path / "whole", **changes)
+    run_cell(whole, Quiet())
+    made = plan(tiny_bert, tmp_path / "moved", **changes)
+    with pytest.raises(Interrupted):
+        run_cell(made, StopsAfter(seed=0, num_epochs=1))
+    snapshot = made.folder.seed(0).snapshot
+    tensors, facts = checkpoint.read_tensors(snapshot)
+    tensors["kept_logits"] *= 1 + 1e-6
+    checkpoint.write_tensors(snapshot, tensors, facts)
+    run_cell(made, Quiet())
+    assert_equal_cells(whole.folder, made.folder)
+
+
 def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> None:
     """What a seed comes to depends on its company: with one result lost, all are trained again."""
     made = plan(tiny_bert, tmp_path, stack="on")
@@ -235,6 +296,28 @@ def assert_equal_cells(one: store.CellFolder, other: store.CellFolder) -> None:
         assert a.logits.read_bytes() == b.logits.read_bytes()
         assert comparable(a.result) == comparable(b.result)
     assert comparable(one.result) == comparable(other.result)
+
+
+def test_tasks_with_other_splits_of_the_same_dataset(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the hub they have the same fingerprint, which is that of a revision."""
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    made = plan(tiny_bert, tmp_path, task="mnli", seeds=1)
+    encoded = cache.tokenised(made.tokens, progress=lambda *_: None, note=lambda _: None)
+    source, plans = Source("hub", offline=True), []
+    for name in made.task.evaluation:
+        task, names = made.task.model_copy(update={"evaluation": (name,)}), ("train", name)
+        rows = fingerprint(task, source, names)
+        wanted = replace(made.tokens, task=task, source=source, names=names, fingerprint=rows)
+        for split in encoded:
+            wanted.path(split.name).write_bytes(cache._as_bytes(split))
+        plans.append(replace(made, resolved=replace(made.resolved, task=task), tokens=wanted))
+    assert plans[0].digest != plans[1].digest
+    runner = execute.Runner()
+    for each in plans:
+        (result,) = runner.run(each, [0], Quiet())
+        assert list(result.scores) == list(each.task.evaluation)
 
 
 def test_kept_tokens_change_nothing(
@@ -540,6 +623,20 @@ def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path
     assert (spread.n, spread.mean, spread.best) == (0, None, None)
 
 
+def test_a_last_step_that_leaves_no_numbers_is_no_error(tiny_bert: Path, tmp_path: Path) -> None:
+    """The loss is that of before the step, and finite."""
+    made = plan(
+        tiny_bert, tmp_path, seeds=1, training__epochs=1, training__batch_size=800,
+        training__warmup=0.0, training__learning_rate=1e38,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="smaller --lr"):
+        run_cell(made, Quiet())
+    assert made.folder.seed(0).read_failure() is None
+    result = made.folder.seed(0).read_result()
+    assert result is not None
+    assert result.scores["validation"].values == {"accuracy": None}
+
+
 def test_digest_depends_on_what_decides_the_numbers_and_nothing_else(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
@@ -612,8 +709,6 @@ def test_summary_statistics_by_hand(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -> None:
     """Same model, same split, complete training set, same method: else with the reason."""
-    from dataclasses import replace
-
     made = plan(tiny_bert, tmp_path, task="mnli", method__size=64)
     data = made.data.model_copy(update={"sample": False, "partial": False})
     located = replace(made.located, name="google-bert/bert-base-uncased")

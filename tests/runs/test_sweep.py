@@ -221,6 +221,13 @@ def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) ->
     assert made.result.read_bytes() == before
 
 
+def test_without_any_winner_nothing_is_chosen(tiny_bert: Path, tmp_path: Path) -> None:
+    made = make(tiny_bert, tmp_path, seeds_on="winner")
+    result = run(made, Executor(broken=list(TABLE)))
+    assert choices(result)["adapter best of 4, 8"] == ((None, None), 4, 4, None, None)
+    assert result.num_failed == 4
+
+
 def test_the_winners_other_seeds_do_not_unseat_it(tiny_bert: Path, tmp_path: Path) -> None:
     """By the mean: 70 against 68 at first; with the other seeds 67, but the other cell has none."""
     made = make(tiny_bert, tmp_path, seeds_on="winner", protocol="held-out")

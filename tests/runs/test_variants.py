@@ -82,6 +82,10 @@ def test_an_interrupted_variant_goes_on_and_ends_equal(
         run_cell(stopped, Quiet(40))
     run_cell(stopped, Quiet())
     assert_equal_cells(whole.folder, stopped.folder)
+    kept = whole.folder.seed(0).read_result()
+    assert kept is not None
+    assert kept.checkpoint is not None
+    assert kept.checkpoint.parameters == whole.ledger.stored
     # Opened again, the model scores what it scored.
     result = whole.folder.finished_result()
     again = reopen(whole.folder, result)

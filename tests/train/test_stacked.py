@@ -117,6 +117,38 @@ def test_resumed_together_equals_uninterrupted_bitwise(tiny_bert: Path, stop_at:
         first = stack(tiny_bert, METHODS[0])
 
 
+@pytest.mark.parametrize("stop_at", [4, 10])
+def test_resumed_beside_one_that_diverged_equals_uninterrupted_bitwise(
+    tiny_bert: Path, stop_at: int
+) -> None:
+    """Stopped in the epoch in which it diverges, and in the one after it."""
+
+    def spoilt() -> list[Classifier]:
+        models = stack(tiny_bert, METHODS[0])
+        with torch.no_grad():
+            models[0].head.weight.fill_(torch.inf)
+        return models
+
+    whole, first, again = spoilt(), spoilt(), spoilt()
+    expected = run_together([Lane(s, m, Recorder()) for s, m in zip(SEEDS, whole, strict=True)])
+    lanes = [
+        Lane(seed, model, Recorder(stop_at if seed == SEEDS[1] else None))
+        for seed, model in zip(SEEDS, first, strict=True)
+    ]
+    with pytest.raises(Stopped) as stopped:
+        run_together(lanes)
+    kept = stopped.value.snapshots
+    assert len({kept[seed].facts["step"] for seed in SEEDS}) == 1
+    found = run_together(
+        [Lane(s, m, Recorder(), kept[s]) for s, m in zip(SEEDS, again, strict=True)]
+    )
+    assert isinstance(expected[0], Diverged)
+    assert isinstance(found[0], Diverged)
+    assert found[0].epoch == expected[0].epoch == 1
+    for one, other in zip(whole[1:], again[1:], strict=True):
+        assert_same(parameters(one), parameters(other))
+
+
 def test_join_pads_rows_and_columns() -> None:
     ones = torch.ones(2, 3, dtype=torch.int64)
     short = Batch(2 * ones[:1, :2], ones[:1, :2], None, None)

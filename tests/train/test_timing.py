@@ -28,6 +28,7 @@ from tests.train.test_loop import (
 from tests.train.test_stacked import SEEDS, stack
 
 CPU = torch.device("cpu")
+COUNTING = config.Adapter(size=8, init_std=1e-2, activation="gelu", norm="batch")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_tokens_of_a_step_are_those_that_go_through() -> None:
         assert timing._tokens(train, each) == joint.tokens.numel()
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", [*METHODS, COUNTING], ids=str)
 def test_a_training_is_the_same_after_a_forecast(
     tiny_bert: Path, method: config.Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:

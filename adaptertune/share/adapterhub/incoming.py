@@ -174,7 +174,7 @@ def _seed_result(
 ) -> results.SeedResult:
     import torch
 
-    from adaptertune.train.checkpoint import trained_tensors
+    from adaptertune.train.checkpoint import num_trained
     from adaptertune.train.device import peak_memory
 
     path = plan.folder.seed(SEED).checkpoint
@@ -196,7 +196,7 @@ def _seed_result(
         scores=scores,
         checkpoint=results.CheckpointFacts(
             file=path.name,
-            parameters=sum(tensor.numel() for tensor in trained_tensors(model).values()),
+            parameters=num_trained(model),
             bytes=path.stat().st_size,
         ),
         versions=execute.versions(),
