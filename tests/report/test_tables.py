@@ -23,6 +23,8 @@ DATA = results.DataFacts(
     partial=False, sample=False,
 )  # fmt: skip
 
+BACKBONE = results.BackboneFacts(name="minilm", sha256="", commit=None)
+
 
 def shown(what: RenderableType) -> str:
     console = Console(file=io.StringIO(), width=110)
@@ -119,8 +121,11 @@ def test_a_sweep_of_which_no_run_came_to_a_score(tmp_path: Path) -> None:
     [([0, 1], "each costs more than 0.5 points"), ([3], "Only one layer has adapters")],
 )
 def test_pruning_says_why_nothing_may_go(remaining: list[int], told: str) -> None:
-    result = analyses.PruneResult.model_construct(
+    half = analyses.Half(num_examples=1, before={}, after={})
+    result = analyses.PruneResult(
         task="rte", headline="accuracy", max_drop=0.005, seeds=[0], data=DATA, removed=[],
-        remaining=remaining, num_candidates=1,
+        remaining=remaining, num_candidates=1, digest="", folder="", pruned=None, backbone=BACKBONE,
+        precision="fp32", device="cpu", split="validation", choosing=half, reporting=half,
+        trained_before=1, trained_after=1, inference=[], seconds=1.0,
     )  # fmt: skip
     assert told in shown(pruning.pruning(result))
