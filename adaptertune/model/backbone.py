@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from adaptertune import catalogue, download
 from adaptertune.catalogue import Shape
+from adaptertune.config import digest
 from adaptertune.errors import BackboneError, HubError
 from adaptertune.model import architecture
 
@@ -39,7 +40,11 @@ PICKLED = "pytorch_model.bin"  # transformers reads it with weights_only=True
 
 @dataclass(frozen=True)
 class Located:
-    """A backbone on disk. ``sha256`` is that of its weights file and identifies the base model."""
+    """A backbone on disk. ``sha256`` is that of its weights file and identifies the base model.
+
+    ``files``: of a folder of one's own, where they may change under the same weights, the digest of
+    configuration and tokenizer. A package's or a commit's can't.
+    """
 
     name: str
     folder: Path
@@ -47,6 +52,7 @@ class Located:
     sha256: str
     shape: Shape
     commit: str | None = None
+    files: str | None = None
 
 
 def locate(name: str, *, offline: bool) -> Located:
@@ -56,11 +62,11 @@ def locate(name: str, *, offline: bool) -> Located:
         BackboneError: not found, not reachable, damaged, or of a kind that adapters have no place in.
     """
     known = catalogue.known(name)
-    commit = None
+    commit = files = None
     if package := catalogue.package(name):
         folder = _package_folder(package)
     elif given := catalogue.folder(name):
-        folder = given
+        folder, files = given, _digest_of_files(given)
     else:
         folder, commit = _download(catalogue.full_name(name), offline=offline)
     shape = _read_shape(folder)
@@ -80,7 +86,12 @@ def locate(name: str, *, offline: bool) -> Located:
             where=weights,
             remedy="install the package again",
         )
-    return Located(catalogue.full_name(name), folder, weights, sha256, shape, commit)
+    return Located(catalogue.full_name(name), folder, weights, sha256, shape, commit, files)
+
+
+def _digest_of_files(folder: Path) -> str:
+    there = (folder / name for name in FILES)
+    return digest({path.name: download.sha256(path) for path in there if path.is_file()})
 
 
 def load(located: Located, *, attention: str = "eager") -> PreTrainedModel:

@@ -79,6 +79,8 @@ class Plan:
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
         }
+        if self.located.files:
+            identity["backbone_files"] = self.located.files
         if self.is_held_out:
             identity["held_out"] = held_out.facts()
         if self.config.compile:  # other roundings and dropout masks

@@ -205,7 +205,7 @@ def test_an_error_comes_back_with_its_traceback(
     broken = executor()
     shipment = ray.get(broken._ship(made, Quiet()))
     damaged = {**shipment.model, shipment.weights: b"not weights"}
-    key = made.located.sha256, made.tokens.digest
+    (key,) = broken.shipments
     # Another folder than the whole files', which the worker may have kept.
     damaged["other.txt"] = b""
     broken.shipments[key] = ray.put(type(shipment)(damaged, shipment.weights, shipment.tokens))

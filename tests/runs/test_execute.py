@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -659,6 +660,20 @@ def test_digest_depends_on_what_decides_the_numbers_and_nothing_else(
     digests = {plan(tiny_bert, tmp_path, **change).digest for change in other}
     assert len(digests | {base}) == len(other) + 1
     assert len({plan(tiny_bert, tmp_path).seed_digest(seed) for seed in range(3)}) == 3
+
+
+@pytest.mark.parametrize("changed", ["config.json", "vocab.txt"])
+def test_a_backbone_of_ones_own_that_was_changed_makes_another_run(
+    tiny_bert: Path, tmp_path: Path, changed: str
+) -> None:
+    """Its weights are the same, and so is a copy of it elsewhere."""
+    own = tmp_path / "own"
+    shutil.copytree(tiny_bert, own)
+    base = plan(own, tmp_path).digest
+    assert base == plan(tiny_bert, tmp_path).digest
+    path = own / changed
+    path.write_text(path.read_text().replace("gelu", "relu") + "\n")
+    assert plan(own, tmp_path).digest != base
 
 
 def line(seed: int, accuracy: float | None, *, collapsed: bool = False) -> dict[str, Any]:
