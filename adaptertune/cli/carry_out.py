@@ -114,7 +114,7 @@ def carry_out(
         live_sweep.view(made, share, talk, stop.is_set) as view,
         trackers.tracking(tools) as tracking,
     ):
-        run = cluster if how.executor == "ray" else _executor(how, retry_before)
+        run = cluster if how.executor == "ray" else _executor(how, retry_before, made)
         told = _Tracked(view, tracking)
         return made, sweeps.run(made, found, book, run, told, retry_before=retry_before)
 
@@ -133,13 +133,15 @@ class _Tracked:
         return self.tracking.of(plan, self.view.of(plan))
 
 
-def _executor(how: How, retry_before: float | None) -> Executor:
+def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
     from adaptertune.executors import local, serial
 
     if how.executor == "serial":
         return lambda todo, hear: serial.run(todo, hear, retry_before=retry_before)
     import torch
 
+    for cell in made.cells:
+        local.check_device(cell.plan.config.device)
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = local.shares(
         how.workers, how.threads, num_cores=num_cores or 1, num_gpus=torch.cuda.device_count()

@@ -127,8 +127,11 @@ class Trainee:
             gradients = sum(p.grad.nbytes for p in self.model.parameters() if p.grad is not None)
             self._optimizer.step()
 
-        measure = allocated_on_cuda if self.device.type == "cuda" else allocated_on_cpu
-        activations, growth = measure(lambda: self._loss(batch), backward)
+        if self.device.type == "cuda":
+            found = allocated_on_cuda(lambda: self._loss(batch), backward, self.device)
+        else:
+            found = allocated_on_cpu(lambda: self._loss(batch), backward)
+        activations, growth = found
         weights = {True: 0, False: 0}
         for parameter in self.model.parameters():
             weights[parameter.requires_grad] += parameter.nbytes
@@ -275,15 +278,17 @@ def latencies(
 
 
 def allocated_on_cuda(
-    forward: Callable[[], torch.Tensor], backward: Callable[[torch.Tensor], None]
+    forward: Callable[[], torch.Tensor],
+    backward: Callable[[torch.Tensor], None],
+    device: torch.device,
 ) -> tuple[int, int]:
     """Bytes that ``forward`` leaves allocated, and the most that both had allocated at a time."""
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     value = forward()
-    kept = torch.cuda.memory_allocated() - before
+    kept = torch.cuda.memory_allocated(device) - before
     backward(value)
-    return kept, torch.cuda.max_memory_allocated() - before
+    return kept, torch.cuda.max_memory_allocated(device) - before
 
 
 def allocated_on_cpu(

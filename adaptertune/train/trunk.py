@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ from adaptertune.model.classifier import Classifier
 
 BATCH_SIZE = 64
 GIGABYTE = 1e9
+ZEROS = bytes(1_000_000)
+ABANDONED = 24 * 3600  # seconds without a change
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,11 @@ def _new_file(path: Path, size: int) -> Iterator[Path]:
     try:
         with temporary.open("wb") as stream:
             # All of the disk is taken at once: a memory-mapped write to a full one would be fatal.
-            os.posix_fallocate(stream.fileno(), 0, size)
+            if sys.platform == "darwin":  # which has no such call
+                for start in range(0, size, len(ZEROS)):
+                    stream.write(ZEROS[: size - start])
+            else:
+                os.posix_fallocate(stream.fileno(), 0, size)
         yield temporary
         temporary.replace(path)
     finally:
@@ -193,8 +200,15 @@ def _new_file(path: Path, size: int) -> Iterator[Path]:
 
 
 def _make_room(place: Place, needed: int) -> None:
-    """Delete the files that were unused for longest until the limit and the disk have room."""
+    """Delete the files that were unused for longest until the limit and the disk have room.
+
+    What a killed process left half written goes too, once it is a day old.
+    """
     place.folder.mkdir(parents=True, exist_ok=True)
+    for file in place.folder.glob(".*.part"):
+        with suppress(FileNotFoundError):  # another process has just finished it
+            if time.time() - file.stat().st_mtime > ABANDONED:
+                file.unlink()
     files = [file for file in place.folder.glob("*.hidden") if place.digest not in file.name]
     taken = sum(file.stat().st_size for file in place.folder.glob("*.hidden"))
     for file in sorted(files, key=lambda file: file.stat().st_mtime):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +187,29 @@ def test_the_limit_is_kept_to(tiny_bert: Path, splits: list[Encoded], tmp_path: 
     left = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
     assert left == {"second", "third"}
     assert sum(path.stat().st_size for path in tmp_path.glob("*.hidden")) <= 2 * needed
+
+
+def test_what_a_killed_process_left_goes_after_a_day(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path
+) -> None:
+    for name, age in (("old", 90_000), ("fresh", 60)):
+        path = tmp_path / f".{name}.hidden.1.part"
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    kept(build(tiny_bert), splits, place(tmp_path))
+    assert [path.name for path in tmp_path.glob(".*")] == [".fresh.hidden.1.part"]
+
+
+def test_without_a_call_for_it_the_disk_is_taken_by_zeros(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = kept(build(tiny_bert), splits, place(tmp_path / "linux"))
+    monkeypatch.setattr(trunk, "ZEROS", bytes(1000))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delattr(os, "posix_fallocate")
+    found = kept(build(tiny_bert), splits, place(tmp_path / "mac"))
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(one.hidden, other.hidden)
 
 
 def test_a_full_disk_means_going_on_without(
