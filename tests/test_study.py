@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import statistics
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from adaptertune.report import comparison, evidence, holes, page
+from adaptertune.report.evidence import Cell
 from adaptertune.runs import store
 from adaptertune.runs.analyses import SpansResult
+from adaptertune.runs.store import CellFolder
 
 CHECKOUT = Path(__file__).parent.parent
 STUDY = Path("scripts/study")
@@ -61,9 +65,9 @@ def test_the_claims_have_the_files_numbers() -> None:
     cells, _ = evidence.read(CHECKOUT / STUDY / "runs")
     plain = {"adapter": {"init_std": 0.01}, "full": {}}
 
-    def score(
+    def only(
         epochs: int, rate: float, name: str, size: int | None = None, task: str = "cola"
-    ) -> float:
+    ) -> Cell:
         (cell,) = [
             cell
             for cell in cells
@@ -73,11 +77,41 @@ def test_the_claims_have_the_files_numbers() -> None:
             if cell.config["method"]["name"] == name and cell.config["method"].get("size") == size
             if cell.config["method"].items() >= plain[name].items()
         ]
-        where = ("validation", "matthews") if task == "cola" else ("validation_matched", "accuracy")
-        values = cell.values(*where)
-        assert len(values) == 5
+        assert len(cell.seeds) == (2 if epochs == 20 else 5)
+        return cell
+
+    def score(*which: Any, **more: Any) -> float:
+        cell = only(*which, **more)
+        values = cell.values(cell.reported[0], cell.headline)
+        assert len(values) == len(cell.seeds)
         return 100 * statistics.fmean(values.values())
 
+    def fit(epochs: int, adapters: float, full: float, task: str) -> str:
+        """Training loss of the last epoch, mean over seeds, at these learning rates."""
+        both = only(epochs, adapters, "adapter", 64, task), only(epochs, full, "full", None, task)
+        means = []
+        for cell in both:
+            files = [CellFolder(cell.folder).seed(one.seed).path for one in cell.seeds]
+            last = [(path / "epochs.jsonl").read_text().splitlines()[-1] for path in files]
+            means.append(statistics.fmean(json.loads(line)["train_loss"] for line in last))
+        return "{:.2f} / {:.2f}".format(*means)
+
+    long = score(20, 1e-3, "adapter", 64), score(20, 3e-5, "full")
+    assert "20 epochs: {:.1f} against {:.1f}, two seeds".format(*long) in readme
+    kept = [
+        seed.kept_epoch or 0
+        for cell in (only(20, 1e-3, "adapter", 64), only(20, 3e-5, "full"))
+        for seed in cell.seeds
+    ]
+    assert f"of which the {min(kept)}th to {max(kept)}th are the best" in readme
+    on_stsb = score(3, 1e-4, "full", task="stsb") - score(3, 1e-3, "adapter", 64, "stsb")
+    assert f"on STS-B (three epochs) {on_stsb:.1f};" in readme
+    told = readme.replace("\n", " ")
+    assert f"{fit(1, 1e-3, 1e-4, 'mnli')} on MNLI, {fit(3, 1e-3, 1e-4, 'stsb')} on STS-B" in told
+    on_cola = [fit(epochs, 1e-3, 3e-5, "cola") for epochs in (3, 6, 20)]
+    assert "CoLA {} with three epochs, {} with six and {} with 20".format(*on_cola) in told
+    on_mrpc, on_rte = fit(6, 1e-3, 1e-4, "mrpc"), fit(6, 1e-3, 3e-5, "rte")
+    assert f"On MRPC ({on_mrpc}) and RTE ({on_rte})" in told
     early = [(3e-3, 8), (1e-3, 64), (3e-4, 256)]
     sizes = [score(3, rate, "adapter", size) for rate, size in early]
     assert "with three epochs: {:.1f}, {:.1f} and {:.1f},".format(*sizes) in readme
@@ -85,9 +119,9 @@ def test_the_claims_have_the_files_numbers() -> None:
     sizes = [score(6, rate, "adapter", size) for rate, size in late]
     assert "five seeds: {:.1f}, {:.1f} and {:.1f} at 8, 64 and 256".format(*sizes) in readme
     behind = [score(epochs, 3e-5, "full") - score(epochs, 1e-3, "adapter", 64) for epochs in (3, 6)]
-    assert "three epochs they are {:.1f} points behind, with six {:.1f}".format(*behind) in readme
+    assert "three epochs they are {:.1f} points behind, with six {:.1f};".format(*behind) in readme
     on_mnli = score(1, 1e-4, "full", task="mnli") - score(1, 1e-3, "adapter", 64, "mnli")
-    assert f"of 401 steps: {on_mnli:.1f} points behind on MNLI-m" in readme
+    assert f"of 401 steps) {on_mnli:.1f} points behind on MNLI-m" in readme
     cola, mnli = (spans(task) for task in ("cola", "mnli"))
     single = {
         (one.task, metric): 100
