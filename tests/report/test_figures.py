@@ -317,6 +317,19 @@ def test_each_of_a_tasks_sets_of_rows_has_pictures_of_its_own(tmp_path: Path) ->
     assert sorted(means) == pytest.approx([50, 55, 70, 75])
 
 
+def test_what_trained_for_other_epochs_is_named_beside_the_parameters(tmp_path: Path) -> None:
+    for size, epochs in ((8, 3), (64, 20)):
+        options = {"method.size": size, "training.epochs": epochs}
+        add(tmp_path, "rte", one_metric(*SEEDS), options=options)
+    mixed = drawn(tmp_path)["rte-parameters"]
+    assert mixed.title == "RTE · 3 to 20 epochs"
+    assert "adapters 64 (20 epochs): 65.0" in mixed.alt
+    for method in ("adapter", "full"):
+        same: dict[str, Any] = {"method.name": method, "training.epochs": 3}
+        add(tmp_path, "mrpc", {0: {"validation": {"f1": 0.8, "accuracy": 0.7}}}, options=same)
+    assert drawn(tmp_path)["mrpc-parameters"].title == "MRPC"
+
+
 def test_a_long_title_does_not_widen_the_picture(tmp_path: Path) -> None:
     add(tmp_path, "rte", one_metric(*SEEDS))
     add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"})

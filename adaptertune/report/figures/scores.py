@@ -122,13 +122,17 @@ def overview(group: Group) -> list[Figure]:
 
 def trade_off(group: Group, column: Column) -> list[Figure]:
     """The paper's figures 3 and 4: score against what trains, each size at its best candidate."""
-    points = []
+    found = []
     for (family, variant), cells in shown_methods(group).items():
-        series = methods.label(family, [], variant)
         for one, members in _by_size(on_column(column, cells)):
             name = methods.label(family, [] if one is None else [one], variant)
-            chosen = methods.choose(members)
-            points += _point(series, chosen, column, chosen.facts.ledger["trained"], name, series)
+            found.append((methods.label(family, [], variant), name, methods.choose(members)))
+    trained_for = {int(chosen.config["training"]["epochs"]) for *_, chosen in found}
+    epochs = f" · {min(trained_for)} to {max(trained_for)} epochs" if len(trained_for) > 1 else ""
+    points = []
+    for series, name, chosen in found:
+        told = f"{name} ({chosen.config['training']['epochs']} epochs)" if epochs else name
+        points += _point(series, chosen, column, chosen.facts.ledger["trained"], told, series)
     if len(points) < 2:
         return []
     named = heading(column, group.comparison.columns)
@@ -137,7 +141,7 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
             group,
             f"{named}-parameters",
             "Score against trained parameters",
-            f"{named}{data_note(column)}",
+            f"{named}{epochs}{data_note(column)}",
             f"{metric_title(column)}, mean over seeds; each size at its best candidate. {ERROR_BARS}",
             [point.note for point in points],
             charts.curves(points, TRAINED, Axis(metric_title(column)), colours(group)),
