@@ -8,12 +8,14 @@ makes that report anew and holds both against it.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parent.parent
 README = CHECKOUT / "README.md"
 REPORT = CHECKOUT / "scripts" / "study" / "report.md"
+RUNS = CHECKOUT / "scripts" / "study" / "runs"
 BEGIN = "<!-- made by scripts/readme_results.py from scripts/study/report.md -->"
 END = "<!-- to here -->"
 # Of the report's pictures those that the README shows, by the end of their names, in this order.
@@ -21,9 +23,17 @@ PICTURES = ("-overview", "-table-1", "-cola-learning", "-spans", "-ablate-init",
 MOST_PICTURES = 10
 
 
+def effort() -> str:
+    """How much was trained, by the result files."""
+    found = [json.loads(path.read_text())["cost"] for path in RUNS.glob("*/*/seed-*/result.json")]
+    keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
+    hours = sum(cost[key] for cost in found for key in keys) / 3600
+    return f"So far {len(found)} trainings of together {hours:.1f} hours, two at a time, a core each."
+
+
 def block(report: str) -> str:
     """What the README shows of a report: each comparison's tables and words, then pictures."""
-    pieces = []
+    pieces = [effort()]
     for section in re.split(r"^## ", report, flags=re.MULTILINE)[1:]:
         if section.startswith("Missing runs"):
             continue
