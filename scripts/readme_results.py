@@ -28,7 +28,9 @@ def effort() -> str:
     found = [json.loads(path.read_text())["cost"] for path in RUNS.glob("*/*/seed-*/result.json")]
     keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
     hours = sum(cost[key] for cost in found for key in keys) / 3600
-    return f"So far {len(found)} trainings of together {hours:.1f} hours, two at a time, a core each."
+    return (
+        f"So far {len(found)} trainings of together {hours:.1f} hours, two at a time, a core each."
+    )
 
 
 def block(report: str) -> str:

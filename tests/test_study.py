@@ -63,7 +63,9 @@ def test_the_report_is_that_of_the_result_files(
 def test_the_claims_have_the_files_numbers() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     cells, _ = evidence.read(CHECKOUT / STUDY / "runs")
-    plain = {"adapter": {"init_std": 0.01}, "full": {}}
+    plain: dict[str, dict[str, Any]] = {
+        "adapter": {"init_std": 0.01}, "full": {}, "layernorm": {}, "top_layers": {},
+    }  # fmt: skip
 
     def only(
         epochs: int, rate: float, name: str, size: int | None = None, task: str = "cola"
@@ -74,7 +76,8 @@ def test_the_claims_have_the_files_numbers() -> None:
             if cell.facts.task == task and cell.config["protocol"] == "paper"
             if cell.config["training"]["epochs"] == epochs
             if cell.config["training"]["learning_rate"] == rate
-            if cell.config["method"]["name"] == name and cell.config["method"].get("size") == size
+            if cell.config["method"]["name"] == name
+            if cell.config["method"].get("size", cell.config["method"].get("k")) == size
             if cell.config["method"].items() >= plain[name].items()
         ]
         assert len(cell.seeds) == (2 if epochs == 20 else 5)
@@ -112,6 +115,16 @@ def test_the_claims_have_the_files_numbers() -> None:
     assert "CoLA {} with three epochs, {} with six and {} with 20".format(*on_cola) in told
     on_mrpc, on_rte = fit(6, 1e-3, 1e-4, "mrpc"), fit(6, 1e-3, 3e-5, "rte")
     assert f"On MRPC ({on_mrpc}) and RTE ({on_rte})" in told
+    less = [score(6, 3e-4, "top_layers", 1), score(6, 3e-4, "top_layers", 3)]
+    less += [score(6, 3e-3, "layernorm"), score(6, 1e-3, "adapter", 64), score(6, 3e-5, "full")]
+    assert "seeds: {:.1f} with the top layer, {:.1f} with the top three".format(*less[:2]) in readme
+    told_less = "{:.1f} with LayerNorms only, against {:.1f} with adapters 64 and {:.1f} with all"
+    assert told_less.format(*less[2:]) in readme
+    accuracies = [
+        statistics.fmean(only(6, rate, name).values("validation", "accuracy").values())
+        for rate, name in ((3e-5, "full"), (3e-3, "layernorm"))
+    ]
+    assert f"LayerNorms only are {100 * (accuracies[0] - accuracies[1]):.1f} points" in readme
     early = [(3e-3, 8), (1e-3, 64), (3e-4, 256)]
     sizes = [score(3, rate, "adapter", size) for rate, size in early]
     assert "with three epochs: {:.1f}, {:.1f} and {:.1f},".format(*sizes) in readme
