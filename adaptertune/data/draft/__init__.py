@@ -99,17 +99,8 @@ def draft(
                 )
                 splits["test"]["columns"] = own.model_dump(exclude_none=True)
             next(table.rows(own))
-    task = {
-        "name": name,
-        "title": name.replace("_", " ").replace("-", " ").capitalize(),
-        **form,
-        "evaluation": ["validation"],
-        **({"test": ["test"]} if test is not None else {}),
-        "files": {"columns": columns.model_dump(exclude_none=True), "splits": splits},
-    }
-    text = _yaml(task, train.name)
-    write_atomically(path, text.encode())
-    tasks.load(path)
+    files_at = {"columns": columns.model_dump(exclude_none=True), "splits": splits}
+    _write(path, form, {"files": files_at}, train.name, has_test=test is not None)
     return Draft(path, written, notes)
 
 
@@ -190,23 +181,34 @@ def draft_from_hub(
     form = describe_labels(counts, kind, str(columns.label), labelled[0], notes, classes)
     if test is not None:
         chosen["test"] = choose_split(patterns, test, (), "--test", place)
+    hub_at = {
+        "dataset": repository,
+        "revision": commit,
+        "columns": columns.model_dump(exclude_none=True),
+        "splits": {split: patterns[given] for split, given in chosen.items()},
+        **({"label_values": spelt} if spelt and spelt != form["labels"] else {}),
+    }
+    _write(path, form, {"hub": hub_at}, f"the hub's {repository}", has_test=test is not None)
+    return Draft(path, [], notes)
+
+
+def _write(
+    path: Path, form: Mapping[str, Any], rows: Mapping[str, Any], source: str, *, has_test: bool
+) -> None:
+    """Write the task that the file is called after, and read it as every command will.
+
+    ``form``: its labels or range and its metrics. ``rows``: where they are, ``files`` or ``hub``.
+    """
     task = {
-        "name": name,
-        "title": name.replace("_", " ").replace("-", " ").capitalize(),
+        "name": path.stem,
+        "title": path.stem.replace("_", " ").replace("-", " ").capitalize(),
         **form,
         "evaluation": ["validation"],
-        **({"test": ["test"]} if test is not None else {}),
-        "hub": {
-            "dataset": repository,
-            "revision": commit,
-            "columns": columns.model_dump(exclude_none=True),
-            "splits": {split: patterns[given] for split, given in chosen.items()},
-            **({"label_values": spelt} if spelt and spelt != form["labels"] else {}),
-        },
+        **({"test": ["test"]} if has_test else {}),
+        **rows,
     }
-    write_atomically(path, _yaml(task, f"the hub's {repository}").encode())
+    write_atomically(path, _yaml(task, source).encode())
     tasks.load(path)
-    return Draft(path, [], notes)
 
 
 def _checked(name: str | None) -> str | None:
