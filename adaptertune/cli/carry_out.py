@@ -98,6 +98,7 @@ def carry_out(
             retry_before=retry_before,
             on_unit=lambda done: tell("reading the store", done, len(first)),
         )
+    run = cluster if how.executor == "ray" else _executor(how, retry_before, made)
     # This machine's pace says nothing about a cluster's.
     seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
     words = in_words(made) if in_words else sweeps.in_words(made.config)
@@ -114,7 +115,6 @@ def carry_out(
         live_sweep.view(made, share, talk, stop.is_set) as view,
         trackers.tracking(tools) as tracking,
     ):
-        run = cluster if how.executor == "ray" else _executor(how, retry_before, made)
         told = _Tracked(view, tracking)
         return made, sweeps.run(made, found, book, run, told, retry_before=retry_before)
 

@@ -26,8 +26,8 @@ DATA = results.DataFacts(
 BACKBONE = results.BackboneFacts(name="minilm", sha256="", commit=None)
 
 
-def shown(what: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=110)
+def shown(what: RenderableType, width: int = 110) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(what)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -90,8 +90,14 @@ def test_runs_tell_which_scores_are_of_held_out_rows() -> None:
     assert "held-out" not in shown(runs.run_list(Path("runs"), [paper]))
     text = shown(runs.run_list(Path("runs"), [paper, other]))
     assert "(held-out: on rows of the training set that did not train)" in " ".join(text.split())
-    assert re.search(r"^ rte +x .* accuracy +60\.0", text, re.MULTILINE)
-    assert re.search(r"^ rte +y .* accuracy, held-out +60\.0", text, re.MULTILINE)
+    assert re.search(r"^ rte · accuracy +$\n^ x +\d +60\.0", text, re.MULTILINE)
+    assert re.search(r"^ rte · accuracy · held-out +$\n^ y +\d +60\.0", text, re.MULTILINE)
+
+
+def test_a_name_in_runs_is_one_piece_on_a_narrow_terminal() -> None:
+    name = "adapter-256-minilm-118f7f58da6d"
+    text = shown(runs.run_list(Path("runs"), [(Path("runs/cola") / name, cell(task="cola"))]), 66)
+    assert re.search(rf"^ {name} ", text, re.MULTILINE)
 
 
 def test_a_submission_names_no_split_for_all_its_runs() -> None:

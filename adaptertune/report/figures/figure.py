@@ -53,7 +53,7 @@ def figure(
     """A chart of a comparison as a figure; its alternative text is its title and its points' notes."""
     marked = f"{title} · sample data, not GLUE" if group.comparison.sample else title
     return Figure(
-        name=re.sub(r"[^a-z0-9-]+", "-", f"{group.comparison.name}-{name}".lower()),
+        name=re.sub(r"[^a-z0-9_-]+", "-", f"{group.comparison.name}-{name}".lower()),
         chapter=chapter,
         title=marked,
         subtitle=(chapter, f"{group.comparison.title} · {words.in_short(group.cells[0])}"),

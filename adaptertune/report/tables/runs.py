@@ -92,31 +92,50 @@ def published(result: CellResult) -> RenderableType:
 
 
 def run_list(root: Path, found: Sequence[tuple[Path, CellResult | None]]) -> RenderableType:
-    """The cells of a store; those without a result are unfinished."""
-    columns = ("task", "run", "data", "seeds", "metric", "mean", "± dev.", "best")
+    """The cells of a store under their task, metric and data, so that names have a line's room."""
     title = f"Runs in {root}: the metric that selects, on validation, in per cent"
-    held_out = "held-out"  # the protocol: rows of the training set select, and are shown
-    if any(result and result.config.get("protocol") == held_out for _, result in found):
-        title += f" ({held_out}: on rows of the training set that did not train)"
-    shown = table(*columns, right=("seeds", "mean", "± dev.", "best"))
-    shown.columns[1].overflow = "fold"
+    if any(result and _is_held_out(result) for _, result in found):
+        title += " (held-out: on rows of the training set that did not train)"
+    shown = table(
+        "run", "seeds", "mean", "± dev.", "best", right=("seeds", "mean", "± dev.", "best")
+    )
+    shown.columns[0].overflow = "fold"
+    groups: dict[str, list[tuple[Path, CellResult | None]]] = {}
     for path, result in found:
-        if result is None:
-            shown.add_row(path.parent.name, path.name, "", "", "[yellow]unfinished[/]")
-            continue
-        spread = result.scores[result.selecting_split][result.headline]
-        data = "sample" if result.data.sample else "partial" if result.data.partial else "complete"
-        if result.imported:
-            data = f"[yellow]imported[/]{', sample' if result.data.sample else ''}"
-        shown.add_row(
-            result.task,
-            path.name,
-            data,
-            str(len(result.seeds)),
-            METRIC_NAMES[result.headline]
-            + (f", {held_out}" if result.config.get("protocol") == held_out else ""),
-            percent(spread.mean),
-            percent(spread.deviation, 2),
-            percent(spread.best),
-        )
+        groups.setdefault(_heading(path, result), []).append((path, result))
+    for number, (heading, cells) in enumerate(groups.items()):
+        if number:
+            shown.add_row()
+        shown.add_row(f"[bold]{heading}[/]")
+        for path, result in cells:
+            if result is None:
+                shown.add_row(path.name)
+                continue
+            spread = result.scores[result.selecting_split][result.headline]
+            shown.add_row(
+                path.name,
+                str(len(result.seeds)),
+                percent(spread.mean),
+                percent(spread.deviation, 2),
+                percent(spread.best),
+            )
     return titled(title, shown)
+
+
+def _heading(path: Path, result: CellResult | None) -> str:
+    if result is None:
+        return f"{path.parent.name} · [yellow]unfinished[/]"
+    parts = [result.task, METRIC_NAMES[result.headline]]
+    if _is_held_out(result):
+        parts.append("held-out")
+    if result.imported:
+        parts.append("[yellow]imported[/]")
+    if result.data.sample:
+        parts.append("sample data")
+    elif result.data.partial:
+        parts.append("partial data")
+    return " · ".join(parts)
+
+
+def _is_held_out(result: CellResult) -> bool:
+    return bool(result.config.get("protocol") == "held-out")
