@@ -109,8 +109,12 @@ def test_the_claims_have_the_files_numbers() -> None:
     assert f"of which the {min(kept)}th to {max(kept)}th are the best" in readme
     on_stsb = score(3, 1e-4, "full", task="stsb") - score(3, 1e-3, "adapter", 64, "stsb")
     assert f"on STS-B (three epochs) {on_stsb:.1f};" in readme
+    on_sst2 = score(1, 1e-4, "full", task="sst2") - score(1, 1e-3, "adapter", 64, "sst2")
+    assert f"on SST-2 (one epoch) {on_sst2:.1f};" in readme
     told = readme.replace("\n", " ")
-    assert f"{fit(1, 1e-3, 1e-4, 'mnli')} on MNLI, {fit(3, 1e-3, 1e-4, 'stsb')} on STS-B" in told
+    on_large = [fit(1, 1e-3, 1e-4, task) for task in ("mnli", "sst2")]
+    assert "{} on MNLI, {} on SST-2, ".format(*on_large) in told
+    assert f"SST-2, {fit(3, 1e-3, 1e-4, 'stsb')} on STS-B" in told
     on_cola = [fit(epochs, 1e-3, 3e-5, "cola") for epochs in (3, 6, 20)]
     assert "CoLA {} with three epochs, {} with six and {} with 20".format(*on_cola) in told
     on_mrpc, on_rte = fit(6, 1e-3, 1e-4, "mrpc"), fit(6, 1e-3, 3e-5, "rte")
