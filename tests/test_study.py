@@ -119,11 +119,30 @@ def test_the_claims_have_the_files_numbers() -> None:
     assert "CoLA {} with three epochs, {} with six and {} with 20".format(*on_cola) in told
     on_mrpc, on_rte = fit(6, 1e-3, 1e-4, "mrpc"), fit(6, 1e-3, 3e-5, "rte")
     assert f"On MRPC ({on_mrpc}) and RTE ({on_rte})" in told
-    less = [score(6, 3e-4, "top_layers", 1), score(6, 3e-4, "top_layers", 3)]
-    less += [score(6, 3e-3, "layernorm"), score(6, 1e-3, "adapter", 64), score(6, 3e-5, "full")]
-    assert "seeds: {:.1f} with the top layer, {:.1f} with the top three".format(*less[:2]) in readme
-    told_less = "{:.1f} with LayerNorms only, against {:.1f} with adapters 64 and {:.1f} with all"
-    assert told_less.format(*less[2:]) in readme
+    rates = {  # of one and three top layers, LayerNorms, adapters 64 and full fine-tuning
+        "cola": (3e-4, 3e-4, 3e-3, 1e-3, 3e-5),
+        "rte": (3e-5, 3e-4, 3e-3, 1e-3, 3e-5),
+        "mrpc": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
+    }
+    less = {
+        task: [
+            score(6, one, "top_layers", 1, task),
+            score(6, three, "top_layers", 3, task),
+            score(6, norms, "layernorm", None, task),
+            score(6, adapters, "adapter", 64, task),
+            score(6, full, "full", None, task),
+        ]
+        for task, (one, three, norms, adapters, full) in rates.items()
+    }
+    on_each = "{:.1f} with the top layer, {:.1f} with the top three"
+    assert f"CoLA: {on_each.format(*less['cola'])}" in readme
+    told_less = "{:.1f} with LayerNorms only, against {:.1f} with adapters and {:.1f} with all"
+    assert told_less.format(*less["cola"][2:]) in readme
+    on_each = "{:.1f}, {:.1f} and {:.1f} against {:.1f} and {:.1f}"
+    assert f"RTE: {on_each.format(*less['rte'])}, so the top three are ahead" in readme
+    assert less["rte"][1] > less["rte"][4]
+    assert f"MRPC: {on_each.format(*less['mrpc'])}." in readme
+    assert all(max(without) < adapters for *without, adapters, _ in less.values())
     accuracies = [
         statistics.fmean(only(6, rate, name).values("validation", "accuracy").values())
         for rate, name in ((3e-5, "full"), (3e-3, "layernorm"))
