@@ -154,6 +154,12 @@ def test_the_claims_have_the_files_numbers() -> None:
     late = [(1e-3, 8), (1e-3, 64), (3e-4, 256)]
     sizes = [score(6, rate, "adapter", size) for rate, size in late]
     assert "five seeds: {:.1f}, {:.1f} and {:.1f} at 8, 64 and 256".format(*sizes) in readme
+    on_rte_by_size = [only(6, 1e-3, "adapter", size, "rte") for size in (8, 64, 256)]
+    of_seeds = [list(cell.values("validation", "accuracy").values()) for cell in on_rte_by_size]
+    told_rte = "on RTE {:.1f}, {:.1f} and {:.1f}, whose largest deviation is {:.1f}."
+    means = [100 * statistics.fmean(values) for values in of_seeds]
+    widest = 100 * max(statistics.stdev(values) for values in of_seeds)
+    assert told_rte.format(*means, widest) in readme
     behind = [score(epochs, 3e-5, "full") - score(epochs, 1e-3, "adapter", 64) for epochs in (3, 6)]
     assert "three epochs they are {:.1f} points behind, with six {:.1f};".format(*behind) in readme
     on_mnli = score(1, 1e-4, "full", task="mnli") - score(1, 1e-3, "adapter", 64, "mnli")
