@@ -130,11 +130,7 @@ def _heading(path: Path, result: CellResult | None) -> str:
         parts.append("held-out")
     if result.imported:
         parts.append("[yellow]imported[/]")
-    if result.data.sample:
-        parts.append("sample data")
-    elif result.data.partial:
-        parts.append("partial data")
-    return " · ".join(parts)
+    return " · ".join(parts) + data_note(result.data)
 
 
 def _is_held_out(result: CellResult) -> bool:
