@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import math
 import re
 import statistics
 from pathlib import Path
@@ -64,43 +65,140 @@ def test_the_report_is_that_of_the_result_files(
 @pytest.fixture(scope="module")
 def told() -> str:
     """The README, with its lines joined."""
-    return (CHECKOUT / "README.md").read_text().replace("\n", " ")
+    return " ".join((CHECKOUT / "README.md").read_text().split())
+
+
+# What is compared, by name: a task, the epochs, and the rates of adapters 64 and full fine-tuning.
+CHOSEN: dict[str, tuple[str, int, float, float]] = {
+    "CoLA, 3": ("cola", 3, 1e-3, 3e-5),
+    "CoLA, 6": ("cola", 6, 1e-3, 3e-5),
+    "CoLA, 20": ("cola", 20, 1e-3, 3e-5),
+    "MRPC": ("mrpc", 6, 1e-3, 1e-4),
+    "RTE": ("rte", 6, 1e-3, 3e-5),
+    "STS-B": ("stsb", 3, 1e-3, 1e-4),
+    "SST-2": ("sst2", 1, 1e-3, 1e-4),
+    "MNLI": ("mnli", 1, 1e-3, 1e-4),
+}
+
+
+def pair(name: str) -> tuple[Cell, Cell]:
+    task, epochs, adapters, full = CHOSEN[name]
+    return only(epochs, adapters, "adapter", 64, task), only(epochs, full, "full", None, task)
+
+
+def ahead(name: str) -> float:
+    adapters, full = (statistics.fmean(scores(cell)) for cell in pair(name))
+    return adapters - full
+
+
+def ahead_at_last(name: str) -> float:
+    adapters, full = (means(cell, "score")[-1] for cell in pair(name))
+    return adapters - full
+
+
+def steps_an_epoch(name: str) -> int:
+    return math.ceil(pair(name)[0].seeds[0].data.num_train / 32)
+
+
+def signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def test_how_far_adapters_are_from_full_fine_tuning(told: str) -> None:
-    long = score(20, 1e-3, "adapter", 64), score(20, 3e-5, "full")
-    assert "20 epochs: {:.1f} against {:.1f}, two seeds".format(*long) in told
-    behind = [score(epochs, 3e-5, "full") - score(epochs, 1e-3, "adapter", 64) for epochs in (3, 6)]
-    assert "three epochs they are {:.1f} points behind, with six {:.1f};".format(*behind) in told
-    on_mnli = score(1, 1e-4, "full", task="mnli") - score(1, 1e-3, "adapter", 64, "mnli")
-    assert f"of 401 steps) {on_mnli:.1f} points behind on MNLI-m" in told
-    on_stsb = score(3, 1e-4, "full", task="stsb") - score(3, 1e-3, "adapter", 64, "stsb")
-    assert f"on STS-B (three epochs) {on_stsb:.1f};" in told
-    on_sst2 = score(1, 1e-4, "full", task="sst2") - score(1, 1e-3, "adapter", 64, "sst2")
-    assert f"on SST-2 (one epoch) {on_sst2:.1f};" in told
+    groups = comparison.compare(
+        list(study_cells()), store.read_ablations(CHECKOUT / STUDY / "runs")
+    )
+    rows = {row.label: row for row in groups[0].comparison.rows}
+    totals = []
+    for label, cell in zip(("adapters 64", "full fine-tuning"), pair("CoLA, 20"), strict=True):
+        average = rows[label].glue_average
+        assert average is not None
+        totals.append((100 * average, statistics.fmean(scores(cell))))
+    assert "total, {:.1f} against {:.1f} (GLUE rule".format(*(total for total, _ in totals)) in told
+    shorter = [
+        total + (statistics.fmean(scores(cell)) - long) / 7
+        for (total, long), cell in zip(totals, pair("CoLA, 6"), strict=True)
+    ]
+    assert "there for both it is {:.1f} against {:.1f}.".format(*shorter) in told
+    by_task = (
+        "By task RTE {}, MRPC {}, CoLA {} with 20 epochs (two seeds) and {} with six, STS-B {} "
+    )
+    by_task = by_task.format(
+        *(signed(ahead(name)) for name in ("RTE", "MRPC", "CoLA, 20", "CoLA, 6", "STS-B"))
+    )
+    on_large = "(three epochs), SST-2 {} (one epoch), MNLI-m {} "
+    on_large = on_large.format(signed(ahead("SST-2")), signed(ahead("MNLI")))
+    assert by_task + on_large in told
+    assert f"one epoch of {steps_an_epoch('MNLI')} steps" in told
+
+
+def test_what_the_kept_epoch_does(told: str) -> None:
+    last = {name: f"{abs(ahead_at_last(name)):.1f}" for name in CHOSEN}
+    assert ahead_at_last("MRPC") < 0 < ahead_at_last("RTE")
+    assert f"they are {last['MRPC']} behind on MRPC and {last['RTE']} ahead on RTE" in told
+    cola = [name for name in CHOSEN if name.startswith("CoLA")]
+    assert all(ahead_at_last(name) < 0 for name in cola)
+    assert "CoLA {}, {} and {} behind with three,".format(*(last[name] for name in cola)) in told
+    behind = "best they are {:.1f} and {:.1f} behind and {:.1f} ahead"
+    assert behind.format(*(-ahead(name) for name in cola[:2]), ahead(cola[2])) in told
+
+
+def test_what_the_rows_and_the_rates_of_a_figure_are(told: str) -> None:
+    smaller = [
+        score(6, 1e-3, "adapter", size, "rte") - score(6, 3e-5, "full", None, "rte")
+        for size in (8, 256)
+    ]
+    assert "adapters are only {:.1f} and {:.1f} ahead".format(*smaller) in told
+    assert round(ahead("RTE") * 2.77) == 10
+    assert "3.5 points are ten answers" in told
+    assert f"{ahead('RTE'):.1f}" == "3.5"
+    tried = {
+        (name, task): sorted(
+            cell.config["training"]["learning_rate"]
+            for cell in study_cells()
+            if (cell.facts.task, cell.config["training"]["epochs"]) == (task, 6)
+            if cell.config["method"]["name"] == name
+        )
+        for name in ("full", "layernorm")
+        for task in ("cola", "rte", "mrpc")
+    }
+    assert {tried["full", task][0] for task in ("cola", "rte")} == {3e-5}
+    assert {rates[-1] for (name, _), rates in tried.items() if name == "layernorm"} == {3e-3}
+    kept = [
+        [seed.kept_epoch for seed in only(6, 3e-3, "layernorm", None, task).seeds].count(6)
+        for task in ("cola", "rte", "mrpc")
+    ]
+    assert min(kept) >= 3
 
 
 def test_why_adapters_are_behind(told: str) -> None:
-    kept = [
-        seed.kept_epoch or 0
-        for cell in (only(20, 1e-3, "adapter", 64), only(20, 3e-5, "full"))
-        for seed in cell.seeds
+    still = [[curve[1] for curve in curves(cell, "score")].count(0.0) for cell in pair("CoLA, 6")]
+    assert still == [4, 0]
+    assert "four of five seeds still give one answer after the second, of full" in told
+    cola = "{} with three epochs, {} with six and {} with 20; on STS-B {}."
+    assert cola.format(*(fit(name) for name in ("CoLA, 3", "CoLA, 6", "CoLA, 20", "STS-B"))) in told
+    assert f"it is {fit('MNLI')} and {fit('SST-2')};" in told
+    assert f"SST-2's {steps_an_epoch('SST-2'):,} steps" in told
+    assert f"on MRPC ({fit('MRPC')}) and RTE ({fit('RTE')})" in told
+    learn = [
+        one_cell(6, rate, "adapter", size, "cola")
+        for rate, size in ((3e-3, 8), (1e-3, 64), (3e-4, 256))
     ]
-    assert f"of which the {min(kept)}th to {max(kept)}th are the best" in told
-    on_large = [fit(1, 1e-3, 1e-4, task) for task in ("mnli", "sst2")]
-    assert "{} on MNLI, {} on SST-2, ".format(*on_large) in told
-    assert f"SST-2, {fit(3, 1e-3, 1e-4, 'stsb')} on STS-B" in told
-    on_cola = [fit(epochs, 1e-3, 3e-5, "cola") for epochs in (3, 6, 20)]
-    assert "CoLA {} with three epochs, {} with six and {} with 20".format(*on_cola) in told
-    on_mrpc, on_rte = fit(6, 1e-3, 1e-4, "mrpc"), fit(6, 1e-3, 3e-5, "rte")
-    assert f"On MRPC ({on_mrpc}) and RTE ({on_rte})" in told
-    higher = [(6, "cola"), (1, "mnli"), (3, "stsb"), (1, "sst2")]
-    high = [scores(one_cell(epochs, 3e-3, "adapter", 64, task))[0] for epochs, task in higher]
-    chosen = scores(only(1, 1e-3, "adapter", 64, "sst2"))[0]
-    told_high = (
-        "{:.1f} on CoLA, {:.1f} on MNLI-m, {:.1f} on STS-B, and on SST-2 {:.1f} against {:.1f}"
+    assert all(scores(cell)[0] > 20 for cell in learn)
+    too_high = [
+        one_cell(6, rate, "adapter", size, "cola") for rate, size in ((3e-3, 64), (1e-3, 256))
+    ]
+    assert [scores(cell)[0] for cell in too_high] == [0, 0]
+    high = [
+        scores(one_cell(epochs, 3e-3, "adapter", 64, task))[0]
+        for epochs, task in ((1, "mnli"), (3, "stsb"), (1, "sst2"))
+    ]
+    assert (
+        "STS-B too ({:.1f} and {:.1f}), not on SST-2 ({:.1f} against {:.1f})".format(
+            *high, scores(pair("SST-2")[0])[0]
+        )
+        in told
     )
-    assert told_high.format(*high, chosen) in told
 
 
 def test_less_than_adapters(told: str) -> None:
@@ -121,13 +219,17 @@ def test_less_than_adapters(told: str) -> None:
     }
     on_each = "{:.1f} with the top layer, {:.1f} with the top three"
     assert f"CoLA: {on_each.format(*less['cola'])}" in told
-    told_less = "{:.1f} with LayerNorms only, against {:.1f} with adapters and {:.1f} with all"
+    told_less = "{:.1f} with LayerNorms only, against {:.1f} with adapters 64 and {:.1f} with all"
     assert told_less.format(*less["cola"][2:]) in told
     on_each = "{:.1f}, {:.1f} and {:.1f} against {:.1f} and {:.1f}"
-    assert f"RTE: {on_each.format(*less['rte'])}, so the top three are ahead" in told
-    assert less["rte"][1] > less["rte"][4]
+    assert f"RTE: {on_each.format(*less['rte'])}." in told
     assert f"MRPC: {on_each.format(*less['mrpc'])}." in told
-    assert all(max(without) < adapters for *without, adapters, _ in less.values())
+    nearly = [adapters - three for _, three, _, adapters, _ in less.values()]
+    nearly.append(less["mrpc"][3] - less["mrpc"][2])
+    assert f"only {min(nearly):.1f} to {max(nearly):.1f} behind adapters" in told
+    others = [adapters - one for one, _, _, adapters, _ in less.values()]
+    others += [less[task][3] - less[task][2] for task in ("cola", "rte")]
+    assert min(others) > 4
     accuracies = [
         statistics.fmean(only(6, rate, name).values("validation", "accuracy").values())
         for rate, name in ((3e-5, "full"), (3e-3, "layernorm"))
@@ -140,13 +242,14 @@ def test_the_claims_of_size(told: str) -> None:
     sizes = [score(3, rate, "adapter", size) for rate, size in early]
     assert "with three epochs: {:.1f}, {:.1f} and {:.1f},".format(*sizes) in told
     late = [(1e-3, 8), (1e-3, 64), (3e-4, 256)]
-    sizes = [score(6, rate, "adapter", size) for rate, size in late]
-    assert "five seeds: {:.1f}, {:.1f} and {:.1f} at 8, 64 and 256".format(*sizes) in told
+    on_cola = [scores(only(6, rate, "adapter", size)) for rate, size in late]
     on_rte = [scores(only(6, 1e-3, "adapter", size, "rte")) for size in (8, 64, 256)]
-    widest = max(statistics.stdev(values) for values in on_rte)
-    means = [statistics.fmean(values) for values in on_rte]
-    told_rte = "RTE, so searched too: {:.1f}, {:.1f} and {:.1f}, with deviations up to {:.1f}."
-    assert told_rte.format(*means, widest) in told
+    widest = max(statistics.stdev(values) for values in on_cola + on_rte)
+    told_late = (
+        "{:.1f}, {:.1f} and {:.1f} at 8, 64 and 256 on CoLA, {:.1f}, {:.1f} and {:.1f} on RTE"
+    )
+    assert told_late.format(*(statistics.fmean(one) for one in on_cola + on_rte)) in told
+    assert f"with deviations up to {widest:.1f}." in told
     of_cola = [f"{mean:.1f}" for mean in ablation("size", "cola", "matthews").values()]
     assert "{}, {} and {} at 1, 8 and 64; at 512".format(*of_cola[:3]) in told
     assert of_cola[3:] == ["0.0"]
@@ -164,9 +267,17 @@ def test_the_claims_of_single_layers(told: str) -> None:
         for one in (cola, mnli)
         for metric in one.cells[0].change
     }
-    assert f"the largest drop is {-min(single['cola', 'accuracy']):.1f} % (2 %" in told
-    assert f"by Matthews it is {-min(single['cola', 'matthews']):.0f} %" in told
-    assert f"on MNLI, where it is {-min(single['mnli', 'accuracy']):.1f} %" in told
+    without = {
+        (one.task, cell.first, cell.last): f"{-100 * (cell.change['accuracy'].mean or 0):.1f}"
+        for one in (cola, mnli)
+        for cell in one.cells
+    }
+    assert f"accuracy is {-min(single['cola', 'accuracy']):.1f} % on CoLA" in told
+    assert f"are worth {without['cola', 0, 5]} %" in told
+    assert f"and {-min(single['mnli', 'accuracy']):.1f} % on MNLI." in told
+    halves = [without[task, *half] for task in ("mnli", "cola") for half in ((0, 2), (3, 5))]
+    assert "MNLI, {} % without layers 0 to 2 and {} % without 3 to 5;".format(*halves[:2]) in told
+    assert "both are alike, {} and {} %".format(*halves[2:]) in told
     assert [np.argmin(single[task, "accuracy"]) for task in ("cola", "mnli")] == [2, 3]
     assert [np.argmax(single[task, "accuracy"]) for task in ("cola", "mnli")] == [4, 4]
     removed = {
@@ -191,6 +302,8 @@ def test_the_claims_of_first_values(told: str) -> None:
     *low, high = list(of_mnli.values())[:4]
     assert f"{', '.join(low)} and {high} at 1e-7, 1e-4, 1e-3 and 1e-2" in told
     assert f"{of_mnli[0.1]} and {of_mnli[1]} on MNLI" in told
+    costs = [found[1e-2] - found[1e-3] for found in (inits, ablation("init", "mnli", "accuracy"))]
+    assert "1e-3 costs {:.1f} on CoLA and {:.1f} on MNLI".format(*costs) in told
 
 
 PLAIN: dict[str, dict[str, Any]] = {"adapter": {"init_std": 0.01}}  # what an ablation varies
@@ -233,15 +346,26 @@ def score(*which: Any, **more: Any) -> float:
     return statistics.fmean(scores(only(*which, **more)))
 
 
-def fit(epochs: int, adapters: float, full: float, task: str) -> str:
-    """Training loss of the last epoch, mean over seeds, at these learning rates."""
-    both = only(epochs, adapters, "adapter", 64, task), only(epochs, full, "full", None, task)
-    means = []
-    for cell in both:
-        files = [CellFolder(cell.folder).seed(one.seed).path for one in cell.seeds]
-        last = [(path / "epochs.jsonl").read_text().splitlines()[-1] for path in files]
-        means.append(statistics.fmean(json.loads(line)["train_loss"] for line in last))
-    return "{:.2f} / {:.2f}".format(*means)
+def curves(cell: Cell, what: str) -> list[list[float]]:
+    """Of each seed by epoch: ``loss`` in training, or the ``score`` in per cent on validation."""
+    found = []
+    for one in cell.seeds:
+        text = (CellFolder(cell.folder).seed(one.seed).path / "epochs.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        key = cell.headline
+        found.append(
+            [line["train_loss"] if what == "loss" else 100 * line["values"][key] for line in lines]
+        )
+    return found
+
+
+def means(cell: Cell, what: str) -> list[float]:
+    return [statistics.fmean(epoch) for epoch in zip(*curves(cell, what), strict=True)]
+
+
+def fit(name: str) -> str:
+    """Training loss of the last epoch, mean over seeds, of adapters 64 and of full fine-tuning."""
+    return "{:.2f} / {:.2f}".format(*(means(cell, "loss")[-1] for cell in pair(name)))
 
 
 def spans(task: str) -> SpansResult:
