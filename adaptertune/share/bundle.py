@@ -89,6 +89,7 @@ def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
     Raises:
         ConfigError: two runs are of one task, on different backbones, or hold a whole model.
         BackboneError: the base model is not to be found, or is a pickle.
+        CheckpointError: the base model is another one now, or a checkpoint is damaged.
         StoreError: the folder is not empty or can't be written.
     """
     seen: dict[str, Run] = {}
@@ -102,16 +103,17 @@ def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
                 where=run.folder.path,
                 remedy="bundle runs of adapter or layernorm",
             )
-        if run.result.backbone.sha256 != runs[0].result.backbone.sha256:
+        own, first = run.result.backbone, runs[0].result.backbone
+        if (own.sha256, own.files) != (first.sha256, first.files):
             raise ConfigError(
-                f"trained on {run.result.backbone.name}, not on {runs[0].result.backbone.name}",
+                f"trained on {own.name}, not on {first.name}"
+                + (" as it was for that" if own.name == first.name else ""),
                 where=run.folder.path,
                 remedy="bundle runs on one backbone",
             )
         seen[name] = run
     located = runs[0].locate(offline=offline)
-    if located.sha256 != runs[0].result.backbone.sha256:
-        raise BackboneError("not the one that the runs were trained on", where=located.folder)
+    load.check_backbone(runs[0].result.backbone, located, runs[0].folder.path)
     if located.weights.name != backbone.SAFETENSORS:
         raise BackboneError(
             "its weights are a pickle, which is not passed on",
@@ -125,11 +127,16 @@ def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
         for name in (*backbone.FILES, backbone.SAFETENSORS):
             if (located.folder / name).is_file():
                 shutil.copyfile(located.folder / name, folder / BACKBONE / name)
-    except OSError as error:
+        copied = {
+            name: copy_run(run, folder / name / run.cell.path.name) for name, run in seen.items()
+        }
+        places = {name: str(run.folder.path.relative_to(folder)) for name, run in copied.items()}
+        write_json(folder / FILE, {"format": 1, "runs": places})
+    except BaseException as error:  # half a bundle would be in the way of the next try
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise StoreError(f"cannot be written ({error.strerror})", where=folder) from None
-    copied = {name: copy_run(run, folder / name / run.cell.path.name) for name, run in seen.items()}
-    places = {name: str(run.folder.path.relative_to(folder)) for name, run in copied.items()}
-    write_json(folder / FILE, {"format": 1, "runs": places})
     return Bundle(folder, copied)
 
 

@@ -7,6 +7,7 @@ Names and label spellings are facts of the tasks' files (``submission``); the fo
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -86,7 +87,7 @@ def choose_runs(named: Sequence[str], output: Path) -> dict[str, Run]:
     num_of_sample = 0
     for cell in store.cells(output):
         summary = cell.read_result()
-        if summary is None or summary.best_seed is None:
+        if summary is None or summary.best_seed is None or summary.checkpoint is None:
             continue
         if summary.data.sample:
             num_of_sample += 1
@@ -96,7 +97,7 @@ def choose_runs(named: Sequence[str], output: Path) -> dict[str, Run]:
         run = load.find(str(cell.path), output)
         if known[summary.task] != tasks.canonical(run.task):
             continue
-        if summary.task not in best or (run.score or 0) > (best[summary.task].score or 0):
+        if summary.task not in best or _validation(run) > _validation(best[summary.task]):
             best[summary.task] = run
     if not best and not chosen:
         what = "no finished run of a task of GLUE"
@@ -105,6 +106,12 @@ def choose_runs(named: Sequence[str], output: Path) -> dict[str, Run]:
         remedy = "train on GLUE, e.g. adaptertune train --task rte (--output for another place)"
         raise StoreError(what, where=output, remedy=remedy)
     return best | chosen
+
+
+def _validation(run: Run) -> float:
+    """The headline metric on validation, whatever split chose the run's epoch."""
+    score = run.result.scores[run.task.evaluation[0]].values[run.task.headline]
+    return -math.inf if score is None else score
 
 
 def entries(runs: Mapping[str, Run], source: Source, *, fill: bool) -> list[Entry]:

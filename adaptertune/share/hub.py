@@ -124,6 +124,7 @@ def push(run: Run, repository: str, *, private: bool, license: str) -> str:
             api.upload_folder(
                 repo_id=repository,
                 folder_path=folder,
+                delete_patterns=[f"{FOLDER}/*"],  # of a push before: another seed, another run
                 commit_message=f"{run.task.name}, {method_label(run.method)}",
             )
         except Exception as error:  # network, token, name, quota: each has a class of its own

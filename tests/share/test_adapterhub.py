@@ -37,6 +37,7 @@ from adaptertune.share import glue
 from adaptertune.share.adapterhub import files, outgoing
 from adaptertune.share.adapterhub.layout import CONFIG
 from adaptertune.tasks import load as load_task
+from tests import kinds
 from tests.conftest import CHECKOUT, Finished
 from tests.hub_server import HubServer
 
@@ -730,6 +731,16 @@ def test_what_else_does_not_fit(
     assert "the head's labels are entailment, not_entailment, those of task 'mrpc'" in done.err
     done = cli("import", good, "--task", "rte", "--backbone", "minilm", "--offline")
     assert "of a model 32 wide; minilm is 384 wide; name its own with --backbone" in done.err
+    roberta = kinds.make("roberta", tmp_path / "roberta")
+    done = take(cli, good, roberta, "rte")
+    assert "of a BERT; " in done.err
+    assert "roberta is a roberta; name its own" in done.err
+    other = cli("train", "--task", "rte", "--offline", "--backbone", roberta, "--seed", "0",
+                "--epochs", "1", "--max-length", "24", "--set", "method.layernorms=none",
+                "--quiet", "--json")  # fmt: skip
+    done = cli("export", json.loads(other.out)["folder"], "--to", "out", "--offline")
+    assert "no place for a roberta as we train it; export a run on a BERT" in done.err
+    assert not (tmp_path / "out").exists()
     (tmp_path / "in.zip").touch()
     done = take(cli, tmp_path / "in.zip", tiny_bert, "rte")
     assert "no such folder; give an unpacked folder, or OWNER/NAME" in done.err

@@ -13,7 +13,7 @@ import pytest
 
 from adaptertune.data.sources import Source, load_splits
 from adaptertune.data.tables import Bad, Row
-from adaptertune.errors import AdapterTuneError, ConfigError, StoreError
+from adaptertune.errors import AdapterTuneError, CheckpointError, ConfigError, StoreError
 from adaptertune.runs import load
 from adaptertune.runs.load import Loaded
 from adaptertune.share import bundle
@@ -195,6 +195,15 @@ def test_what_cannot_be_bundled(store: Path, tiny_bert: Path, made: Bundle, tmp_
     with pytest.raises(ConfigError, match="method full changes the backbone itself"):
         bundle.create([full], tmp_path / "c", offline=True)
     assert not (tmp_path / "c").exists()
+
+
+def test_of_a_bundle_that_could_not_be_made_nothing_stays(store: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(store, tmp_path / "runs")
+    found = [load.find(str(next((damaged / task).iterdir())), damaged) for task in ("rte", "stsb")]
+    found[1].folder.checkpoint.write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match="damaged"):
+        bundle.create(found, tmp_path / "b", offline=True)
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,17 @@ def test_the_best_run_of_a_task_is_taken(
             content["scores"]["validation"]["values"]["accuracy"] = score
             path.write_text(json.dumps(content))
     assert glue.choose_runs([], tmp_path)["rte"].cell.path.name == "high"
+    # What counts is validation, whatever split chose the epoch; and a model that is there.
+    for path in (tmp_path / "rte" / "low").glob("seed-*/result.json"):
+        content = json.loads(path.read_text())
+        content["scores"]["held-out"] = content["scores"]["validation"] | {
+            "values": {"accuracy": 0.99}
+        }
+        path.write_text(json.dumps(content | {"selecting_split": "held-out"}))
+    assert glue.choose_runs([], tmp_path)["rte"].cell.path.name == "high"
+    for path in (tmp_path / "rte" / "high").glob("**/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"checkpoint": None}))
+    assert glue.choose_runs([], tmp_path)["rte"].cell.path.name == "middle"
 
 
 SPOILT: dict[str, tuple[str, int, str | None, str]] = {

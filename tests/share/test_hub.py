@@ -98,6 +98,12 @@ def test_to_the_hub_and_back(
     assert (again.code, again.err.count("\n")) == (2, 1)
     assert "is there already; choose another --output" in again.err
 
+    other = 1 - best  # pushed there too, it takes the place of the first
+    assert run("push", f"{cell}/seed-{other}", REPO, "--license", "mit").code == 0
+    assert f"run/seed-{other}/result.json" in server.repo("model", REPO).files
+    assert f"run/seed-{best}/result.json" not in server.repo("model", REPO).files
+    assert run("pull", REPO, "--output", "other", token=None).code == 0
+
 
 def test_the_card(packed: dict[str, bytes], cell: Path) -> None:
     text = packed["README.md"].decode()

@@ -85,6 +85,12 @@ def check(foreign: Foreign, plan: Plan) -> Plan:
         ConfigError: the head has other labels than the task, or another number.
     """
     shape, task = plan.located.shape, plan.task
+    if shape.architecture != "bert":
+        raise CheckpointError(
+            f"of a BERT; {plan.located.name} is a {shape.architecture}",
+            where=foreign.folder,
+            remedy="name its own with --backbone",
+        )
     if foreign.width != shape.width:
         raise CheckpointError(
             f"of a model {foreign.width} wide; {plan.located.name} is {shape.width} wide",
@@ -130,7 +136,7 @@ def write_run(
     from adaptertune.train import checkpoint, device, evaluate
 
     folder = plan.folder.seed(SEED)
-    if plan.folder.path.exists():
+    if folder.result.exists():
         raise StoreError(
             "is there already", where=plan.folder.path, remedy="choose another --output"
         )

@@ -132,9 +132,11 @@ def exportable(run: Run, *, drop_layernorms: bool) -> configuration.Adapter:
     Raises:
         ConfigError: it can't, with what stands in the way.
     """
-    method = run.method
+    method, kind = run.method, run.result.backbone.architecture
     what = None
-    if not isinstance(method, configuration.Adapter):
+    if kind != "bert":
+        what, remedy = f"a {kind} as we train it", "export a run on a BERT"
+    elif not isinstance(method, configuration.Adapter):
         what, remedy = f"method '{method.name}'", "export a run of method adapter"
     elif (method.combines, method.depth) != ("add", 1) or method.norm == "batch":
         what = "this variant of the adapter"
