@@ -83,4 +83,10 @@ def exclusive(folder: Path) -> Iterator[None]:
                 where=folder,
                 remedy="wait for it, or choose another --output",
             ) from None
+        except OSError as error:  # some network file systems have no locks
+            raise StoreError(
+                f"cannot be locked ({error.strerror})",
+                where=folder,
+                remedy="choose an --output on a file system with flock (for Lustre: mounted so)",
+            ) from None
         yield

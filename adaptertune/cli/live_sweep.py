@@ -182,7 +182,7 @@ class CellProgress:
         run = self._view.running.get((self._plan.digest, seed))
         score = record.values[self._plan.task.headline]
         if run and score is not None:
-            run.score = max(score, run.score or score)
+            run.score = score if run.score is None else max(score, run.score)
 
     def seed_done(self, result: SeedResult, *, reused: bool) -> None:  # noqa: ARG002
         split = result.scores.get(self._plan.selecting_split)

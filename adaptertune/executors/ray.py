@@ -127,15 +127,16 @@ class RayExecutor:
             ) from None
 
     def lookups(self, device: str) -> Lookups:
-        """For planning: device and bf16 are those of the cluster's machines and not of this one."""
+        """For planning: the device and what it can do are those of the cluster, not of this machine."""
         import ray
 
         on_gpu = device.startswith("cuda") or (device == "auto" and _resources().get("GPU", 0) > 0)
         asked = ray.remote(num_gpus=self.gpu_share if on_gpu else 0)(_capability)
-        found, native = ray.get(asked.remote(device))
+        found, native, compiler = ray.get(asked.remote(device))
         lookups = Lookups()
         lookups.once(("device", device), lambda: found)
         lookups.once(("bf16", found), lambda: native)
+        lookups.once(("compiler", found), lambda: compiler)
         return lookups
 
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
@@ -300,12 +301,12 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def _capability(requested: str) -> tuple[Any, bool]:
-    """Runs on a worker: its device, and whether that has bf16."""
+def _capability(requested: str) -> tuple[Any, bool, Any]:
+    """Runs on a worker: its device, whether that has bf16, and what torch.compile would need of it."""
     from adaptertune.train import device as devices
 
     device = devices.choose_device(requested)
-    return device, devices.has_native_bf16(device)
+    return device, devices.has_native_bf16(device), devices.compiler(device)
 
 
 _runner = Runner()  # of this worker process, which may get several units of one task

@@ -167,7 +167,8 @@ class LayerNorm(nn.Module):
 
 class BatchNorm(LayerNorm):
     """Each number to mean 0 and variance 1 over the rows of a batch; later over all so far (Ioffe and
-    Szegedy 2015). The running statistics are buffers, and are stored with what trains.
+    Szegedy 2015), padding's among them. The running statistics are buffers, and are stored with what
+    trains.
     """
 
     mean: torch.Tensor
@@ -181,7 +182,8 @@ class BatchNorm(LayerNorm):
     def forward(self, hidden: torch.Tensor, training: bool) -> torch.Tensor:
         """(…, width) -> the same. One row has no variance: it gets the running statistics."""
         rows = hidden.float().reshape(-1, hidden.shape[-1])
-        of_batch = training and len(rows) > 1
+        # (The comparison alone is no bool where torch.compile has symbols for sizes.)
+        of_batch = True if training and len(rows) > 1 else False  # noqa: SIM210
         normed = functional.batch_norm(
             rows, self.mean, self.variance, self.weight, self.bias, of_batch, MOMENTUM, EPSILON
         )

@@ -144,7 +144,7 @@ def _cached_layers(plan: Plan, model: Classifier, splits: Sequence[Encoded]) -> 
 
     needed = trunk.num_bytes(splits, plan.located.shape.width, model.compute_type)
     fits = needed <= plan.config.trunk_cache * trunk.GIGABYTE
-    return model.trunk_depth if fits and not plan.config.training.trunk_dropout else 0
+    return model.trunk_depth if fits and plan.keeps_trunk(model.trunk_depth) else 0
 
 
 def _inference(

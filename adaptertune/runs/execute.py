@@ -201,8 +201,7 @@ class Runner:
     ) -> tuple[_Prepared, float]:
         """The examples; and the seconds that the frozen lower layers took, if that was now."""
         depth, config = model.trunk_depth, plan.config
-        keeps = bool(depth and config.trunk_cache and not config.training.trunk_dropout)
-        trunk = plan.trunk_digest(depth) if keeps else None
+        trunk = plan.trunk_digest(depth) if plan.keeps_trunk(depth) else None
         last = self._prepared
         if last and last.tokens == plan.tokens.key and last.trunk == trunk:
             return last, 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -100,6 +99,16 @@ class Plan:
     def digest(self) -> str:
         return configuration.digest(self.identity)
 
+    def keeps_trunk(self, depth: int) -> bool:
+        """Whether the ``depth`` lowest layers are always the same, and to be computed only once.
+
+        Not under batch norm, for which padding counts: kept hidden states have zeros there.
+        """
+        method, config = self.config.method, self.config
+        counts_padding = isinstance(method, configuration.Adapter) and method.norm == "batch"
+        is_same = not config.training.trunk_dropout and not counts_padding
+        return bool(depth and config.trunk_cache) and is_same
+
     def trunk_digest(self, depth: int) -> str:
         """That of all that decides the hidden states behind the ``depth`` lowest layers."""
         return configuration.digest(
@@ -107,6 +116,7 @@ class Plan:
                 "semantics": SEMANTICS,
                 "tokens": self.tokens.digest,
                 "backbone": self.located.sha256,
+                "backbone_files": self.located.files,
                 "depth": depth,
                 "precision": self.precision,
                 "device": self.device.partition(":")[0],
@@ -131,6 +141,7 @@ class Plan:
             name=located.name,
             sha256=located.sha256,
             commit=located.commit,
+            files=located.files,
             architecture=located.shape.architecture,
         )
 
@@ -215,8 +226,8 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
         lambda: ledger.count(located.shape, config.method, task.num_outputs),
     )
     if config.compile:
-        has_triton = importlib.util.find_spec("triton") is not None
-        devices.check_compile(devices.capability(device), has_triton=has_triton)
+        cuda, has_triton = once(("compiler", device), lambda: devices.compiler(device))
+        devices.check_compile(cuda, has_triton=has_triton)
     if config.training.max_length > located.shape.positions:
         raise DataError(
             f"the backbone has {located.shape.positions} positions, not {config.training.max_length}",

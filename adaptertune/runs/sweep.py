@@ -306,8 +306,13 @@ def _is_summarised(made: Plan) -> bool:
     summary = made.folder.read_result()
     if summary is None:
         return False
-    finished = [line.seed for line in summary.seeds if line.status != "failed"]
-    return sorted(finished) == made.folder.finished_seeds()
+    told = {line.seed: line.status for line in summary.seeds if line.status != "failed"}
+    if sorted(told) != made.folder.finished_seeds():
+        return False
+    # One that diverged may have finished since, when it was tried again.
+    diverged = [seed for seed, status in told.items() if status == "diverged"]
+    found = [made.folder.seed(seed).read_result() for seed in diverged]
+    return all(result is not None and result.status == "diverged" for result in found)
 
 
 def _candidates(row: Row, book: Book, sweep: Sweep) -> list[selection.Candidate]:

@@ -70,8 +70,15 @@ def earlier(
     known = [result for result in found if result is not None]
     if len(known) == len(found):
         diverged = [result.seed for result in known if result.status == "diverged"]
-        if any(_is_before(unit.plan.folder.seed(seed).result, retry_before) for seed in diverged):
-            return None
+        wanted = [_is_before(unit.plan.folder.seed(seed).result, retry_before) for seed in diverged]
+        if any(wanted):
+            if len(diverged) == len(known):
+                return None
+            # They train in one pass: what is good would be lost for what will diverge again.
+            seeds = ", ".join(map(str, diverged))
+            note(
+                f"seed {seeds} diverged beside others that finished: not tried again (--stack off is)"
+            )
         return Settled(unit, tuple(known), is_earlier=True)
     folders = [unit.plan.folder.seed(seed) for seed in unit.seeds]
     failures = [folder.read_failure() for folder in folders]
@@ -140,8 +147,11 @@ def claim(
     found = earlier(unit, note, retry_before=retry_before)
     if found is None:
         write_json(unit.plan.folder.config, config_file(unit.plan))
-        for folder in folders:  # one without its checkpoint, or that is to be tried again
+        for folder in folders:
+            # Of one without its checkpoint, or that is to be tried again.
             folder.result.unlink(missing_ok=True)
+            for half_written in folder.path.glob(".*.part"):  # by a process that was killed
+                half_written.unlink(missing_ok=True)
     return found
 
 
@@ -153,10 +163,15 @@ def described(error: BaseException) -> tuple[str, str]:
 
 
 def write_failures(unit: Unit, error: str, trace: str) -> tuple[results.Failure, ...]:
-    """Leave a unit's error, as :func:`described`, in the folders of its seeds."""
+    """Leave a unit's error, as :func:`described`, in the folders of its seeds. Where one has
+    a result and another not, the result goes: a unit is done or it is not.
+    """
+    is_done = all(unit.plan.folder.seed(seed).result.exists() for seed in unit.seeds)
     written = []
     for seed in unit.seeds:
         folder = unit.plan.folder.seed(seed)
+        if not is_done:
+            folder.result.unlink(missing_ok=True)
         before = folder.read_failure()
         failure = results.Failure(
             seed=seed,

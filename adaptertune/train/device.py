@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import platform
 import resource
 import sys
@@ -17,6 +18,8 @@ import torch
 from adaptertune.errors import ConfigError
 
 Precision = Literal["fp32", "bf16"]
+# What a plain RuntimeError says where memory is short: the CPU's allocator, pinned memory, cuBLAS.
+NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def choose_device(requested: str) -> torch.device:
@@ -86,6 +89,11 @@ def choose_float32_products(precision: str, capability: tuple[int, int] | None) 
     return "high" if precision == "bf16" and has_tf32 else "highest"
 
 
+def compiler(device: torch.device) -> tuple[tuple[int, int] | None, bool]:
+    """What :func:`check_compile` asks of a device: its capability, and whether triton is there."""
+    return capability(device), importlib.util.find_spec("triton") is not None
+
+
 def check_compile(capability: tuple[int, int] | None, *, has_triton: bool) -> None:
     """Whether torch.compile may make the layers' kernels.
 
@@ -129,7 +137,7 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
         raise ConfigError(
             "seeds train in one pass only where all products of the backbone are frozen",
             where="--stack",
-            remedy="use --method adapter or layernorm, or --stack off",
+            remedy="use --stack off, or --method adapter (without norm=batch) or layernorm",
         )
     if num_seeds < 2 or not can_stack:
         return False
@@ -161,8 +169,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU's allocator raises a plain RuntimeError.
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
 
 
 def peak_memory(device: str) -> int:

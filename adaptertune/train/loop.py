@@ -201,8 +201,6 @@ class _Pass:
             if all(fitting.is_done() for fitting in self.active):
                 break
             self._train_epoch()
-            # Only now: the others' dropout masks must not depend on when a divergence was seen.
-            self.active = [f for f in self.active if f.seed not in self.diverged]
         return [self.diverged.get(fitting.seed) or fitting.outcome() for fitting in self.all]
 
     def _train_epoch(self) -> None:
@@ -223,7 +221,11 @@ class _Pass:
             if is_report_due:
                 for fitting in fittings:
                     self._report(fitting)
-                if all(fitting.seed in self.diverged for fitting in fittings):
+                going_on = [f for f in fittings if f.seed not in self.diverged]
+                # Only then: the others' dropout masks must not depend on when a divergence was seen.
+                if fittings[0].is_evaluation_due() or not going_on:
+                    self.active = going_on
+                if not going_on:
                     return
             self._pause()
 

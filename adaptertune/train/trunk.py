@@ -24,6 +24,7 @@ import torch
 
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded, starts_of
+from adaptertune.errors import StoreError
 from adaptertune.files import write_json
 from adaptertune.model.classifier import Classifier
 
@@ -102,8 +103,9 @@ def with_hidden(
                 path = place.path(encoded.name)
                 _write(model, encoded, path, device, on_batch)
                 found[number] = _read(path, encoded, width, dtype)
-    except OSError as error:
-        note(f"{place.folder}: {error.strerror}: the lower layers are computed in every step")
+    except (OSError, StoreError) as error:
+        reason = error.what if isinstance(error, StoreError) else error.strerror
+        note(f"{place.folder}: {reason}: the lower layers are computed in every step")
         return None
     complete = [known for known in found if known is not None]
     if len(complete) < len(splits):
@@ -200,24 +202,31 @@ def _new_file(path: Path, size: int) -> Iterator[Path]:
 
 
 def _make_room(place: Place, needed: int) -> None:
-    """Delete the files that were unused for longest until the limit and the disk have room.
+    """Delete the files that were unused for longest until the limit and the disk have room, beside what
+    other processes are writing.
 
     What a killed process left half written goes too, once it is a day old.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
-    for file in place.folder.glob(".*.part"):
-        with suppress(FileNotFoundError):  # another process has just finished it
-            if time.time() - file.stat().st_mtime > ABANDONED:
+    found: dict[Path, os.stat_result] = {}
+    taken = 0
+    for file in (*place.folder.glob(".*.part"), *place.folder.glob("*.hidden")):
+        with suppress(FileNotFoundError):  # another process has just finished it, or makes room too
+            facts = file.stat()
+            if file.suffix == ".hidden":
+                found[file] = facts
+            elif time.time() - facts.st_mtime > ABANDONED:
                 file.unlink()
-    files = [file for file in place.folder.glob("*.hidden") if place.digest not in file.name]
-    taken = sum(file.stat().st_size for file in place.folder.glob("*.hidden"))
-    for file in sorted(files, key=lambda file: file.stat().st_mtime):
+                continue
+            taken += facts.st_size
+    for file in sorted(found, key=lambda file: found[file].st_mtime):
         free = shutil.disk_usage(place.folder).free
         if taken + needed <= place.limit and needed < free:
             return
-        taken -= file.stat().st_size
-        file.unlink()
-        file.with_suffix(".json").unlink(missing_ok=True)
+        if place.digest not in file.name:
+            taken -= found[file].st_size
+            file.unlink(missing_ok=True)
+            file.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _checksum(path: Path) -> str:

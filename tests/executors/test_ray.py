@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from adaptertune.executors import serial
 from adaptertune.executors.ray import RayExecutor, Shipment, _unpack
 from adaptertune.runs import units
 from adaptertune.runs.plan import Plan
+from adaptertune.train import device as devices
 from tests.runs.test_execute import Quiet, comparable, plan
 
 ray = pytest.importorskip("ray")
@@ -90,6 +92,18 @@ def test_an_address_without_a_cluster() -> None:
     for address in ("127.0.0.1:1", "nowhere"):
         with pytest.raises(ConfigError, match="--ray-address: no Ray cluster can be reached"):
             RayExecutor(address, 1.0, False).connect()
+
+
+def test_what_the_cluster_can_compile_is_asked_of_it(
+    cluster: None, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine may have neither its GPU nor triton."""
+    ours = executor()
+    ours.connect()
+    lookups = ours.lookups("cpu")
+    cpu: Any = lookups.once(("device", "cpu"), lambda: pytest.fail("asked here"))
+    found = lookups.once(("compiler", cpu), lambda: pytest.fail("asked here"))
+    assert found == devices.compiler(cpu)
 
 
 def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None:

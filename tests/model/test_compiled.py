@@ -28,6 +28,7 @@ from tests.train.test_stacked import without_dropout
 
 ADAPTER = config.Adapter(size=8, init_std=0.2, activation="gelu")
 UPPER = ADAPTER.model_copy(update={"layers": (1,)})
+NORMED = ADAPTER.model_copy(update={"norm": "batch"})
 META = torch.device("meta")
 
 # torch.compile's own, while it looks at what it is given
@@ -64,8 +65,8 @@ def num_graphs() -> int:
 @pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize(
     ("method", "seeds"),
-    [(ADAPTER, (0, 4)), (UPPER, (0,)), (config.Full(), (0,))],
-    ids=["stacked", "upper", "full"],
+    [(ADAPTER, (0, 4)), (UPPER, (0,)), (config.Full(), (0,)), (NORMED, (0,))],
+    ids=["stacked", "upper", "full", "batch norm"],
 )
 def test_a_training_comes_to_the_same(
     tiny_bert: Path, method: config.Method, seeds: tuple[int, ...]

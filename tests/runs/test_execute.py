@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -258,6 +259,70 @@ def test_seeds_in_one_pass_are_all_or_none(tiny_bert: Path, tmp_path: Path) -> N
     assert plan(tiny_bert, tmp_path).digest != made.digest
 
 
+def test_a_seed_that_diverged_costs_the_others_of_its_pass_nothing(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command once more neither trains nor deletes them; it would be for nothing."""
+    whole = loop.losses
+    monkeypatch.setattr(
+        loop,
+        "losses",
+        lambda *a, **k: [x * y for x, y in zip(whole(*a, **k), (1.0, math.nan), strict=False)],
+    )
+    made = plan(tiny_bert, tmp_path, stack="on")
+    assert run_cell(made, Quiet()).num_diverged == 1
+    kept = made.folder.seed(0).checkpoint.stat()
+    progress = Quiet()
+    assert run_cell(made, progress).num_diverged == 1
+    assert progress.started == []
+    assert made.folder.seed(0).checkpoint.stat() == kept
+    assert any("seed 1 diverged beside others that finished" in note for note in progress.notes)
+
+
+def test_of_a_pass_that_fails_nothing_counts_as_finished(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first seed was scored and written already."""
+    keep = execute.keep
+
+    def failing(*arguments: Any) -> Any:
+        if arguments[-1].path.name == "seed-1":
+            raise RuntimeError("no device")
+        return keep(*arguments)
+
+    monkeypatch.setattr(execute, "keep", failing)
+    made = plan(tiny_bert, tmp_path, stack="on")
+    with pytest.raises(TrainingError, match="no seed was finished"):
+        run_cell(made, Quiet())
+    assert made.folder.finished_seeds() == []
+    assert [
+        one.failures
+        for one in serial.run(units.of_cell(made), lambda _: Quiet(), retry_before=None)
+    ]
+    monkeypatch.undo()
+    assert run_cell(made, Quiet()).num_failed == 0
+
+
+def test_what_a_killed_process_left_half_written_goes(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path)
+    half = made.folder.seed(0).path / ".snapshot.safetensors.1.part"
+    half.parent.mkdir(parents=True)
+    half.touch()
+    run_cell(made, Quiet())
+    assert not half.exists()
+
+
+def test_a_file_system_without_locks_is_told(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(StoreError, match=r"cannot be locked \(No locks available\).*--output"):
+        run_cell(plan(tiny_bert, tmp_path), Quiet())
+
+
 def test_stacking_is_refused_where_products_train(tiny_bert: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "task": "rte", "backbone": str(tiny_bert), "data.source": "sample", "stack": "on",
@@ -287,6 +352,20 @@ def test_the_lower_layers_are_computed_once_for_all_seeds(
     off = Quiet()
     run_cell(plan(tiny_bert, tmp_path / "b", method__layers=[1], trunk_cache=0), off)
     assert not any("this once" in text or "earlier" in text for text in off.notes)
+
+
+def test_under_batch_norm_the_lower_layers_are_computed_in_every_step(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding counts in its statistics, and kept hidden states have none there."""
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    changes: dict[str, Any] = {"method__layers": [1], "method__norm": "batch", "seeds": 1}
+    made = plan(tiny_bert, tmp_path / "a", **changes)
+    run_cell(made, Quiet())
+    without = plan(tiny_bert, tmp_path / "b", trunk_cache=0, **changes)
+    run_cell(without, Quiet())
+    assert made.digest == without.digest
+    assert_equal_cells(made.folder, without.folder)
 
 
 def assert_equal_cells(one: store.CellFolder, other: store.CellFolder) -> None:
@@ -522,9 +601,7 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
 
     def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
         if max(map(len, indices)) > 8:
-            raise RuntimeError(
-                "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
-            )
+            torch.empty(10**16)  # in the allocator's own words
         return step(self, fittings, part, indices, weights)
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", short)

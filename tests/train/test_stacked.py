@@ -117,11 +117,11 @@ def test_resumed_together_equals_uninterrupted_bitwise(tiny_bert: Path, stop_at:
         first = stack(tiny_bert, METHODS[0])
 
 
-@pytest.mark.parametrize("stop_at", [4, 10])
+@pytest.mark.parametrize("stop_at", [4, 6, 10])
 def test_resumed_beside_one_that_diverged_equals_uninterrupted_bitwise(
     tiny_bert: Path, stop_at: int
 ) -> None:
-    """Stopped in the epoch in which it diverges, and in the one after it."""
+    """Stopped in the epoch in which it diverges, at its very end, and in the one after it."""
 
     def spoilt() -> list[Classifier]:
         models = stack(tiny_bert, METHODS[0])

@@ -223,6 +223,22 @@ def test_a_full_disk_means_going_on_without(
     assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
     assert "No space left" in notes[0]
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", full)  # that of the small file beside the large one
+    assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
+    assert "No space left" in notes[1]
+
+
+def test_another_process_may_make_room_at_the_same_time(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which has just deleted a file that was listed."""
+    listed = Path.glob
+    gone = tmp_path / "gone.hidden"
+    monkeypatch.setattr(
+        Path, "glob", lambda self, what: [*listed(self, what), *[gone] * (what == "*.hidden")]
+    )
+    kept(build(tiny_bert), splits, place(tmp_path))
 
 
 def test_stopping_leaves_nothing_behind(
