@@ -178,7 +178,8 @@ def pipeline(
 
     Its model computes in fp32: of a BERT it is a ``BertForSequenceClassification`` with the adapters in
     it, of other kinds this package's own forward pass. A pair is given as
-    ``{"text": …, "text_pair": …}``.
+    ``{"text": …, "text_pair": …}``; one that is too long is cut by transformers' tokenizer, in one
+    token otherwise than by ``predict`` where both texts end up equally long.
 
     Args:
         run: a run's folder, a seed's, its name or its digest.

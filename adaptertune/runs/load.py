@@ -64,11 +64,7 @@ class Run:
         Raises:
             BackboneError: it is not to be found.
         """
-        recorded = self.result.backbone
-        known = recorded.name
-        if recorded.commit and "@" not in known:
-            known = f"{known}@{recorded.commit}"
-        return backbone.locate(name or known, offline=offline)
+        return backbone.locate(name or self.result.backbone.at_commit, offline=offline)
 
 
 @dataclass(frozen=True)
@@ -156,14 +152,9 @@ def load(
     from adaptertune.train.device import choose_device, choose_precision, has_native_bf16
 
     located = run.locate(place, offline=offline)
-    recorded = run.result.backbone
-    if located.sha256 != recorded.sha256:  # before any of it is loaded
-        raise CheckpointError(
-            f"trained on another base model ({recorded.name}, SHA-256 {recorded.sha256[:12]}…; this "
-            f"one has {located.sha256[:12]}…)",
-            where=run.folder.checkpoint,
-            remedy="load it with the backbone it was trained on",
-        )
+    check_backbone(
+        run.result.backbone, located, run.folder.checkpoint
+    )  # before any of it is loaded
     chosen = choose_device(device)
     if precision == "auto" and run.result.precision == "fp32":
         precision = "fp32"
@@ -180,6 +171,27 @@ def load(
     )
     model.hold_for_answers()
     return Loaded(run, model, load_tokenizer(located.folder), torch.device(chosen))
+
+
+def check_backbone(recorded: results.BackboneFacts, located: backbone.Located, where: Path) -> None:
+    """Whether a base model is still the one that a run was trained on.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if located.sha256 != recorded.sha256:
+        raise CheckpointError(
+            f"trained on another {recorded.name} (SHA-256 {recorded.sha256[:12]}…) than the one in "
+            f"{located.folder} ({located.sha256[:12]}…)",
+            where=where,
+            remedy="bring back the model it was trained on",
+        )
+    if recorded.files and located.files and recorded.files != located.files:
+        raise CheckpointError(
+            f"the configuration or tokenizer in {located.folder} is not what it was trained with",
+            where=where,
+            remedy="bring back the files of the model it was trained on",
+        )
 
 
 def kept_task(cell: store.CellFolder, settings: Mapping[str, Any]) -> Task:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptertune.config import Resolved, RunConfig
-from adaptertune.errors import CheckpointError, DataError, StoreError
-from adaptertune.runs.load import kept_task
+from adaptertune.errors import DataError, StoreError
+from adaptertune.runs.load import check_backbone, kept_task
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
@@ -78,6 +78,7 @@ def reopen(
     config = parse(RunConfig, result.config, lambda _: str(folder.result))
     training = config.training.model_copy(update={"precision": result.precision})
     changes: dict[str, object] = {"training": training, "stack": "off", "compile": False}
+    changes["backbone"] = result.backbone.at_commit
     changes["init_from"] = None  # the weights are there; those that it began with may be gone
     if device is not None:
         changes["device"] = device
@@ -85,13 +86,7 @@ def reopen(
         changes["data"] = config.data.model_copy(update={"source": "folder", "folder": data_dir})
     config = config.model_copy(update=changes)
     plan = make_plan(Resolved(config, kept_task(folder, result.config), result.origins))
-    if plan.located.sha256 != result.backbone.sha256:
-        raise CheckpointError(
-            f"trained on another {result.backbone.name} (SHA-256 {result.backbone.sha256[:12]}…) "
-            f"than the one in {plan.located.folder} ({plan.located.sha256[:12]}…)",
-            where=folder.path,
-            remedy="bring back the model it was trained on",
-        )
+    check_backbone(result.backbone, plan.located, folder.path)
     if plan.data.fingerprint != result.data.fingerprint:
         raise DataError(
             f"the data are no longer those of the run: {plan.data.description}",

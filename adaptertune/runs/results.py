@@ -51,8 +51,15 @@ class BackboneFacts(Record):
     """SHA-256 of its weights file."""
     commit: str | None
     """The hub's commit, if it came from there."""
+    files: str | None = None
+    """Digest of configuration and tokenizer, if it is a folder of one's own."""
     architecture: Architecture = "bert"
     """transformers' model_type. BERT's head reads its pooler, the others' the first token's state."""
+
+    @property
+    def at_commit(self) -> str:
+        """Its name as what it was: of one from the hub, with the commit."""
+        return f"{self.name}@{self.commit}" if self.commit and "@" not in self.name else self.name
 
 
 class SplitScores(Record):
