@@ -1,6 +1,18 @@
-"""``python -m adaptertune``."""
+"""The command: ``adaptertune``, or ``python -m adaptertune``."""
 
-from adaptertune.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C before it has begun ends it as quietly as later."""
+    try:
+        from adaptertune.cli import main as command_line
+
+        command_line()
+    except KeyboardInterrupt:
+        print("error: stopped", file=sys.stderr)
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

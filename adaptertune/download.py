@@ -35,6 +35,7 @@ def snapshot(
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    _be_quiet()
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
@@ -72,6 +73,7 @@ def files_of(
     """
     import huggingface_hub
 
+    _be_quiet()
     try:
         hub = huggingface_hub.HfApi()
         ask = hub.model_info if kind == "model" else hub.dataset_info
@@ -95,6 +97,13 @@ def check_size(name: str, size: int, where: str, remedy: str) -> None:
             where=where,
             remedy=remedy,
         )
+
+
+def _be_quiet() -> None:
+    """What the client would say of each attempt is said once, in our words."""
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _unavailable(where: str, error: Exception) -> HubError:

@@ -210,7 +210,7 @@ def chosen(texts: Sequence[str] | None) -> tuple[str, ...]:
             raise ConfigError(
                 f"{name} is not installed",
                 where="--tracker",
-                remedy=f"pip install 'adaptertune[{name}]'",
+                remedy=f"pip install {name}",
             )
     if "wandb" in names and not _has_account():
         raise ConfigError(

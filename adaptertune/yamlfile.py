@@ -81,8 +81,10 @@ def read_yaml(path: Path) -> Document:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError("no such file", where=path, remedy="check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read as UTF-8 text ({error})", where=path) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 text ({error})", where=path) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", where=path) from None
     return _document(path, text)
 
 
@@ -179,7 +181,8 @@ def _in_words(
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, tuple(problem["loc"])[:-1])
-        remedy = nearest(str(location[-1]), known) if known else f"remove '{location[-1]}'"
+        has_none = set(known) <= {"name"}  # a method without settings has its name alone
+        remedy = f"remove '{location[-1]}'" if has_none else nearest(str(location[-1]), known)
         return [(f"unknown key '{key}'", remedy)]
     if problem["type"] == "missing":
         return [(f"key '{key}' is missing", "add it")]

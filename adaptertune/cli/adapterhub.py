@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adaptertune import catalogue
 from adaptertune.cli import options
 
 if TYPE_CHECKING:
@@ -113,9 +114,11 @@ def export(
     if loss is not None:
         console.print(_loss(found.task, loss))
     console.print(f"Folder      {to}", soft_wrap=True)
-    name = str(to)
+    name, base = str(to), found.result.backbone.name
+    if catalogue.package(base):  # a name of ours, that nobody else knows
+        base = str(found.locate(offline=offline).folder)
     console.print(
-        f"Next        model = AutoAdapterModel.from_pretrained({found.result.backbone.name!r})\n"
+        f"Next        model = AutoAdapterModel.from_pretrained({base!r})\n"
         f"            model.load_adapter({name!r}, use_safetensors=True, set_active=True)",
         soft_wrap=True,
         markup=False,

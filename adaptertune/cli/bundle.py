@@ -76,7 +76,7 @@ def predict(
         list[str] | None, typer.Argument(help="Texts; two for each example of a pair task.")
     ] = None,
     input: Input = None,
-    format: rows.FormatName = None,
+    format: rows.TableFormatName = None,
     task_column: TaskColumn = "task",
     first: First = "first",
     second: Second = "second",
@@ -185,9 +185,9 @@ def _open(
     from adaptertune.data.tables import opened
     from adaptertune.tasks import Columns
 
-    source, read = rows.source(input, format)
+    source, read = rows.source(input, format, standard="jsonl")
     if read == "text":
-        remedy = "give --format tsv, csv or jsonl" if source is None else "name it .tsv, .csv, …"
+        remedy = "give --format tsv, csv or jsonl"
         raise DataError("plain text has no column for the task", where=input, remedy=remedy)
     table = stack.enter_context(opened(source, read, may_lack_second=True))
     has_second = table.format == "jsonl" or second in table.names

@@ -157,7 +157,12 @@ def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
     num_cells = len({unit.plan.digest for unit in ahead})
     with progress(talk) as tell:
         tell("forecast", 0, num_cells)
-        forecaster = Forecaster(lambda what: tell(f"forecast: {what}", len(known), num_cells))
+
+        def on_method(what: str) -> None:
+            # Those of the winners' other seeds come later; nobody knows how many.
+            tell(f"forecast: {what}", len(known), num_cells if len(known) < num_cells else None)
+
+        forecaster = Forecaster(on_method)
 
         def seconds(unit: Unit) -> float:
             key = unit.plan.digest, len(unit.seeds)

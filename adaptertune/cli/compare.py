@@ -69,8 +69,7 @@ def compare(
 ) -> None:
     """Run adapters beside full fine-tuning (or reuse their runs), and print the paper's Table 1.
 
-    Each method searches its own learning rates by one seed; the best cells get all seeds. Ends with
-    the page and the charts that `report` makes, of these runs.
+    Each method searches its learning rates by one seed; the best get all. Ends with `report`.
     """
     further = [name.strip() for name in methods.split(",")] if methods else []
     wanted = list(dict.fromkeys(["adapter", *(["full"] if full else []), *further]))

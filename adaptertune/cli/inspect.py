@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptertune.cli import options
-from adaptertune.errors import ConfigError
+from adaptertune.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from adaptertune.catalogue import Shape
 
 DEFAULT_SIZES = "8,64,256"
+
+WITH_TITLES = 110  # columns: narrower, the list of tasks goes without them
 
 
 def list_tasks(as_json: options.Json = False) -> None:
@@ -28,7 +30,7 @@ def list_tasks(as_json: options.Json = False) -> None:
         print(json.dumps([task.model_dump(mode="json") for task in loaded]))
         return
     console = tables.console()
-    console.print(data.task_list(loaded))
+    console.print(data.task_list(loaded, with_titles=console.width >= WITH_TITLES))
     console.print("The first metric selects. Your own: --task path/to/task.yaml", style="dim")
 
 
@@ -106,26 +108,38 @@ def list_runs(output: options.Output = None, as_json: options.Json = False) -> N
     from adaptertune.report import tables
     from adaptertune.report.tables import runs as shown
     from adaptertune.runs import store
+    from adaptertune.runs.results import CellResult
 
     root = output or Path("runs")
-    found = [(cell.path, cell.read_result()) for cell in store.cells(root)]
+    if output is not None and not root.is_dir():
+        raise StoreError("no such folder", where=root, remedy="name the store's with --output")
+    found: list[tuple[Path, CellResult | StoreError | None]] = []
+    for cell in store.cells(root):
+        try:
+            found.append((cell.path, cell.read_result()))
+        except StoreError as error:  # the others can be listed
+            found.append((cell.path, error))
     if as_json:
         print(
             json.dumps(
                 [
                     {
                         "folder": str(path),
-                        "finished": result is not None,
-                        "result": result.model_dump(mode="json") if result else None,
+                        "finished": isinstance(one, CellResult),
+                        "result": one.model_dump(mode="json")
+                        if isinstance(one, CellResult)
+                        else None,
+                        "error": str(one) if isinstance(one, StoreError) else None,
                     }
-                    for path, result in found
+                    for path, one in found
                 ]
             )
         )
         return
     console = tables.console()
     if not found:
-        console.print(f"No runs in {root}. Begin with: adaptertune train --task rte")
+        where = f" --output {root}" if output is not None else ""
+        console.print(f"No runs in {root}. Begin with: adaptertune train --task rte{where}")
         return
     console.print(shown.run_list(root, found))
 
@@ -139,6 +153,7 @@ def show(
     from adaptertune.cli.train import conclude
     from adaptertune.report import tables
     from adaptertune.report.tables import parameters
+    from adaptertune.report.tables import runs as shown
     from adaptertune.runs import store
 
     cell = store.find_cell(run, output or Path("runs"))
@@ -148,6 +163,7 @@ def show(
         return
     console = tables.console()
     console.print(f"\n[bold]{cell.path.name}[/]")
+    console.print(shown.settings(result), soft_wrap=True)
     console.print(parameters.ledger(result.ledger))
     conclude(result, console)
 

@@ -111,7 +111,8 @@ class SweepLines:
         self.num_failed += num_failed
         if num_done:
             failed = f" ({num_failed} failed; --retry-failed tries again)" if num_failed else ""
-            self.line(f"{num_done:,} trainings were settled earlier{failed}")
+            settled = "1 training was" if num_done == 1 else f"{num_done:,} trainings were"
+            self.line(f"{settled} settled earlier{failed}")
 
     def of(self, plan: Plan) -> CellProgress:
         if plan.digest not in self._cells:

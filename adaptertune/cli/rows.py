@@ -28,6 +28,15 @@ FormatName = Annotated[
         rich_help_panel=IN,
     ),
 ]
+TableFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the input (default: by its ending; standard input: jsonl).",
+        metavar="tsv|csv|jsonl|parquet",
+        rich_help_panel=IN,
+    ),
+]
 SkipBad = Annotated[
     Path | None,
     typer.Option(
@@ -38,8 +47,11 @@ SkipBad = Annotated[
 ]
 
 
-def source(input: Path, format: str | None) -> tuple[Path | None, Format]:
-    """The input's path, None for standard input, and its format: as named, by its ending, or text.
+def source(
+    input: Path, format: str | None, standard: Format = "text"
+) -> tuple[Path | None, Format]:
+    """The input's path, None for standard input, and its format: as named, by its ending, or, of
+    standard input, ``standard``.
 
     Raises:
         ConfigError: there is no such format.
@@ -49,7 +61,7 @@ def source(input: Path, format: str | None) -> tuple[Path | None, Format]:
 
     path = None if str(input) == "-" else input
     if format is None:
-        return path, "text" if path is None else format_of(path, "--format")
+        return path, standard if path is None else format_of(path, "--format")
     for known in FORMATS:
         if known == format:
             return path, known

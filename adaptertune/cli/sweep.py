@@ -8,6 +8,7 @@ import typer
 
 from adaptertune.cli import options
 from adaptertune.cli.carry_out import How, carry_out
+from adaptertune.errors import ConfigError
 
 
 def sweep(
@@ -66,8 +67,7 @@ def sweep(
 ) -> None:
     """Train every combination of tasks, settings and seeds, and choose the best for each task.
 
-    Nothing is trained twice, an interrupted sweep goes on, and several processes on one store share
-    the work. `train` is the sweep of one cell.
+    Nothing is trained twice, an interrupted sweep goes on, and several processes may share one store.
     """
     how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
     how.check()
@@ -82,7 +82,10 @@ def sweep(
         for key, text in chosen.items()
         if text is not None
     }
-    values |= options.grid_values(grid)
+    for key, listed in options.grid_values(grid).items():
+        if key in values:
+            raise ConfigError(f"gives the values of {short[key]} again", where=listed[1])
+        values[key] = listed
     base = options.as_settings(
         {
             "backbone": backbone, "init_from": init_from or None,

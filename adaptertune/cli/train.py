@@ -114,6 +114,7 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     from rich.text import Text
 
     from adaptertune.report.tables import parameters
+    from adaptertune.report.words import plural
     from adaptertune.runs import start
 
     config, data = plan.config, plan.data
@@ -133,9 +134,11 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     shown = plan.resolved.origins if in_full else _worth_telling(plan)
     values = dict(flatten(config.model_dump(mode="json")))
     for key, origin in sorted(shown.items()):
+        if key == "backbone":  # told above
+            continue
         facts.add_row(key, Text(f"{values[key]}  ({origin})"))
-    per_seed = f"{plan.num_steps:,} steps in {config.training.epochs} epochs"
-    facts.add_row("work", f"{len(config.seeds)} seeds of {per_seed}")
+    per_seed = f"{plural(plan.num_steps, 'step')} in {plural(config.training.epochs, 'epoch')}"
+    facts.add_row("work", f"{plural(len(config.seeds), 'seed')} of {per_seed}")
     facts.add_row("folder", Text(str(plan.folder.path)))
     console.print(facts)
     console.print()

@@ -55,9 +55,11 @@ class Report:
     splits: list[SplitFacts] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
+    num_untold: int = 0  # errors that are only counted, in the text of a finding
+
     @property
     def num_errors(self) -> int:
-        return sum(finding.level == "error" for finding in self.findings)
+        return sum(finding.level == "error" for finding in self.findings) + self.num_untold
 
     def error(self, where: object, what: str, remedy: str | None = None) -> None:
         self.findings.append(Finding("error", str(where), one_line(what), remedy))
@@ -119,6 +121,7 @@ def _check_split(
     for place, number in bad.items():
         if number > SHOWN:
             report.error(place, f"{number - SHOWN:,} more bad rows")
+            report.num_untold += number - SHOWN - 1  # the finding itself counts
     report.splits.append(facts)
     repeated = facts.num_rows - len(seen)
     if repeated:

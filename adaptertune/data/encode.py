@@ -99,7 +99,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             raise BackboneError(
                 f"a SentencePiece model, which needs {' and '.join(missing)}",
                 where=folder / VOCABULARIES[-1],
-                remedy="pip install 'adaptertune[deberta]'",
+                remedy="pip install sentencepiece protobuf",
             )
     try:
         wrapped = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

@@ -110,8 +110,12 @@ def _task_folder(task: Task, source: Source) -> Path:
     return folder if is_own and not inner.is_dir() else inner
 
 
-def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, Path, Columns]]:
-    """(split, file, columns) for each name; ``train_subset.tsv`` stands in for a missing train.tsv."""
+def check_folder(task: Task, source: Source) -> Path:
+    """The folder of a task's files, if it is there.
+
+    Raises:
+        DataError: it is not, or the task does not say how its files look.
+    """
     if task.files is None:
         raise DataError(
             f"task '{task.name}' does not say how its files look",
@@ -124,9 +128,16 @@ def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, 
             where=folder,
             remedy=f"give --data-dir a folder that holds {task.files.folder or 'the files'}/",
         )
+    return folder
+
+
+def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, Path, Columns]]:
+    """(split, file, columns) for each name; ``train_subset.tsv`` stands in for a missing train.tsv."""
+    folder, layout = check_folder(task, source), task.files
+    assert layout is not None
     found = []
     for name in names:
-        entry: TsvFile | None = task.files.splits.get(name)
+        entry: TsvFile | None = layout.splits.get(name)
         if entry is None:
             raise DataError(f"task '{task.name}' has no files for split '{name}'")
         path = folder / entry.file
@@ -137,7 +148,7 @@ def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, 
             raise DataError(
                 "no such file", where=path, remedy=f"split '{name}' of '{task.name}' needs it"
             )
-        found.append((name, path, entry.columns or task.files.columns))
+        found.append((name, path, entry.columns or layout.columns))
     return found
 
 

@@ -110,7 +110,7 @@ class RayExecutor:
             import ray
         except ImportError:
             raise ConfigError(
-                "Ray is not installed", where="--executor", remedy="pip install 'adaptertune[ray]'"
+                "Ray is not installed", where="--executor", remedy="pip install ray"
             ) from None
         if ray.is_initialized():
             return

@@ -80,7 +80,7 @@ def check_available(method: config.Method) -> None:
         raise ConfigError(
             f"method '{method.name}' needs the package peft",
             where="--method",
-            remedy="pip install 'adaptertune[peft]'",
+            remedy="pip install peft",
         )
 
 

@@ -196,8 +196,10 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             for number, failure in failures.items()
             if failure is not None and found[number] is None
         }
+        # The store may have moved since: what is missing is to go where it was looked for.
+        config = described["config"] | {"output": str(output)}
         if not seeds:
-            command = train_command(described["config"], described["origins"])
+            command = train_command(config, described["origins"])
             unfinished.append(Unfinished(folder.path, command, failed))
             continue
         task = described["identity"]["task"]
@@ -205,7 +207,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             Cell(
                 folder=folder.path,
                 digest=described["digest"],
-                config=described["config"] | {"method": _completed(described["config"]["method"])},
+                config=config | {"method": _completed(config["method"])},
                 origins=described["origins"],
                 is_regression=task["range"] is not None,
                 metrics=tuple(task["metrics"]),

@@ -245,7 +245,7 @@ def _cells_of(
             raise ConfigError(
                 f"'{key}' is in the sweep's grid",
                 where=base[key][1],
-                remedy=f"give its values there: --grid {key}=…",
+                remedy=f"give its values there, in its file or to sweep as --grid {key}=…",
             )
     origins = {key: where(("grids", number, key)) or OPTIONS.get(key, "the grid") for key in grid}
     for task, values in itertools.product(sweep.tasks, itertools.product(*grid.values())):

@@ -220,6 +220,9 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
     once = lookups.once
     device = once(("device", config.device), lambda: devices.choose_device(config.device))
     native = once(("bf16", device), lambda: devices.has_native_bf16(device))
+    source = sources.Source(config.data.source, config.data.folder, config.offline)
+    if source.kind != "hub":  # before a backbone is fetched
+        sources.check_folder(task, source)
     located = locate(config, lookups)
     counts = once(
         ("ledger", located.shape, config.method, task.num_outputs),
@@ -246,7 +249,6 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
                 ("start", name, config.output), lambda: start.find(name, config.output, where)
             ),
         )
-    source = sources.Source(config.data.source, config.data.folder, config.offline)
     length = config.training.max_length
     tokens, num_rows = once(
         ("rows", task.name, config.task, source, located.folder, length),

@@ -136,7 +136,8 @@ def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
         shutil.rmtree(folder, ignore_errors=True)
         if not isinstance(error, OSError):
             raise
-        raise StoreError(f"cannot be written ({error.strerror})", where=folder) from None
+        what = f"cannot be written ({error.strerror})"
+        raise StoreError(what, where=folder, remedy="choose another --to") from None
     return Bundle(folder, copied)
 
 

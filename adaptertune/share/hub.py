@@ -145,11 +145,7 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
         StoreError: a file is damaged or not what it should be, or the run is there already.
         CheckpointError: the checkpoint is damaged, or not that of the run.
     """
-    from huggingface_hub.utils import logging
-
     _check_name(repository)
-    # That a pattern fits nothing is said below, in our words.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     place = f"model {repository}"
     names = [f"{FOLDER}/*"]
     if not download.is_off(offline=offline):

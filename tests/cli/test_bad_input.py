@@ -303,6 +303,28 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
         lambda p: ["params", "--shape", "2,8", "--backbone", "bert-tiny"],
         r"--shape and --backbone exclude each other; give one of them",
     ),
+    "values given twice": (
+        lambda p: ["sweep", "--tasks", "rte", "--sizes", "8", "--grid", "method.size=9", "--dry-run"],
+        r"--grid method\.size: gives the values of --sizes again",
+    ),
+    "a setting of another method": (
+        lambda p: p.train("--method", "full", "--size", "8"),
+        r"--size: unknown key 'method\.size'; remove 'size'",
+    ),
+    "a folder for a file": (
+        lambda p: p.train("--config", str(p.folder)), r".*: cannot be read \(Is a directory\)",
+    ),
+    "no data, told before a backbone is looked for": (
+        lambda p: p.train("--data-dir", "nowhere", "--backbone", "no/model"),
+        r".*nowhere/RTE: no such folder; give --data-dir",
+    ),
+    "no such store": (
+        lambda p: ["runs", "--output", "nowhere"], r"nowhere: no such folder; .*--output",
+    ),
+    "a command within a command": (
+        lambda p: ["bundle", "new", "--to", "x"],
+        r"Missing argument .*\(adaptertune bundle new --help\)",
+    ),
     "top layers of which no number is given": (
         lambda p: ["params", "--method", "top_layers"], r".*--top-k",
     ),

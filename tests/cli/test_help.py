@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from adaptertune import __main__ as command_line
 from adaptertune import __version__, tasks
 from adaptertune.cli import app
 from tests.conftest import CHECKOUT, Finished
@@ -122,3 +124,28 @@ def test_tasks_lists_them_all(cli: Cli) -> None:
     assert (done.code, done.err) == (0, "")
     for name in tasks.shipped():
         assert re.search(rf"^\W*{name}\b", done.out, re.MULTILINE), name
+
+
+def test_ctrl_c_before_the_command_has_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While it is imported, that is: no traceback, and the code that a shell has for it."""
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adaptertune.cli.main", stopped)
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main()
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "error: stopped\n"
+
+
+def test_no_help_has_a_line_that_breaks_off() -> None:
+    """Typer keeps the line ends of all paragraphs but the first."""
+    apps = [app, *(group.typer_instance for group in app.registered_groups)]
+    commands = [one.callback for each in apps if each for one in each.registered_commands]
+    assert len(commands) > len(COMMANDS)
+    for callback in commands:
+        for paragraph in (inspect.getdoc(callback) or "").split("\n\n")[1:]:
+            assert "\n" not in paragraph, callback

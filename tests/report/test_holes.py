@@ -52,6 +52,8 @@ def test_missing_seeds_and_cells_without_any_are_holes_with_commands(tmp_path: P
     found = holes.missing(comparison.compare(cells), unfinished)
     assert [one.what.partition(":")[2] for one in found] == [" seeds 1, 2", " no seed is finished"]
     assert all(one.command.startswith("adaptertune train --task ") for one in found)
+    # They go where they were looked for, wherever the runs were trained.
+    assert all(one.command.endswith(f" --output {tmp_path}") for one in found)
 
 
 def test_a_hole_of_ones_own_task_names_its_file_and_its_data(tmp_path: Path) -> None:

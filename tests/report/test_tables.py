@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from adaptertune import tasks
 from adaptertune.cli import train
+from adaptertune.errors import StoreError
 from adaptertune.report import tables
 from adaptertune.report.tables import predictions, pruning, runs, sweep
 from adaptertune.runs import analyses, results
@@ -98,6 +99,35 @@ def test_a_name_in_runs_is_one_piece_on_a_narrow_terminal() -> None:
     name = "adapter-256-minilm-118f7f58da6d"
     text = shown(runs.run_list(Path("runs"), [(Path("runs/cola") / name, cell(task="cola"))]), 66)
     assert re.search(rf"^ {name} ", text, re.MULTILINE)
+
+
+def test_runs_tell_cells_of_one_name_by_what_differs_and_which_is_damaged() -> None:
+    configs = [{"training": {"learning_rate": rate, "epochs": 3}} for rate in (3e-4, 1e-3)]
+    rates = [(Path(f"runs/rte/x-{i}"), cell(config=config)) for i, config in enumerate(configs)]
+    broken = (Path("runs/rte/full-b-1"), StoreError("damaged", where="result.json"))
+    text = shown(runs.run_list(Path("runs"), [*rates, broken]))
+    assert re.findall(r"^   lr \S+", text, re.MULTILINE) == ["   lr 3e-4", "   lr 1e-3"]
+    assert "epochs" not in text
+    assert "rte · damaged" in text
+    assert "result.json: damaged" in text
+
+
+def test_a_run_tells_its_settings() -> None:
+    training = {"learning_rate": 3e-4, "epochs": 3, "warmup": 0.2}
+    config = {"method": {"name": "adapter", "size": 8}, "training": training}
+    origins = {"training.warmup": "--set training.warmup", "method.size": "--size"}
+    text = shown(runs.settings(cell(config=config, origins=origins)))
+    assert text.strip() == "Settings    lr 3e-4 · epochs 3 · warmup 0.2"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_nothing_is_cut_from_a_name(width: int) -> None:
+    made = tables.table("run", "rows", right=("rows",))
+    name = "adapter-64-feedforward-minilm-118f7f58da6d"
+    made.add_row(name, "123,456,789")
+    text = "".join(shown(made, width).splitlines()[3:]).replace(" ", "")
+    assert "…" not in text
+    assert sorted(text) == sorted(name + "123,456,789")
 
 
 def test_a_submission_names_no_split_for_all_its_runs() -> None:

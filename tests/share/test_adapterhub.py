@@ -731,8 +731,11 @@ def test_what_else_does_not_fit(
     assert "the head's labels are entailment, not_entailment, those of task 'mrpc'" in done.err
     done = cli("import", good, "--task", "rte", "--backbone", "minilm", "--offline")
     assert "of a model 32 wide; minilm is 384 wide; name its own with --backbone" in done.err
+    (tmp_path / "roberta").mkdir()
     roberta = kinds.make("roberta", tmp_path / "roberta")
-    done = take(cli, good, roberta, "rte")
+    run = load.find(str(trained["stsb"]), trained["stsb"].parent)
+    outgoing.export(run, tmp_path / "plain", offline=True, drop_layernorms=False)
+    done = take(cli, tmp_path / "plain", roberta, "stsb")
     assert "of a BERT; " in done.err
     assert "roberta is a roberta; name its own" in done.err
     other = cli("train", "--task", "rte", "--offline", "--backbone", roberta, "--seed", "0",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +140,9 @@ def test_nothing_of_this_machine_is_in_it(made: Bundle, store: Path) -> None:
             assert f'"host": "{platform.node()}"' not in text, path
 
 
-def test_the_commands(cli: Cli, store: Path, tmp_path: Path) -> None:
+def test_the_commands(
+    cli: Cli, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = [next((store / task).iterdir()) for task in TASKS]
     done = cli("bundle", "new", *runs, "--to", "b", "--offline", "--json")
     assert done.code == 0, done.err
@@ -171,9 +175,13 @@ def test_the_commands(cli: Cli, store: Path, tmp_path: Path) -> None:
     assert "Set aside   2 bad rows" in done.err
     aside = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text().splitlines()]
     assert [one["line"] for one in aside] == [1, 3]
-    done = cli("bundle", "predict", "elsewhere", "--input", "-")
+    done = cli("bundle", "predict", "elsewhere", "--input", "-", "--format", "text")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: -: plain text has no column for the task; give --format")
+    rows = io.TextIOWrapper(io.BytesIO(b'{"task": "sst2", "first": "word1"}\n'))
+    monkeypatch.setattr(sys, "stdin", rows)
+    done = cli("bundle", "predict", "elsewhere", "--input", "-")
+    assert json.loads(done.out)["task"] == "sst2", done.err
     done = cli("bundle", "bench", "elsewhere", "--input", "rows.csv", "--json")
     assert len(json.loads(done.out)["ways"]) == 3
     assert "rte" in cli("runs", "--output", "elsewhere").out, "a bundle is a run store"

@@ -30,6 +30,12 @@ PAPER_ROWS: dict[str, _PaperRow] = {
     "top_1_layer": _PaperRow("top layer only", None, None, None),
 }
 
+
+def row_label(row: str) -> str:
+    """What a published row is called, by its name in the tasks' files."""
+    return PAPER_ROWS[row].label if row in PAPER_ROWS else row.replace("_", " ")
+
+
 TABLE_1 = "Houlsby et al. 2019, Table 1"
 
 

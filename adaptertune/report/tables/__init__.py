@@ -34,10 +34,14 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """An empty table in the house style; the columns named in ``right`` are aligned right."""
+    """An empty table in the house style; the columns named in ``right`` are aligned right.
+
+    On a narrow terminal a cell goes on in the next line: the rest of a name or number may be what tells
+    it from others.
+    """
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left")
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
 
 

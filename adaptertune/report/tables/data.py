@@ -38,24 +38,25 @@ def check(heading: str, report: Report) -> RenderableType:
         told = f"{finding.level}: {finding.where}: {finding.what}{remedy}{times}"
         lines.append(Text(told, style=style))
     errors = report.num_errors
-    told = f"{errors} error{'s' if errors > 1 else ''}"
+    told = f"{errors:,} error{'s' if errors > 1 else ''}"
     verdict = Text(told, "red") if errors else Text("ready to train", "green")
     return Group(Text(heading, "bold"), *([made] if report.splits else []), *lines, verdict)
 
 
-def task_list(tasks: Sequence[Task]) -> RenderableType:
+def task_list(tasks: Sequence[Task], *, with_titles: bool) -> RenderableType:
     """Tasks with what they ask, what selects, and how many rows they have."""
     shown = tables.table(
-        "task", "title", "labels", "metrics", "train rows", "evaluated on", right=("train rows",)
-    )
+        "task", *(["title"] if with_titles else []), "labels", "metrics", "train\nrows",
+        "evaluated on", right=("train\nrows",),
+    )  # fmt: skip
     for task in tasks:
         low, high = task.range or (0.0, 0.0)
         shown.add_row(
             f"[bold]{task.name}[/]",
-            task.title,
+            *([task.title] if with_titles else []),
             ", ".join(task.labels) if task.labels else f"score {low:g} to {high:g}",
-            ", ".join(tables.METRIC_NAMES[name] for name in task.metrics),
+            "\n".join(tables.METRIC_NAMES[name] for name in task.metrics),
             tables.count(task.rows["train"]) if "train" in task.rows else "–",
-            ", ".join(task.evaluation) or f"nothing: {task.trained_on} answers it",
+            "\n".join(task.evaluation) or f"nothing: {task.trained_on} answers it",
         )
     return shown

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.text import Text
 
-from adaptertune.report.tables import METRIC_NAMES, data_note, percent, table, titled
+from adaptertune.config import flatten
+from adaptertune.errors import StoreError
+from adaptertune.report.comparison.published import row_label
+from adaptertune.report.evidence import ELSEWHERE, INDIFFERENT, is_chosen
+from adaptertune.report.tables import METRIC_NAMES, data_note, percent, setting, table, titled
+from adaptertune.report.words import plural
 from adaptertune.runs.results import CellResult
+
+IN_THE_NAME = ELSEWHERE | {"method.name", "method.size", "method.k"}
+# Settings that `show` tells of every run.
+TOLD = ("training.learning_rate", "training.epochs", "training.batch_size", "training.max_length")
 
 
 def run(result: CellResult) -> RenderableType:
@@ -62,12 +73,13 @@ def run(result: CellResult) -> RenderableType:
     if result.num_collapsed:
         advice = "" if result.imported else " A smaller --lr often helps."
         pieces.append(
-            f"[yellow]{result.num_collapsed} of {len(result.seeds)} seeds collapsed to one class; they "
-            f"are counted, not dropped.{advice}[/]\n"
+            f"[yellow]{result.num_collapsed} of {plural(len(result.seeds), 'seed')} collapsed to one "
+            f"class; counted, not dropped.{advice}[/]\n"
         )
     if result.num_diverged:
         pieces.append(
-            f"[red]{result.num_diverged} of {len(result.seeds)} seeds diverged and have no score.[/]\n"
+            f"[red]{result.num_diverged} of {plural(len(result.seeds), 'seed')} diverged and have no "
+            "score.[/]\n"
         )
     if result.published:
         pieces.append(published(result))
@@ -82,7 +94,7 @@ def published(result: CellResult) -> RenderableType:
     for figure in result.published:
         figures.add_row(
             f"{figure.source}, {figure.model}",
-            figure.row.replace("_", " "),
+            row_label(figure.row),
             figure.split,
             METRIC_NAMES[figure.metric],
             f"{figure.value:.1f}",
@@ -91,29 +103,43 @@ def published(result: CellResult) -> RenderableType:
     return titled("What others published", figures)
 
 
-def run_list(root: Path, found: Sequence[tuple[Path, CellResult | None]]) -> RenderableType:
-    """The cells of a store under their task, metric and data, so that names have a line's room."""
+def settings(result: CellResult) -> RenderableType:
+    """What was chosen for a run, and the recipe's most asked for: ``lr 3e-4 · epochs 20``."""
+    chosen = [
+        (key, value)
+        for key, value in flatten(result.config)
+        if key in TOLD or (is_chosen(result.origins.get(key)) and key not in IN_THE_NAME)
+    ]
+    return Text("Settings    " + " · ".join(setting(key, value) for key, value in chosen))
+
+
+def run_list(
+    root: Path, found: Sequence[tuple[Path, CellResult | StoreError | None]]
+) -> RenderableType:
+    """The cells of a store under their task, metric and data, so that names have a line's room; with
+    the settings in which cells of one method differ, and what is wrong with a damaged one.
+    """
     title = f"Runs in {root}: the metric that selects, on validation, in per cent"
-    if any(result and _is_held_out(result) for _, result in found):
+    if any(isinstance(one, CellResult) and _is_held_out(one) for _, one in found):
         title += " (held-out: on rows of the training set that did not train)"
     shown = table(
         "run", "seeds", "mean", "± dev.", "best", right=("seeds", "mean", "± dev.", "best")
     )
-    shown.columns[0].overflow = "fold"
-    groups: dict[str, list[tuple[Path, CellResult | None]]] = {}
-    for path, result in found:
-        groups.setdefault(_heading(path, result), []).append((path, result))
+    groups: dict[str, list[tuple[Path, CellResult | StoreError | None]]] = {}
+    for path, one in found:
+        groups.setdefault(_heading(path, one), []).append((path, one))
     for number, (heading, cells) in enumerate(groups.items()):
         if number:
             shown.add_row()
         shown.add_row(f"[bold]{heading}[/]")
+        apart = _apart([(path, one) for path, one in cells if isinstance(one, CellResult)])
         for path, result in cells:
-            if result is None:
-                shown.add_row(path.name)
+            if result is None or isinstance(result, StoreError):
+                shown.add_row(path.name + (f"\n  [red]{escape(str(result))}[/]" if result else ""))
                 continue
             spread = result.scores[result.selecting_split][result.headline]
             shown.add_row(
-                path.name,
+                path.name + (f"\n  [dim]{apart[path]}[/]" if apart.get(path) else ""),
                 str(len(result.seeds)),
                 percent(spread.mean),
                 percent(spread.deviation, 2),
@@ -122,9 +148,26 @@ def run_list(root: Path, found: Sequence[tuple[Path, CellResult | None]]) -> Ren
     return titled(title, shown)
 
 
-def _heading(path: Path, result: CellResult | None) -> str:
+def _apart(cells: Sequence[tuple[Path, CellResult]]) -> dict[Path, str]:
+    """By cell, its settings that differ among those whose names differ by the digest alone."""
+    alike: dict[str, dict[Path, dict[str, Any]]] = {}
+    for path, result in cells:
+        values = {k: v for k, v in flatten(result.config) if k not in ELSEWHERE | INDIFFERENT}
+        alike.setdefault(path.name.rpartition("-")[0], {})[path] = values
+    told = {}
+    for group in alike.values():
+        keys = dict.fromkeys(key for values in group.values() for key in values)
+        differing = [key for key in keys if len({str(v.get(key, "–")) for v in group.values()}) > 1]
+        for path, values in group.items():
+            told[path] = " · ".join(setting(key, values.get(key, "–")) for key in differing)
+    return told
+
+
+def _heading(path: Path, result: CellResult | StoreError | None) -> str:
     if result is None:
         return f"{path.parent.name} · [yellow]unfinished[/]"
+    if isinstance(result, StoreError):
+        return f"{path.parent.name} · [red]damaged[/]"
     parts = [result.task, METRIC_NAMES[result.headline]]
     if _is_held_out(result):
         parts.append("held-out")
