@@ -18,7 +18,7 @@ import pytest
 from adaptertune.report import comparison, evidence, holes, page
 from adaptertune.report.evidence import Cell
 from adaptertune.runs import store
-from adaptertune.runs.analyses import SpansResult
+from adaptertune.runs.analyses import AblationPoint, SpansResult
 from adaptertune.runs.store import CellFolder
 
 CHECKOUT = Path(__file__).parent.parent
@@ -306,7 +306,62 @@ def test_the_claims_of_first_values(told: str) -> None:
     assert "1e-3 costs {:.1f} on CoLA and {:.1f} on MNLI".format(*costs) in told
 
 
-PLAIN: dict[str, dict[str, Any]] = {"adapter": {"init_std": 0.01}}  # what an ablation varies
+VARIANTS = {  # as an ablation's chosen settings tell them apart, and as the README calls them
+    "activation tanh": "tanh",
+    "activation relu": "ReLU",
+    "activation swish": "swish",
+    "norm batch": "batch norm",
+    "norm layer": "layer norm",
+    "depth 2": "two layers an adapter",
+    "places attention": "after attention alone",
+    "places feedforward": "after the feed-forward part alone",
+    "reads input combines add": "in parallel",
+    "reads input combines multiply": "in parallel with multiplication",
+    "places feedforward reads normed": "as Pfeiffer et al.",
+    "places feedforward reads input scale 4 activation relu": "as He et al.",
+    "lora": "LoRA",
+    "ia3": "(IA)³",
+}
+
+
+def test_the_claim_of_variants(told: str) -> None:
+    points = points_of("variants", "cola")
+    plain, *others = [point.scores["matthews"] for point in points]
+    assert f"by its first seed: {100 * (plain.mean or 0):.1f} with the paper's own" in told
+    names = []
+    for point in points[1:]:
+        chosen = {key.rpartition(".")[2]: value for key, value in point.chosen.items()}
+        rate, method = chosen.pop("learning_rate"), chosen.pop("name")
+        settings = " ".join(f"{key} {value}" for key, value in chosen.items())
+        names.append(VARIANTS[settings or method])
+        assert names[-1] != "(IA)³" or rate == 3e-3
+    known = {
+        name: f"{name} {100 * (score.mean or 0):.1f}"
+        for name, score in zip(names, others, strict=True)
+    }
+    wins = {
+        name: (score.difference.wins, score.difference.losses)
+        for name, score in zip(names, others, strict=True)
+        if score.difference
+    }
+    between, behind = (
+        ", ".join(known[name] for name in names if wins[name] == kind) for kind in ((1, 1), (0, 2))
+    )
+    assert f"behind on the other: {between}. Behind on both: {behind}, whose best" in told
+
+
+# What the ablations vary, as the paper has it.
+PLAIN: dict[str, dict[str, Any]] = {
+    "adapter": {
+        "init_std": 0.01,
+        "activation": "gelu",
+        "places": "both",
+        "reads": "output",
+        "combines": "add",
+        "norm": "none",
+        "depth": 1,
+    }
+}
 
 
 @functools.cache
@@ -373,17 +428,21 @@ def spans(task: str) -> SpansResult:
     return SpansResult.model_validate_json(path.read_bytes())
 
 
-def ablation(kind: str, task: str, metric: str) -> dict[float, float]:
-    """Mean score by the value that an ablation of the study varies, in per cent."""
+def points_of(kind: str, task: str) -> list[AblationPoint]:
     (found,) = [
         one
         for result in store.read_ablations(CHECKOUT / STUDY / "runs")
         for one in result.tasks
         if (result.kind, one.task) == (kind, task)
     ]
+    return found.points
+
+
+def ablation(kind: str, task: str, metric: str) -> dict[float, float]:
+    """Mean score by the value that an ablation of the study varies, in per cent."""
     return {
         point.value: 100 * mean
-        for point in found.points
+        for point in points_of(kind, task)
         if point.value is not None and (mean := point.scores[metric].mean) is not None
     }
 
