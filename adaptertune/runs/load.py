@@ -152,9 +152,8 @@ def load(
     from adaptertune.train.device import choose_device, choose_precision, has_native_bf16
 
     located = run.locate(place, offline=offline)
-    check_backbone(
-        run.result.backbone, located, run.folder.checkpoint
-    )  # before any of it is loaded
+    # Before any of it is loaded.
+    check_backbone(run.result.backbone, located, run.folder.checkpoint)
     chosen = choose_device(device)
     if precision == "auto" and run.result.precision == "fp32":
         precision = "fp32"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from adaptertune.config import Resolved, RunConfig
 from adaptertune.errors import DataError, StoreError
+from adaptertune.model import backbone
 from adaptertune.runs.load import check_backbone, kept_task
 from adaptertune.runs.models import load_models
-from adaptertune.runs.plan import Plan
+from adaptertune.runs.plan import Lookups, Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult
 from adaptertune.runs.store import CellFolder
@@ -78,15 +79,20 @@ def reopen(
     config = parse(RunConfig, result.config, lambda _: str(folder.result))
     training = config.training.model_copy(update={"precision": result.precision})
     changes: dict[str, object] = {"training": training, "stack": "off", "compile": False}
-    changes["backbone"] = result.backbone.at_commit
     changes["init_from"] = None  # the weights are there; those that it began with may be gone
     if device is not None:
         changes["device"] = device
     if data_dir is not None:
         changes["data"] = config.data.model_copy(update={"source": "folder", "folder": data_dir})
     config = config.model_copy(update=changes)
-    plan = make_plan(Resolved(config, kept_task(folder, result.config), result.origins))
-    check_backbone(result.backbone, plan.located, folder.path)
+    base, lookups = result.backbone, Lookups()
+    located = backbone.locate(base.at_commit, offline=config.offline)
+    check_backbone(base, located, folder.path)
+    # The very commit, by the name that the run has for it.
+    known = ("backbone", config.backbone, config.offline)
+    lookups.once(known, lambda: replace(located, name=base.name))
+    task = kept_task(folder, result.config)
+    plan = make_plan(Resolved(config, task, result.origins), lookups)
     if plan.data.fingerprint != result.data.fingerprint:
         raise DataError(
             f"the data are no longer those of the run: {plan.data.description}",

@@ -77,7 +77,8 @@ def earlier(
             # They train in one pass: what is good would be lost for what will diverge again.
             seeds = ", ".join(map(str, diverged))
             note(
-                f"seed {seeds} diverged beside others that finished: not tried again (--stack off is)"
+                f"seed {seeds} diverged in one pass with others that finished, and is not tried "
+                "again; --stack off trains each alone"
             )
         return Settled(unit, tuple(known), is_earlier=True)
     folders = [unit.plan.folder.seed(seed) for seed in unit.seeds]

@@ -103,17 +103,16 @@ def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
                 where=run.folder.path,
                 remedy="bundle runs of adapter or layernorm",
             )
-        own, first = run.result.backbone, runs[0].result.backbone
-        if (own.sha256, own.files) != (first.sha256, first.files):
+        if run.result.backbone.sha256 != runs[0].result.backbone.sha256:
             raise ConfigError(
-                f"trained on {own.name}, not on {first.name}"
-                + (" as it was for that" if own.name == first.name else ""),
+                f"trained on {run.result.backbone.name}, not on {runs[0].result.backbone.name}",
                 where=run.folder.path,
                 remedy="bundle runs on one backbone",
             )
         seen[name] = run
     located = runs[0].locate(offline=offline)
-    load.check_backbone(runs[0].result.backbone, located, runs[0].folder.path)
+    for run in runs:  # with another tokenizer of the same weights, too
+        load.check_backbone(run.result.backbone, located, run.folder.path)
     if located.weights.name != backbone.SAFETENSORS:
         raise BackboneError(
             "its weights are a pickle, which is not passed on",

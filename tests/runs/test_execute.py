@@ -276,7 +276,9 @@ def test_a_seed_that_diverged_costs_the_others_of_its_pass_nothing(
     assert run_cell(made, progress).num_diverged == 1
     assert progress.started == []
     assert made.folder.seed(0).checkpoint.stat() == kept
-    assert any("seed 1 diverged beside others that finished" in note for note in progress.notes)
+    assert any(
+        "seed 1 diverged in one pass with others that finished" in note for note in progress.notes
+    )
 
 
 def test_of_a_pass_that_fails_nothing_counts_as_finished(

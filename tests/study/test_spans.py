@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy import stats as scipy_stats
 from adaptertune import config
 from adaptertune.errors import AdapterTuneError, ConfigError
 from adaptertune.executors.serial import run_cell
+from adaptertune.model import backbone
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.runs import analyses, store
 from adaptertune.runs.plan import plan as make_plan
@@ -123,6 +125,26 @@ def test_a_run_without_adapters_is_refused(tiny_bert: Path, tmp_path: Path) -> N
     opened = reopen(folder, folder.finished_result())
     with pytest.raises(ConfigError, match="'layernorm' has no adapters"):
         spans(opened, None, silent, silent)
+
+
+def test_a_run_opens_with_the_commit_that_it_was_trained_on(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's repository may have moved on. What is made of the run has the run's own names."""
+    folder = train(tiny_bert, tmp_path, seeds=1)
+    result = folder.finished_result()
+    facts = result.backbone.model_copy(update={"name": "owner/bert", "commit": "c0ffee"})
+    located, asked = backbone.locate(str(tiny_bert), offline=True), []
+
+    def locate(name: str, *, offline: bool) -> backbone.Located:
+        asked.append(name)
+        return replace(located, name=name, commit="c0ffee", files=None)
+
+    monkeypatch.setattr(backbone, "locate", locate)
+    opened = reopen(folder, result.model_copy(update={"backbone": facts}))
+    assert asked == ["owner/bert@c0ffee"]
+    assert opened.plan.located.name == "owner/bert"
+    assert opened.plan.config.backbone == str(tiny_bert)
 
 
 def test_damaged_runs_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
