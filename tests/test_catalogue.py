@@ -7,6 +7,7 @@ import importlib.util
 import json
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,15 @@ def test_changed_weights_in_the_package_are_noticed(
         BackboneError, match=r"model\.safetensors: damaged or changed weights \(SHA-256"
     ):
         locate("minilm", offline=True)
+
+
+def test_the_remedy_installs_what_the_extra_does() -> None:
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    package = catalogue.package("minilm")
+    assert package is not None
+    assert extras["embedded"] == [package.install]
 
 
 def test_the_package_may_not_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,24 +19,15 @@ if TYPE_CHECKING:
 
 IN, OUT = "Rows in", "Answers out"
 
-FormatName = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="Format of the input (default: by its ending; standard input: text).",
-        metavar="tsv|csv|jsonl|parquet|text",
-        rich_help_panel=IN,
-    ),
-]
-TableFormatName = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="Format of the input (default: by its ending; standard input: jsonl).",
-        metavar="tsv|csv|jsonl|parquet",
-        rich_help_panel=IN,
-    ),
-]
+
+def _format(formats: str, standard: str) -> Any:
+    """The option, with the formats that a command takes and the one of standard input."""
+    help = f"Format of the input (default: by its ending; standard input: {standard})."
+    return typer.Option("--format", help=help, metavar=formats, rich_help_panel=IN)
+
+
+FormatName = Annotated[str | None, _format("tsv|csv|jsonl|parquet|text", "text")]
+TableFormatName = Annotated[str | None, _format("tsv|csv|jsonl|parquet", "jsonl")]
 SkipBad = Annotated[
     Path | None,
     typer.Option(

@@ -54,7 +54,6 @@ class Report:
 
     splits: list[SplitFacts] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-
     num_untold: int = 0  # errors that are only counted, in the text of a finding
 
     @property

@@ -27,6 +27,11 @@ ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline
 INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "training.precision"}
 
 
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a configuration that decide numbers, data and base model apart, by dotted key."""
+    return {k: value for k, value in flatten(config) if k not in ELSEWHERE | INDIFFERENT}
+
+
 class EpochLine(Record):
     """A line of ``epochs.jsonl``."""
 
@@ -105,8 +110,7 @@ class Cell:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the numbers and is neither data nor base model, by dotted key."""
-        left_out = ELSEWHERE | INDIFFERENT
-        found = {key: value for key, value in flatten(self.config) if key not in left_out}
+        found = deciding(self.config)
         if self.facts.init_from:  # by whatever path it was named
             found["init_from"] = self.facts.init_from.run
         return found | {"precision": self.facts.precision}

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adaptertune.report import tables
+from adaptertune.report.words import plural
 from adaptertune.tasks import Task
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def check(heading: str, report: Report) -> RenderableType:
         told = f"{finding.level}: {finding.where}: {finding.what}{remedy}{times}"
         lines.append(Text(told, style=style))
     errors = report.num_errors
-    told = f"{errors:,} error{'s' if errors > 1 else ''}"
-    verdict = Text(told, "red") if errors else Text("ready to train", "green")
+    verdict = Text(plural(errors, "error"), "red") if errors else Text("ready to train", "green")
     return Group(Text(heading, "bold"), *([made] if report.splits else []), *lines, verdict)
 
 

@@ -13,14 +13,14 @@ from rich.text import Text
 from adaptertune.config import flatten
 from adaptertune.errors import StoreError
 from adaptertune.report.comparison.published import row_label
-from adaptertune.report.evidence import ELSEWHERE, INDIFFERENT, is_chosen
+from adaptertune.report.evidence import ELSEWHERE, deciding, is_chosen
 from adaptertune.report.tables import METRIC_NAMES, data_note, percent, setting, table, titled
 from adaptertune.report.words import plural
 from adaptertune.runs.results import CellResult
 
-IN_THE_NAME = ELSEWHERE | {"method.name", "method.size", "method.k"}
-# Settings that `show` tells of every run.
+# Settings that `show` tells of every run, and those that it tells elsewhere or the run's name does.
 TOLD = ("training.learning_rate", "training.epochs", "training.batch_size", "training.max_length")
+TOLD_ELSEWHERE = ELSEWHERE | {"method.name", "method.size", "method.k"}
 
 
 def run(result: CellResult) -> RenderableType:
@@ -108,7 +108,7 @@ def settings(result: CellResult) -> RenderableType:
     chosen = [
         (key, value)
         for key, value in flatten(result.config)
-        if key in TOLD or (is_chosen(result.origins.get(key)) and key not in IN_THE_NAME)
+        if key in TOLD or (is_chosen(result.origins.get(key)) and key not in TOLD_ELSEWHERE)
     ]
     return Text("Settings    " + " · ".join(setting(key, value) for key, value in chosen))
 
@@ -152,8 +152,7 @@ def _apart(cells: Sequence[tuple[Path, CellResult]]) -> dict[Path, str]:
     """By cell, its settings that differ among those whose names differ by the digest alone."""
     alike: dict[str, dict[Path, dict[str, Any]]] = {}
     for path, result in cells:
-        values = {k: v for k, v in flatten(result.config) if k not in ELSEWHERE | INDIFFERENT}
-        alike.setdefault(path.name.rpartition("-")[0], {})[path] = values
+        alike.setdefault(path.name.rpartition("-")[0], {})[path] = deciding(result.config)
     told = {}
     for group in alike.values():
         keys = dict.fromkeys(key for values in group.values() for key in values)
