@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from adaptertune import stats
 from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
-from adaptertune.report import charts, leftovers, tables, words
+from adaptertune.report import charts, leftovers, published, tables, words
 from adaptertune.report.comparison import Group, methods
 from adaptertune.report.comparison.averages import num_glue
 from adaptertune.report.comparison.columns import columns_of, first_of_task
@@ -126,6 +126,7 @@ def render(template: str, **values: Any) -> str:
         "first_of_task": first_of_task,
         "num_glue": num_glue,
         "plural": words.plural,
+        "published": published.by_source,
         "about": about,
         "best": best_means,
         "overview": overview,

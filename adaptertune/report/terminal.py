@@ -12,11 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.report import tables, words
+from adaptertune.report import published, tables, words
 from adaptertune.report.comparison import Group
 from adaptertune.report.comparison.averages import num_glue
 from adaptertune.report.comparison.columns import first_of_task
-from adaptertune.report.schema import Beside, Comparison, Cost, Entry, Hole, Missing, PublishedRow
+from adaptertune.report.schema import Beside, Comparison, Cost, Entry, Hole, Missing
 
 NAME_WIDTH = 15
 
@@ -66,11 +66,9 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
         for row in shown.rows
     ]
     below: list[RenderableType] = []
-    for source in dict.fromkeys(row.source for row in shown.published):
-        figures = [row for row in shown.published if row.source == source]
-        why = f"not comparable: {figures[0].why_not}" if figures[0].why_not else "comparable"
-        published = _published(figures, tasks, console)
-        below.append(Padding(tables.titled(f"{source} ({why})", published), style="dim"))
+    for source in published.by_source(shown):
+        rows_there = _fitting(source.head, source.lines, console)
+        below.append(Padding(tables.titled(source.title, rows_there), style="dim"))
     below += [
         Text(remark, style="yellow" if remark.startswith("†") else "dim")
         for remark in words.remarks(shown)
@@ -83,24 +81,6 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
         if _is_wide_enough(head[:-1], narrower, console):  # the paper's denominator alone
             head, rows = head[:-1], narrower
     return Lines("", tables.titled(title, _fitting(head, rows, console)), *below, "")
-
-
-def _published(
-    figures: Sequence[PublishedRow], tasks: Sequence[str], console: Console
-) -> RenderableType:
-    """Rows of one source, with averages and parameters where it gives them, by its number of tasks."""
-    of_tasks = words.plural(figures[0].num_tasks, "task")
-    further = {
-        f"GLUE rule,\n{of_tasks}": [tables.percent(row.glue_average) for row in figures],
-        f"{of_tasks}\nparams": [f"{row.multiple:.1f}x" if row.multiple else "–" for row in figures],
-        "trained\n% encoder": [tables.percent(row.share) for row in figures],
-    }
-    given = {name: texts for name, texts in further.items() if set(texts) != {"–"}}
-    lines = [
-        [row.label, *map(tables.percent, row.values), tables.percent(row.mean), *texts]
-        for row, *texts in zip(figures, *given.values(), strict=True)
-    ]
-    return _fitting(["method", *tasks, "mean", *given], lines, console)
 
 
 def differences(shown: Comparison, console: Console) -> RenderableType | None:

@@ -68,10 +68,14 @@ def protocol(cells: Sequence[Cell]) -> str:
 
 def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     """ "Adapters 64 keep 99.4 % of full fine-tuning's score with 2.1 % …", where both were run: of the
-    seeds that both have, as their difference is.
+    seeds that both have, as their difference is. Rows of the same runs share a sentence.
     """
     found = []
+    by_runs: dict[tuple[str | None, ...], list[Row]] = {}
     for row in rows:
+        runs = (place.entry.run if isinstance(place.entry, Entry) else None for place in row.places)
+        by_runs.setdefault(tuple(runs), []).append(row)
+    for row, *same in by_runs.values():
         both = [
             (column, place.beside)
             for column, place in zip(columns, row.places, strict=True)
@@ -91,6 +95,7 @@ def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
         seeds = [one.difference.n for _, one in both]
         counted = f"{_range(seeds)} seed{'s' * (max(seeds) > 1)}"
         name, _, how = row.label.partition(", ")
+        how += "".join(f", on every column {other.label}" for other in same)
         name = f"{name[0].upper()}{name[1:]}" + (f" ({how})" if how else "")
         said = (
             f"{name} {'keep' if round(own - full, stats.DIGITS) < 0 else 'reach'} "

@@ -38,6 +38,22 @@ def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:
     assert only(tmp_path).sentences == []
 
 
+def test_rows_of_the_same_runs_share_a_sentence(tmp_path: Path) -> None:
+    """The best of the sizes is 64 everywhere until size 8 wins one task."""
+    for task in ("rte", "qnli"):
+        add(tmp_path, task, one_metric(0.6), options={"method.name": "full"})
+        add(tmp_path, task, one_metric(0.7))
+        add(tmp_path, task, one_metric(0.5), options={"method.size": 8})
+    (sentence,) = only(tmp_path).sentences
+    assert sentence.startswith("Adapters (best of 8/64, on every column adapters 64) reach")
+    add(tmp_path, "wnli", one_metric(0.5), options={"method.name": "full"})
+    add(tmp_path, "wnli", one_metric(0.4))
+    add(tmp_path, "wnli", one_metric(0.5), options={"method.size": 8})
+    of_both, of_64 = only(tmp_path).sentences
+    assert of_both.startswith("Adapters (best of 8/64) reach")
+    assert of_64.startswith("Adapters 64 ")
+
+
 def test_from_how_many_candidates_each_row_was_chosen_is_said(tmp_path: Path) -> None:
     for rate in (1e-4, 3e-4, 1e-3):
         add(tmp_path, "rte", one_metric(0.6), options={"training.learning_rate": rate})

@@ -1,0 +1,58 @@
+"""Published rows as tables of their own: what a source gives, and nothing it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adaptertune.report import tables, words
+from adaptertune.report.schema import Column, Comparison, PublishedRow
+
+NOT_GIVEN = tables.percent(None)
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A source's rows in text. Column heads may have several lines."""
+
+    title: str
+    """The source, and whether its figures may be compared with ours."""
+    head: list[str]
+    lines: list[list[str]]
+
+
+def by_source(shown: Comparison) -> list[PublishedTable]:
+    """A comparison's published rows, a table a source."""
+    sources = dict.fromkeys(row.source for row in shown.published)
+    return [
+        _table(source, [row for row in shown.published if row.source == source], shown.columns)
+        for source in sources
+    ]
+
+
+def _table(source: str, rows: Sequence[PublishedRow], columns: Sequence[Column]) -> PublishedTable:
+    why_not = rows[0].why_not
+    of_tasks = words.plural(rows[0].num_tasks, "task")
+    by_column = zip(*(row.values for row in rows), strict=True)
+    figures = {
+        f"{column.label}\n{tables.METRIC_NAMES[column.metric]}": [*map(tables.percent, values)]
+        for column, values in zip(columns, by_column, strict=True)
+    }
+    averages = {
+        "mean": [tables.percent(row.mean) for row in rows],
+        f"GLUE rule,\n{of_tasks}": [tables.percent(row.glue_average) for row in rows],
+        f"{of_tasks}\nparams": [
+            f"{row.multiple:.1f}x" if row.multiple else NOT_GIVEN for row in rows
+        ],
+        "trained\n% encoder": [tables.percent(row.share) for row in rows],
+    }
+    given = {
+        name: texts for name, texts in (figures | averages).items() if set(texts) != {NOT_GIVEN}
+    }
+    if sum(name in given for name in figures) == 1:
+        given.pop("mean", None)  # it says the same again
+    return PublishedTable(
+        title=f"{source} ({f'not comparable: {why_not}' if why_not else 'comparable'})",
+        head=["method", *given],
+        lines=[[row.label, *texts] for row, *texts in zip(rows, *given.values(), strict=True)],
+    )
