@@ -1,9 +1,10 @@
-"""Put the study's tables and pictures into the README, between its two marks.
+"""Put the study's results into the project's README, between its two marks.
 
     python scripts/readme_results.py      # after scripts/study.sh
 
-They are those of scripts/study/report.md, which `adaptertune report` made from the result files; a test
-makes that report anew and holds both against it.
+Tables and pictures are those of scripts/study/report.md, which `adaptertune report` made from the result
+files; what came of each claim is its first paragraph in scripts/study/README.md. A test makes the report
+anew and holds all three together.
 """
 
 from __future__ import annotations
@@ -14,21 +15,19 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parent.parent
 README = CHECKOUT / "README.md"
-REPORT = CHECKOUT / "scripts" / "study" / "report.md"
-RUNS = CHECKOUT / "scripts" / "study" / "runs"
-BEGIN = "<!-- made by scripts/readme_results.py from scripts/study/report.md -->"
+STUDY = CHECKOUT / "scripts" / "study"
+BEGIN = "<!-- made by scripts/readme_results.py from scripts/study -->"
 END = "<!-- to here -->"
 # Of the report's pictures those that the README shows, by the end of their names, in this order.
-PICTURES = (
-    "-overview", "-table-1", "-cola-learning", "-spans", "-ablate-init", "-ablate-size",
-    "-ablate-variants",
-)  # fmt: skip
-MOST_PICTURES = 11
+PICTURES = ("-overview", "-table-1", "-accuracy")
 
 
 def effort() -> str:
     """How much was trained, by the result files."""
-    found = [json.loads(path.read_text())["cost"] for path in RUNS.glob("*/*/seed-*/result.json")]
+    found = [
+        json.loads(path.read_text())["cost"]
+        for path in (STUDY / "runs").glob("*/*/seed-*/result.json")
+    ]
     keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
     hours = sum(cost[key] for cost in found for key in keys) / 3600
     return (
@@ -36,23 +35,44 @@ def effort() -> str:
     )
 
 
-def block(report: str) -> str:
-    """What the README shows of a report: each comparison's tables and words, then pictures."""
-    pieces = [effort()]
-    for section in re.split(r"^## ", report, flags=re.MULTILINE)[1:]:
-        if section.startswith("Missing runs"):
-            continue
-        tables = section.partition("\n### Time and memory")[0]
-        tables = re.sub(r"^### ", "#### ", tables, flags=re.MULTILINE)
-        pieces.append("### " + re.sub(r"\n{3,}", "\n\n", tables).strip())
+def results(report: str) -> str:
+    """Each comparison's Table 1 with its words."""
+    sections = re.split(r"^## ", report, flags=re.MULTILINE)[1:]
+    return "\n\n".join(
+        "### " + section.partition("\n### ")[0].strip()
+        for section in sections
+        if not section.startswith("Missing runs")
+    )
+
+
+def pictures(report: str) -> str:
+    """Those of the report that are to be shown."""
     found = re.findall(r"^(!\[.*?\]\()(charts/(.+?)\.png\))$", report, re.MULTILINE)
-    chosen = [
+    return "\n\n".join(
         f"{head}scripts/study/{path}"
         for ending in PICTURES
         for head, path, name in found
-        if ending in name
-    ]
-    return "\n\n".join([*pieces, *chosen[:MOST_PICTURES]])
+        if name.endswith(ending)
+    )
+
+
+def claims(study: str) -> str:
+    """The paper's claims and what came of each, as a table."""
+    _, _, section = study.partition("\n## Claims\n")
+    section, _, _ = section.partition("\n## ")
+    lines = ["| Claim (Houlsby et al. 2019) | Here, on validation |", "|---|---|"]
+    for claim in section.split("\n### ")[1:]:
+        name, _, text = claim.partition("\n\n")
+        first = text.partition("\n\n")[0]
+        lines.append(f"| {name} | {' '.join(first.split())} |")
+    return "\n".join(lines)
+
+
+def block() -> str:
+    """What the README shows of the study."""
+    report, study = ((STUDY / name).read_text() for name in ("report.md", "README.md"))
+    heading = "### The paper's claims beside it, so far"
+    return "\n\n".join([effort(), results(report), heading, claims(study), pictures(report)])
 
 
 def with_block(readme: str, content: str) -> str:
@@ -64,7 +84,7 @@ def with_block(readme: str, content: str) -> str:
 
 
 def main() -> None:
-    README.write_text(with_block(README.read_text(), block(REPORT.read_text())))
+    README.write_text(with_block(README.read_text(), block()))
 
 
 if __name__ == "__main__":

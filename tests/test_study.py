@@ -1,4 +1,4 @@
-"""The README's results are the study's, and the study's report is what its result files say."""
+"""The README's results are the study's; its page and its report are what the result files say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from adaptertune.runs.analyses import AblationPoint, SpansResult
 from adaptertune.runs.store import CellFolder
 
 CHECKOUT = Path(__file__).parent.parent
-STUDY = Path("scripts/study")
+STUDY = CHECKOUT / "scripts" / "study"
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +40,23 @@ def without_version(report: str) -> str:
     return re.sub(r"^Made by adaptertune \S+", "Made by adaptertune", report, flags=re.MULTILINE)
 
 
-def test_the_readme_shows_the_report(script: ModuleType) -> None:
+def test_the_readme_shows_the_study(script: ModuleType) -> None:
     readme = script.README.read_text()
-    assert script.with_block(readme, script.block(script.REPORT.read_text())) == readme
-    for picture in re.findall(r"\]\((scripts/study/charts/.+?)\)", readme):
-        assert (CHECKOUT / picture).is_file(), picture
+    assert script.with_block(readme, script.block()) == readme
     assert len(re.findall(r"^\| adapters", readme, re.MULTILINE)) >= 2
+    assert len(re.findall(r"^\| .* \| .*\b[Hh]eld\b", readme, re.MULTILINE)) >= 6
+    for page_of, folder in ((readme, CHECKOUT), ((STUDY / "README.md").read_text(), STUDY)):
+        pictures = re.findall(r"^!\[[^\n]+\]\((\S+)\)$", page_of, re.MULTILINE)
+        assert len(pictures) >= 4
+        for picture in pictures:
+            assert (folder / picture).is_file(), picture
 
 
 def test_the_report_is_that_of_the_result_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(CHECKOUT)  # the report names its store as it was given
-    root = STUDY / "runs"
+    root = Path("scripts/study/runs")
     cells, unfinished = evidence.read(root)
     groups = comparison.compare(cells, store.read_ablations(root))
     page.write(groups, holes.missing(groups, unfinished), root, tmp_path, "0")
@@ -64,8 +68,8 @@ def test_the_report_is_that_of_the_result_files(
 
 @pytest.fixture(scope="module")
 def told() -> str:
-    """The README, with its lines joined."""
-    return " ".join((CHECKOUT / "README.md").read_text().split())
+    """The study's page, with its lines joined."""
+    return " ".join((STUDY / "README.md").read_text().split())
 
 
 # What is compared, by name: a task, the epochs, and the rates of adapters 64 and full fine-tuning.
@@ -105,21 +109,24 @@ def signed(points: float) -> str:
 
 
 def test_how_far_adapters_are_from_full_fine_tuning(told: str) -> None:
-    groups = comparison.compare(
-        list(study_cells()), store.read_ablations(CHECKOUT / STUDY / "runs")
-    )
+    groups = comparison.compare(list(study_cells()), store.read_ablations(STUDY / "runs"))
     rows = {row.label: row for row in groups[0].comparison.rows}
     totals = []
     for label, cell in zip(("adapters 64", "full fine-tuning"), pair("CoLA, 20"), strict=True):
         average = rows[label].glue_average
         assert average is not None
         totals.append((100 * average, statistics.fmean(scores(cell))))
-    assert "total, {:.1f} against {:.1f} (GLUE rule".format(*(total for total, _ in totals)) in told
+    of_glue = "says it of: {:.1f} against {:.1f} (seven tasks)"
+    assert of_glue.format(*(total for total, _ in totals)) in told
     shorter = [
         total + (statistics.fmean(scores(cell)) - long) / 7
         for (total, long), cell in zip(totals, pair("CoLA, 6"), strict=True)
     ]
-    assert "there for both it is {:.1f} against {:.1f}.".format(*shorter) in told
+    assert "With six epochs on CoLA for both it is {:.1f} against {:.1f}.".format(*shorter) in told
+    found = {name: ahead(name) for name in CHOSEN if name not in ("CoLA, 3", "CoLA, 6")}
+    least, most = (choose(found, key=found.__getitem__) for choose in (min, max))
+    ends = f"from {signed(found[least])} ({least}) to {signed(found[most])} ({most})"
+    assert f"By task {ends}, in the paper from" in told
     by_task = (
         "By task RTE {}, MRPC {}, CoLA {} with 20 epochs (two seeds) and {} with six, STS-B {} "
     )
@@ -249,6 +256,8 @@ def test_the_claims_of_size(told: str) -> None:
         "{:.1f}, {:.1f} and {:.1f} at 8, 64 and 256 on CoLA, {:.1f}, {:.1f} and {:.1f} on RTE"
     )
     assert told_late.format(*(statistics.fmean(one) for one in on_cola + on_rte)) in told
+    assert statistics.fmean(on_cola[1]) > max(statistics.fmean(on_cola[i]) for i in (0, 2))
+    assert statistics.fmean(on_rte[1]) > max(statistics.fmean(on_rte[i]) for i in (0, 2))
     assert f"with deviations up to {widest:.1f}." in told
     of_cola = [f"{mean:.1f}" for mean in ablation("size", "cola", "matthews").values()]
     assert "{}, {} and {} at 1, 8 and 64; at 512".format(*of_cola[:3]) in told
@@ -272,12 +281,12 @@ def test_the_claims_of_single_layers(told: str) -> None:
         for one in (cola, mnli)
         for cell in one.cells
     }
-    assert f"accuracy is {-min(single['cola', 'accuracy']):.1f} % on CoLA" in told
+    assert f"falls by up to {-min(single['cola', 'accuracy']):.1f} % on CoLA" in told
     assert f"are worth {without['cola', 0, 5]} %" in told
-    assert f"and {-min(single['mnli', 'accuracy']):.1f} % on MNLI." in told
+    assert f"and by up to {-min(single['mnli', 'accuracy']):.1f} % on MNLI;" in told
     halves = [without[task, *half] for task in ("mnli", "cola") for half in ((0, 2), (3, 5))]
-    assert "MNLI, {} % without layers 0 to 2 and {} % without 3 to 5;".format(*halves[:2]) in told
-    assert "both are alike, {} and {} %".format(*halves[2:]) in told
+    assert "({} % lost without layers 0 to 2, {} % without 3 to 5)".format(*halves[:2]) in told
+    assert "not on CoLA ({} and {} %)".format(*halves[2:]) in told
     assert [np.argmin(single[task, "accuracy"]) for task in ("cola", "mnli")] == [2, 3]
     assert [np.argmax(single[task, "accuracy"]) for task in ("cola", "mnli")] == [4, 4]
     removed = {
@@ -301,7 +310,7 @@ def test_the_claims_of_first_values(told: str) -> None:
     assert list(of_mnli) == [1e-7, 1e-4, 1e-3, 1e-2, 0.1, 1]
     *low, high = list(of_mnli.values())[:4]
     assert f"{', '.join(low)} and {high} at 1e-7, 1e-4, 1e-3 and 1e-2" in told
-    assert f"{of_mnli[0.1]} and {of_mnli[1]} on MNLI" in told
+    assert f"it is {of_mnli[0.1]} and {of_mnli[1]} on MNLI" in told
     costs = [found[1e-2] - found[1e-3] for found in (inits, ablation("init", "mnli", "accuracy"))]
     assert "1e-3 costs {:.1f} on CoLA and {:.1f} on MNLI".format(*costs) in told
 
@@ -348,6 +357,8 @@ def test_the_claim_of_variants(told: str) -> None:
         ", ".join(known[name] for name in names if wins[name] == kind) for kind in ((1, 1), (0, 2))
     )
     assert f"behind on the other: {between}. Behind on both: {behind}, whose best" in told
+    assert [list(wins.values()).count(kind) for kind in ((2, 0), (1, 1), (0, 2))] == [0, 8, 6]
+    assert "none is ahead of the paper's own on both, eight are on one" in told
 
 
 # What the ablations vary, as the paper has it.
@@ -366,7 +377,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 @functools.cache
 def study_cells() -> tuple[Cell, ...]:
-    return tuple(evidence.read(CHECKOUT / STUDY / "runs")[0])
+    return tuple(evidence.read(STUDY / "runs")[0])
 
 
 def only(epochs: int, rate: float, name: str, size: int | None = None, task: str = "cola") -> Cell:
@@ -424,14 +435,14 @@ def fit(name: str) -> str:
 
 
 def spans(task: str) -> SpansResult:
-    (path,) = (CHECKOUT / STUDY / "runs" / task).glob("*/spans.json")
+    (path,) = (STUDY / "runs" / task).glob("*/spans.json")
     return SpansResult.model_validate_json(path.read_bytes())
 
 
 def points_of(kind: str, task: str) -> list[AblationPoint]:
     (found,) = [
         one
-        for result in store.read_ablations(CHECKOUT / STUDY / "runs")
+        for result in store.read_ablations(STUDY / "runs")
         for one in result.tasks
         if (result.kind, one.task) == (kind, task)
     ]
@@ -449,7 +460,7 @@ def ablation(kind: str, task: str, metric: str) -> dict[float, float]:
 
 def test_nothing_but_results_is_kept() -> None:
     """No models, no logits, no rows of the data, no machine's names."""
-    for path in (CHECKOUT / STUDY / "runs").rglob("*"):
+    for path in (STUDY / "runs").rglob("*"):
         if path.is_file():
             assert path.suffix in (".json", ".jsonl"), path
             assert not re.search(r"/(work|root|home|tmp|Users)/", path.read_text()), path
