@@ -52,7 +52,7 @@ def test_the_example_task_is_valid(tmp_path: Path) -> None:
 def test_the_json_keys_it_names_are_there(capsys: pytest.CaptureFixture[str]) -> None:
     app(["params", "--size", "8", "--between", "1,2", "--json"], standalone_mode=False)
     given = json.loads(capsys.readouterr().out)
-    (account,) = re.findall(r"`params` the keys (.+?); `train", README, re.DOTALL)
+    (account,) = re.findall(r"`params` the\s+keys (.+?);\s+`train", README, re.DOTALL)
     named = re.findall(r"`(\w+)`", account)
     assert set(named) == set(given) | set(given["between"])
     app(["train", "--task", "rte", "--offline", "--dry-run", "--json"], standalone_mode=False)

@@ -17,6 +17,7 @@ from adaptertune.cli import (
     compare,
     doctor,
     inspect,
+    params,
     predict,
     prune,
     report,
@@ -49,7 +50,7 @@ app.command("report")(report.report)
 app.command("tasks")(inspect.list_tasks)
 app.add_typer(task.app, name="task")
 app.add_typer(bundle.app, name="bundle")
-app.command("params")(inspect.params)
+app.command("params")(params.params)
 app.command("runs")(inspect.list_runs)
 app.command("show")(inspect.show)
 app.command("schema")(inspect.schema)

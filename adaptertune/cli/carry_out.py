@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from adaptertune.runs.plan import Plan
     from adaptertune.runs.progress import Progress
     from adaptertune.runs.results import SweepResult
-    from adaptertune.runs.sweep import Book, Executor, Row, Survey, Sweep
+    from adaptertune.runs.sweep import Executor, Sweep
     from adaptertune.runs.units import Unit
     from adaptertune.trackers import Tracking
 
@@ -78,6 +77,7 @@ def carry_out(
     from adaptertune.executors.ray import RayExecutor
     from adaptertune.report.tables import sweep as shown
     from adaptertune.runs import sweep as sweeps
+    from adaptertune.runs import sweep_plan
 
     tools = trackers.chosen(how.trackers)
     # What another process with the same wish has tried again since is not tried once more.
@@ -102,12 +102,12 @@ def carry_out(
     # This machine's pace says nothing about a cluster's.
     seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
     words = in_words(made) if in_words else sweeps.in_words(made.config)
-    plan = _plan_json(made, found, book, seconds, words)
+    plan = sweep_plan.make(made, found, book, seconds, words)
     if not as_json or not dry_run:
         talk.print(shown.sweep_plan(plan))
     if dry_run:
         if as_json:
-            print(json.dumps(plan))
+            print(plan.model_dump_json())
         return None
     stop = StopRequest(talk)
     share = seconds or (lambda unit: float(unit.plan.num_steps))
@@ -173,58 +173,3 @@ def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
         for unit in ahead:
             seconds(unit)
     return seconds
-
-
-def _later(made: Sweep, row: Row, book: Book, *, is_known: bool) -> Sequence[Unit]:
-    """What is ahead of a winner's other seeds; while it is not known, those of the longest cell."""
-    from adaptertune.runs import sweep as sweeps
-
-    if not is_known:
-        return sweeps.others(max(row.cells, key=lambda cell: cell.plan.num_steps))
-    best = sweeps.chosen(row, book, made)
-    if best is None:
-        return ()
-    return sweeps.survey(sweeps.others(best), sweeps.Book(), retry_before=None).ahead
-
-
-def _plan_json(
-    made: Sweep, found: Survey, book: Book, seconds: Callable[[Unit], float] | None, words: str
-) -> dict[str, Any]:
-    """What ``--dry-run --json`` prints."""
-
-    of_cell: dict[str, list[Unit]] = {}
-    for unit in found.ahead:
-        of_cell.setdefault(unit.plan.digest, []).append(unit)
-    rows = []
-    for row in made.methods:
-        ahead = [unit for cell in row.cells for unit in of_cell.get(cell.plan.digest, ())]
-        num_runs = len(row.cells) * (row.num_seeds or made.config.seeds)
-        if row.num_seeds:
-            num_runs += made.config.seeds - row.num_seeds
-            ahead += _later(made, row, book, is_known=not ahead)
-        rows.append(
-            {
-                "task": row.task,
-                "method": row.label,
-                "cells": len(row.cells),
-                "runs": num_runs,
-                "runs_ahead": sum(len(unit.seeds) for unit in ahead),
-                "steps": sum(unit.plan.num_steps * len(unit.seeds) for unit in ahead),
-                "seconds": sum(map(seconds, ahead)) if seconds else None,
-                "partial": row.cells[0].plan.data.partial,
-                "sample": row.cells[0].plan.data.sample,
-                "init_from": sorted(
-                    {cell.plan.init_from.run for cell in row.cells if cell.plan.init_from}
-                ),
-            }
-        )
-    return {
-        "name": made.config.name,
-        "digest": made.digest,
-        "in_words": words,
-        "seeds_on": made.config.seeds_on,
-        "device": made.cells[0].plan.device,
-        "precision": made.cells[0].plan.precision,
-        "rows": rows,
-        "result": str(made.result),
-    }

@@ -255,6 +255,17 @@ class CellResult(Record):
     """As a seed's."""
 
 
+class ListedRun(Record):
+    """A run as ``runs --json`` lists it."""
+
+    folder: str
+    finished: bool
+    result: CellResult | None
+    """Null if it is not finished, or damaged."""
+    error: str | None
+    """What is wrong with a damaged one."""
+
+
 class Choice(Record):
     """Which of several cells of a task was chosen, and how it scores."""
 

@@ -160,6 +160,7 @@ def test_a_dry_run_trains_nothing_and_tells_what_is_ahead(cli: Cli, place: Place
         for row in plan["rows"]
     ] == [("rte", "adapter-4", 2, 4, 4, 4), ("rte", "adapter-8", 2, 4, 4, 4)]
     assert all(row["seconds"] > 0 for row in plan["rows"])
+    assert set(plan) == set(json.loads(cli("schema", "sweep-plan").out)["properties"])
     assert not place.output.exists()
     plan = plan_of(
         cli(*place.rte("--lrs", "1e-3,1e-2", "--seeds-on", "winner", "--dry-run", "--json"))
@@ -194,6 +195,7 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
     assert "of what was chosen" in quiet.out
     listed = json.loads(cli("runs", "--output", place.output, "--json").out)
     assert len(listed) == 2
+    assert set(listed[0]) == set(json.loads(cli("schema", "runs").out)["properties"])
     one = cli("train", "--task", "rte", "--size", "4", "--seeds", "2", *place.rte()[1:7], "--epochs",
               "1", "--output", str(place.output))  # fmt: skip
     assert one.code == 0, one.err

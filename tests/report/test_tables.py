@@ -12,7 +12,6 @@ from rich.console import Console, RenderableType
 
 from adaptertune import tasks
 from adaptertune.cli import train
-from adaptertune.errors import StoreError
 from adaptertune.report import tables
 from adaptertune.report.tables import predictions, pruning, runs, sweep
 from adaptertune.runs import analyses, results
@@ -85,9 +84,17 @@ def test_a_run_without_its_checkpoint_says_so(capsys: pytest.CaptureFixture[str]
     assert "Checkpoint  none is kept" in capsys.readouterr().out
 
 
+def listed(
+    name: str, result: results.CellResult | None, error: str | None = None
+) -> results.ListedRun:
+    return results.ListedRun(
+        folder=f"runs/{name}", finished=bool(result), result=result, error=error
+    )
+
+
 def test_runs_tell_which_scores_are_of_held_out_rows() -> None:
-    paper = (Path("runs/rte/x"), cell())
-    other = (Path("runs/rte/y"), cell(selecting_split="held-out", config={"protocol": "held-out"}))
+    paper = listed("rte/x", cell())
+    other = listed("rte/y", cell(selecting_split="held-out", config={"protocol": "held-out"}))
     assert "held-out" not in shown(runs.run_list(Path("runs"), [paper]))
     text = shown(runs.run_list(Path("runs"), [paper, other]))
     assert "(held-out: on rows of the training set that did not train)" in " ".join(text.split())
@@ -97,14 +104,14 @@ def test_runs_tell_which_scores_are_of_held_out_rows() -> None:
 
 def test_a_name_in_runs_is_one_piece_on_a_narrow_terminal() -> None:
     name = "adapter-256-minilm-118f7f58da6d"
-    text = shown(runs.run_list(Path("runs"), [(Path("runs/cola") / name, cell(task="cola"))]), 66)
+    text = shown(runs.run_list(Path("runs"), [listed(f"cola/{name}", cell(task="cola"))]), 66)
     assert re.search(rf"^ {name} ", text, re.MULTILINE)
 
 
 def test_runs_tell_cells_of_one_name_by_what_differs_and_which_is_damaged() -> None:
     configs = [{"training": {"learning_rate": rate, "epochs": 3}} for rate in (3e-4, 1e-3)]
-    rates = [(Path(f"runs/rte/x-{i}"), cell(config=config)) for i, config in enumerate(configs)]
-    broken = (Path("runs/rte/full-b-1"), StoreError("damaged", where="result.json"))
+    rates = [listed(f"rte/x-{i}", cell(config=config)) for i, config in enumerate(configs)]
+    broken = listed("rte/full-b-1", None, error="result.json: damaged")
     text = shown(runs.run_list(Path("runs"), [*rates, broken]))
     assert re.findall(r"^   lr \S+", text, re.MULTILINE) == ["   lr 3e-4", "   lr 1e-3"]
     assert "epochs" not in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from adaptertune.config import flatten
-from adaptertune.errors import StoreError
 from adaptertune.report.comparison.published import row_label
 from adaptertune.report.evidence import ELSEWHERE, deciding, is_chosen
 from adaptertune.report.tables import METRIC_NAMES, data_note, percent, setting, table, titled
 from adaptertune.report.words import plural
-from adaptertune.runs.results import CellResult
+from adaptertune.runs.results import CellResult, ListedRun
 
 # Settings that `show` tells of every run, and those that it tells elsewhere or the run's name does.
 TOLD = ("training.learning_rate", "training.epochs", "training.batch_size", "training.max_length")
@@ -113,34 +112,34 @@ def settings(result: CellResult) -> RenderableType:
     return Text("Settings    " + " · ".join(setting(key, value) for key, value in chosen))
 
 
-def run_list(
-    root: Path, found: Sequence[tuple[Path, CellResult | StoreError | None]]
-) -> RenderableType:
+def run_list(root: Path, found: Sequence[ListedRun]) -> RenderableType:
     """The cells of a store under their task, metric and data, so that names have a line's room; with
     the settings in which cells of one method differ, and what is wrong with a damaged one.
     """
     title = f"Runs in {root}: the metric that selects, on validation, in per cent"
-    if any(isinstance(one, CellResult) and _is_held_out(one) for _, one in found):
+    if any(one.result and _is_held_out(one.result) for one in found):
         title += " (held-out: on rows of the training set that did not train)"
     shown = table(
         "run", "seeds", "mean", "± dev.", "best", right=("seeds", "mean", "± dev.", "best")
     )
-    groups: dict[str, list[tuple[Path, CellResult | StoreError | None]]] = {}
-    for path, one in found:
-        groups.setdefault(_heading(path, one), []).append((path, one))
-    for number, (heading, cells) in enumerate(groups.items()):
+    groups: dict[str, list[ListedRun]] = {}
+    for one in found:
+        groups.setdefault(_heading(one), []).append(one)
+    for number, (heading, listed) in enumerate(groups.items()):
         if number:
             shown.add_row()
         shown.add_row(f"[bold]{heading}[/]")
-        apart = _apart([(path, one) for path, one in cells if isinstance(one, CellResult)])
-        for path, result in cells:
-            if result is None or isinstance(result, StoreError):
-                shown.add_row(path.name + (f"\n  [red]{escape(str(result))}[/]" if result else ""))
+        apart = _apart({one.folder: one.result for one in listed if one.result})
+        for one in listed:
+            name = Path(one.folder).name
+            if one.result is None:
+                shown.add_row(name + (f"\n  [red]{escape(one.error)}[/]" if one.error else ""))
                 continue
-            spread = result.scores[result.selecting_split][result.headline]
+            spread = one.result.scores[one.result.selecting_split][one.result.headline]
+            settings_apart = apart[one.folder]
             shown.add_row(
-                path.name + (f"\n  [dim]{apart[path]}[/]" if apart.get(path) else ""),
-                str(len(result.seeds)),
+                name + (f"\n  [dim]{settings_apart}[/]" if settings_apart else ""),
+                str(len(one.result.seeds)),
                 percent(spread.mean),
                 percent(spread.deviation, 2),
                 percent(spread.best),
@@ -148,31 +147,31 @@ def run_list(
     return titled(title, shown)
 
 
-def _apart(cells: Sequence[tuple[Path, CellResult]]) -> dict[Path, str]:
-    """By cell, its settings that differ among those whose names differ by the digest alone."""
-    alike: dict[str, dict[Path, dict[str, Any]]] = {}
-    for path, result in cells:
-        alike.setdefault(path.name.rpartition("-")[0], {})[path] = deciding(result.config)
+def _apart(cells: Mapping[str, CellResult]) -> dict[str, str]:
+    """By folder, a cell's settings that differ among those whose names differ by the digest alone."""
+    alike: dict[str, dict[str, dict[str, Any]]] = {}
+    for folder, result in cells.items():
+        name = Path(folder).name.rpartition("-")[0]
+        alike.setdefault(name, {})[folder] = deciding(result.config)
     told = {}
     for group in alike.values():
         keys = dict.fromkeys(key for values in group.values() for key in values)
         differing = [key for key in keys if len({str(v.get(key, "–")) for v in group.values()}) > 1]
-        for path, values in group.items():
-            told[path] = " · ".join(setting(key, values.get(key, "–")) for key in differing)
+        for folder, values in group.items():
+            told[folder] = " · ".join(setting(key, values.get(key, "–")) for key in differing)
     return told
 
 
-def _heading(path: Path, result: CellResult | StoreError | None) -> str:
-    if result is None:
-        return f"{path.parent.name} · [yellow]unfinished[/]"
-    if isinstance(result, StoreError):
-        return f"{path.parent.name} · [red]damaged[/]"
-    parts = [result.task, METRIC_NAMES[result.headline]]
-    if _is_held_out(result):
+def _heading(one: ListedRun) -> str:
+    if one.result is None:
+        state = "[red]damaged[/]" if one.error else "[yellow]unfinished[/]"
+        return f"{Path(one.folder).parent.name} · {state}"
+    parts = [one.result.task, METRIC_NAMES[one.result.headline]]
+    if _is_held_out(one.result):
         parts.append("held-out")
-    if result.imported:
+    if one.result.imported:
         parts.append("[yellow]imported[/]")
-    return " · ".join(parts) + data_note(result.data)
+    return " · ".join(parts) + data_note(one.result.data)
 
 
 def _is_held_out(result: CellResult) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -20,39 +19,42 @@ from adaptertune.report.tables import (
     varied,
 )
 from adaptertune.runs.results import Choice, SweepResult
+from adaptertune.runs.sweep_plan import SweepPlan
 
 
-def sweep_plan(plan: Mapping[str, Any]) -> RenderableType:
-    """What a sweep will run and how long it takes: ``plan`` as ``sweep --dry-run --json`` prints it."""
+def sweep_plan(plan: SweepPlan) -> RenderableType:
+    """What a sweep will run and how long it takes."""
     columns = ("task", "method", "cells", "runs", "ahead", "steps", "forecast", "data")
     shown = table(*columns, right=columns[2:-1])
-    rows = plan["rows"]
+    rows = plan.rows
     for row in rows:
-        data = "sample" if row["sample"] else "partial" if row["partial"] else ""
         shown.add_row(
-            row["task"],
-            row["method"],
-            count(row["cells"]),
-            count(row["runs"]),
-            count(row["runs_ahead"]),
-            count(row["steps"]),
-            duration(row["seconds"]) if row["runs_ahead"] and row["seconds"] is not None else "–",
-            data,
+            row.task,
+            row.method,
+            count(row.cells),
+            count(row.runs),
+            count(row.runs_ahead),
+            count(row.steps),
+            duration(row.seconds) if row.runs_ahead and row.seconds is not None else "–",
+            "sample" if row.sample else "partial" if row.partial else "",
         )
     if len(rows) > 1:
         shown.add_section()
-        sums = {
-            key: sum(row[key] for row in rows) for key in ("cells", "runs", "runs_ahead", "steps")
-        }
-        known = [row["seconds"] for row in rows if row["seconds"] is not None]
+        sums = (
+            sum(row.cells for row in rows),
+            sum(row.runs for row in rows),
+            sum(row.runs_ahead for row in rows),
+            sum(row.steps for row in rows),
+        )
+        known = [row.seconds for row in rows if row.seconds is not None]
         total = duration(sum(known)) if known else "–"
-        shown.add_row("all", "", *map(count, sums.values()), f"[bold]{total}[/]", "", style="bold")
-    title = f"Sweep {plan['name']} · {plan['device']}, {plan['precision']}"
-    said = f"{plan['in_words']} The forecast is for one training after another."
-    if plan["seeds_on"] == "winner":
+        shown.add_row("all", "", *map(count, sums), f"[bold]{total}[/]", "", style="bold")
+    title = f"Sweep {plan.name} · {plan.device}, {plan.precision}"
+    said = f"{plan.in_words} The forecast is for one training after another."
+    if plan.seeds_on == "winner":
         said += " While a winner is not known, its other seeds are counted as the longest cell's."
-    for run in sorted({run for row in rows for run in row["init_from"]}):
-        methods = dict.fromkeys(row["method"] for row in rows if run in row["init_from"])
+    for run in sorted({run for row in rows for run in row.init_from}):
+        methods = dict.fromkeys(row.method for row in rows if run in row.init_from)
         said += f" From the weights of {run} start: {', '.join(methods)}."
     words = Text(said, style="dim")
     return Group(titled(title, shown), words, "")

@@ -1,0 +1,143 @@
+"""The command that counts parameters."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adaptertune.cli import options
+from adaptertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adaptertune.catalogue import Shape
+
+DEFAULT_SIZES = "8,64,256"
+
+
+def params(
+    method: options.Method = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help=f"Bottleneck sizes, e.g. 64 (default {DEFAULT_SIZES})."),
+    ] = None,
+    layers: options.Layers = None,
+    top_k: options.TopK = None,
+    rank: options.Rank = None,
+    backbone: options.Backbone = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--shape",
+            metavar="LAYERS,WIDTH,…",
+            help="Any Transformer: LAYERS,WIDTH[,INTERMEDIATE[,VOCABULARY[,POSITIONS]]].",
+        ),
+    ] = None,
+    labels: Annotated[int, typer.Option("--labels", min=1, help="Outputs of the head.")] = 2,
+    num_tasks: Annotated[int, typer.Option("--tasks", min=1, help="Tasks to store.")] = 9,
+    between: Annotated[
+        str | None,
+        typer.Option(
+            "--between", metavar="LOW,HIGH", help="Which sizes train LOW to HIGH per cent?"
+        ),
+    ] = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
+) -> None:
+    """Count parameters, without weights: trained, stored and total, each share with its denominator."""
+    from adaptertune.model import ledger
+    from adaptertune.report import tables
+    from adaptertune.report.tables import parameters
+
+    if shape is not None and backbone is not None:
+        raise ConfigError("--shape and --backbone exclude each other", remedy="give one of them")
+    name, form = _shape(shape, backbone, offline=offline)
+    ledgers = [
+        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k, rank)
+    ]
+    counts = [one.as_json(num_tasks) for one in ledgers]
+    bounds = _bounds(between) if between else None
+    found = ledger.sizes_between(form, *bounds) if bounds else None
+    if as_json:
+        value: dict[str, Any] = {
+            "backbone": name, "shape": form.model_dump(), "num_outputs": labels, "ledgers": counts,
+        }  # fmt: skip
+        if bounds:
+            value["between"] = {"low": bounds[0], "high": bounds[1], "sizes": found}
+        print(json.dumps(value))
+        return
+    console = tables.console()
+    console.print(f"\n[bold]{name}[/]: {form.layers} layers, {form.width} wide")
+    if len(counts) == 1:
+        console.print(parameters.ledger(counts[0]))
+    else:
+        sizes = [int(part) for part in (size or DEFAULT_SIZES).split(",")]
+        console.print(parameters.sizes(sizes, counts))
+    if bounds:
+        low, high = bounds
+        encoder = counts[0]["encoder_layers"]
+        sought = (
+            f"{tables.percent(low)} to {tables.percent(high)} % of the encoder layers "
+            f"({low * encoder:,.0f} to {high * encoder:,.0f} parameters)"
+        )
+        answer = f"sizes {found[0]:,} to {found[1]:,}" if found else "no size"
+        console.print(f"[bold]{answer}[/] train {sought}\n")
+
+
+def _shape(shape: str | None, backbone: str | None, *, offline: bool) -> tuple[str, Shape]:
+    """Name and shape: as given, from the catalogue, or from the model itself."""
+    from adaptertune import catalogue
+
+    if shape is not None:
+        return f"shape {shape}", catalogue.parse_shape(shape)
+    name = backbone or (catalogue.EMBEDDED if offline else catalogue.DEFAULT)
+    known = catalogue.known(name)
+    if known:
+        return catalogue.full_name(name), known.shape
+    from adaptertune.model import backbone as loading
+
+    located = loading.locate(name, offline=offline)
+    return located.name, located.shape
+
+
+def _methods(
+    method: str | None, size: str | None, layers: str | None, top_k: int | None, rank: int | None
+) -> list[Any]:
+    """The methods to count: one for each size, or the one asked for."""
+    from adaptertune.config import parse_method
+
+    name = method or "adapter"
+    common: dict[str, Any] = {"name": name}
+    if layers is not None:
+        common["layers"] = layers
+    if top_k is not None:
+        common["k"] = top_k
+    if rank is not None:
+        common["rank"] = rank
+    if name == "lora":
+        common["alpha"] = 1.0  # counts do not depend on it
+    if name != "adapter":
+        return [parse_method(common | ({"size": size} if size is not None else {}))]
+    try:
+        sizes = [int(part) for part in (size or DEFAULT_SIZES).split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"'{size}' is not a list of sizes", where="--size", remedy="e.g. 8,64"
+        ) from None
+    return [
+        parse_method(common | {"size": each, "init_std": 0.01, "activation": "gelu"})
+        for each in sizes
+    ]
+
+
+def _bounds(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part.strip().rstrip("%")) / 100 for part in text.split(","))
+        if not 0 < low < high:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"'{text}' is not LOW,HIGH in per cent", where="--between", remedy="e.g. 0.5,8"
+        ) from None
+    return low, high
