@@ -1,107 +1,38 @@
-"""The README's results are the study's; its page and its report are what the result files say."""
+"""Each figure of the study's page is what its result files say."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import json
-import math
-import re
 import statistics
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 
-from adaptertune.report import comparison, evidence, holes, page
-from adaptertune.report.evidence import Cell
+from adaptertune.report import comparison
 from adaptertune.runs import store
-from adaptertune.runs.analyses import AblationPoint, SpansResult
-from adaptertune.runs.store import CellFolder
-
-CHECKOUT = Path(__file__).parent.parent
-STUDY = CHECKOUT / "scripts" / "study"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = CHECKOUT / "scripts" / "readme_results.py"
-    spec = importlib.util.spec_from_file_location("readme_results", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def without_version(report: str) -> str:
-    return re.sub(r"^Made by adaptertune \S+", "Made by adaptertune", report, flags=re.MULTILINE)
-
-
-def test_the_readme_shows_the_study(script: ModuleType) -> None:
-    readme = script.README.read_text()
-    assert script.with_block(readme, script.block()) == readme
-    assert len(re.findall(r"^\| adapters", readme, re.MULTILINE)) >= 2
-    assert len(re.findall(r"^\| .* \| .*\b[Hh]eld\b", readme, re.MULTILINE)) >= 6
-    for page_of, folder in ((readme, CHECKOUT), ((STUDY / "README.md").read_text(), STUDY)):
-        pictures = re.findall(r"^!\[[^\n]+\]\((\S+)\)$", page_of, re.MULTILINE)
-        assert len(pictures) >= 4
-        for picture in pictures:
-            assert (folder / picture).is_file(), picture
-
-
-def test_the_report_is_that_of_the_result_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(CHECKOUT)  # the report names its store as it was given
-    root = Path("scripts/study/runs")
-    cells, unfinished = evidence.read(root)
-    groups = comparison.compare(cells, store.read_ablations(root))
-    page.write(groups, holes.missing(groups, unfinished), root, tmp_path, "0")
-    made = without_version((tmp_path / "report.md").read_text())
-    assert made == without_version((STUDY / "report.md").read_text())
-    charts = {path.name for path in (STUDY / "charts").glob("*.png")}
-    assert {path.name for path in (tmp_path / "charts").glob("*.png")} == charts
+from tests.results.cells import (
+    CHOSEN,
+    STUDY,
+    ablation,
+    ahead,
+    ahead_at_last,
+    curves,
+    fit,
+    one_cell,
+    only,
+    pair,
+    points_of,
+    score,
+    scores,
+    spans,
+    steps_an_epoch,
+    study_cells,
+)
 
 
 @pytest.fixture(scope="module")
 def told() -> str:
     """The study's page, with its lines joined."""
     return " ".join((STUDY / "README.md").read_text().split())
-
-
-# What is compared, by name: a task, the epochs, and the rates of adapters 64 and full fine-tuning.
-CHOSEN: dict[str, tuple[str, int, float, float]] = {
-    "CoLA, 3": ("cola", 3, 1e-3, 3e-5),
-    "CoLA, 6": ("cola", 6, 1e-3, 3e-5),
-    "CoLA, 20": ("cola", 20, 1e-3, 3e-5),
-    "MRPC": ("mrpc", 6, 1e-3, 1e-4),
-    "RTE": ("rte", 6, 1e-3, 3e-5),
-    "STS-B": ("stsb", 3, 1e-3, 1e-4),
-    "SST-2": ("sst2", 1, 1e-3, 1e-4),
-    "MNLI": ("mnli", 1, 1e-3, 1e-4),
-}
-
-
-def pair(name: str) -> tuple[Cell, Cell]:
-    task, epochs, adapters, full = CHOSEN[name]
-    return only(epochs, adapters, "adapter", 64, task), only(epochs, full, "full", None, task)
-
-
-def ahead(name: str) -> float:
-    adapters, full = (statistics.fmean(scores(cell)) for cell in pair(name))
-    return adapters - full
-
-
-def ahead_at_last(name: str) -> float:
-    adapters, full = (means(cell, "score")[-1] for cell in pair(name))
-    return adapters - full
-
-
-def steps_an_epoch(name: str) -> int:
-    return math.ceil(pair(name)[0].seeds[0].data.num_train / 32)
 
 
 def signed(points: float) -> str:
@@ -359,108 +290,3 @@ def test_the_claim_of_variants(told: str) -> None:
     assert f"behind on the other: {between}. Behind on both: {behind}, whose best" in told
     assert [list(wins.values()).count(kind) for kind in ((2, 0), (1, 1), (0, 2))] == [0, 8, 6]
     assert "none is ahead of the paper's own on both, eight are on one" in told
-
-
-# What the ablations vary, as the paper has it.
-PLAIN: dict[str, dict[str, Any]] = {
-    "adapter": {
-        "init_std": 0.01,
-        "activation": "gelu",
-        "places": "both",
-        "reads": "output",
-        "combines": "add",
-        "norm": "none",
-        "depth": 1,
-    }
-}
-
-
-@functools.cache
-def study_cells() -> tuple[Cell, ...]:
-    return tuple(evidence.read(STUDY / "runs")[0])
-
-
-def only(epochs: int, rate: float, name: str, size: int | None = None, task: str = "cola") -> Cell:
-    """The one cell that trained so: a chosen one, with all its seeds."""
-    cell = one_cell(epochs, rate, name, size, task)
-    assert len(cell.seeds) == (2 if epochs == 20 else 5)
-    return cell
-
-
-def one_cell(epochs: int, rate: float, name: str, size: int | None, task: str) -> Cell:
-    (cell,) = [
-        cell
-        for cell in study_cells()
-        if cell.facts.task == task and cell.config["protocol"] == "paper"
-        if cell.config["training"]["epochs"] == epochs
-        if cell.config["training"]["learning_rate"] == rate
-        if cell.config["method"]["name"] == name
-        if cell.config["method"].get("size", cell.config["method"].get("k")) == size
-        if cell.config["method"].items() >= PLAIN.get(name, {}).items()
-    ]
-    return cell
-
-
-def scores(cell: Cell) -> list[float]:
-    """Of its seeds, in per cent, by the metric and rows that are reported."""
-    values = cell.values(cell.reported[0], cell.headline)
-    assert len(values) == len(cell.seeds)
-    return [100 * value for value in values.values()]
-
-
-def score(*which: Any, **more: Any) -> float:
-    return statistics.fmean(scores(only(*which, **more)))
-
-
-def curves(cell: Cell, what: str) -> list[list[float]]:
-    """Of each seed by epoch: ``loss`` in training, or the ``score`` in per cent on validation."""
-    found = []
-    for one in cell.seeds:
-        text = (CellFolder(cell.folder).seed(one.seed).path / "epochs.jsonl").read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
-        key = cell.headline
-        found.append(
-            [line["train_loss"] if what == "loss" else 100 * line["values"][key] for line in lines]
-        )
-    return found
-
-
-def means(cell: Cell, what: str) -> list[float]:
-    return [statistics.fmean(epoch) for epoch in zip(*curves(cell, what), strict=True)]
-
-
-def fit(name: str) -> str:
-    """Training loss of the last epoch, mean over seeds, of adapters 64 and of full fine-tuning."""
-    return "{:.2f} / {:.2f}".format(*(means(cell, "loss")[-1] for cell in pair(name)))
-
-
-def spans(task: str) -> SpansResult:
-    (path,) = (STUDY / "runs" / task).glob("*/spans.json")
-    return SpansResult.model_validate_json(path.read_bytes())
-
-
-def points_of(kind: str, task: str) -> list[AblationPoint]:
-    (found,) = [
-        one
-        for result in store.read_ablations(STUDY / "runs")
-        for one in result.tasks
-        if (result.kind, one.task) == (kind, task)
-    ]
-    return found.points
-
-
-def ablation(kind: str, task: str, metric: str) -> dict[float, float]:
-    """Mean score by the value that an ablation of the study varies, in per cent."""
-    return {
-        point.value: 100 * mean
-        for point in points_of(kind, task)
-        if point.value is not None and (mean := point.scores[metric].mean) is not None
-    }
-
-
-def test_nothing_but_results_is_kept() -> None:
-    """No models, no logits, no rows of the data, no machine's names."""
-    for path in (STUDY / "runs").rglob("*"):
-        if path.is_file():
-            assert path.suffix in (".json", ".jsonl"), path
-            assert not re.search(r"/(work|root|home|tmp|Users)/", path.read_text()), path

@@ -1,0 +1,147 @@
+"""What the study trained, read from its result files. Scores are in per cent."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from adaptertune.report import evidence
+from adaptertune.report.evidence import Cell
+from adaptertune.runs import store
+from adaptertune.runs.analyses import AblationPoint, SpansResult
+from adaptertune.runs.store import CellFolder
+
+CHECKOUT = Path(__file__).parents[2]
+STUDY = CHECKOUT / "scripts" / "study"
+
+# What is compared, by name: a task, the epochs, and the rates of adapters 64 and full fine-tuning.
+CHOSEN: dict[str, tuple[str, int, float, float]] = {
+    "CoLA, 3": ("cola", 3, 1e-3, 3e-5),
+    "CoLA, 6": ("cola", 6, 1e-3, 3e-5),
+    "CoLA, 20": ("cola", 20, 1e-3, 3e-5),
+    "MRPC": ("mrpc", 6, 1e-3, 1e-4),
+    "RTE": ("rte", 6, 1e-3, 3e-5),
+    "STS-B": ("stsb", 3, 1e-3, 1e-4),
+    "SST-2": ("sst2", 1, 1e-3, 1e-4),
+    "MNLI": ("mnli", 1, 1e-3, 1e-4),
+}
+
+
+def pair(name: str) -> tuple[Cell, Cell]:
+    task, epochs, adapters, full = CHOSEN[name]
+    return only(epochs, adapters, "adapter", 64, task), only(epochs, full, "full", None, task)
+
+
+def ahead(name: str) -> float:
+    adapters, full = (statistics.fmean(scores(cell)) for cell in pair(name))
+    return adapters - full
+
+
+def ahead_at_last(name: str) -> float:
+    adapters, full = (means(cell, "score")[-1] for cell in pair(name))
+    return adapters - full
+
+
+def steps_an_epoch(name: str) -> int:
+    return math.ceil(pair(name)[0].seeds[0].data.num_train / 32)
+
+
+# What the ablations vary, as the paper has it.
+PLAIN: dict[str, dict[str, Any]] = {
+    "adapter": {
+        "init_std": 0.01,
+        "activation": "gelu",
+        "places": "both",
+        "reads": "output",
+        "combines": "add",
+        "norm": "none",
+        "depth": 1,
+    }
+}
+
+
+@functools.cache
+def study_cells() -> tuple[Cell, ...]:
+    return tuple(evidence.read(STUDY / "runs")[0])
+
+
+def only(epochs: int, rate: float, name: str, size: int | None = None, task: str = "cola") -> Cell:
+    """The one cell that trained so: a chosen one, with all its seeds."""
+    cell = one_cell(epochs, rate, name, size, task)
+    assert len(cell.seeds) == (2 if epochs == 20 else 5)
+    return cell
+
+
+def one_cell(epochs: int, rate: float, name: str, size: int | None, task: str) -> Cell:
+    (cell,) = [
+        cell
+        for cell in study_cells()
+        if cell.facts.task == task and cell.config["protocol"] == "paper"
+        if cell.config["training"]["epochs"] == epochs
+        if cell.config["training"]["learning_rate"] == rate
+        if cell.config["method"]["name"] == name
+        if cell.config["method"].get("size", cell.config["method"].get("k")) == size
+        if cell.config["method"].items() >= PLAIN.get(name, {}).items()
+    ]
+    return cell
+
+
+def scores(cell: Cell) -> list[float]:
+    """Of its seeds, in per cent, by the metric and rows that are reported."""
+    values = cell.values(cell.reported[0], cell.headline)
+    assert len(values) == len(cell.seeds)
+    return [100 * value for value in values.values()]
+
+
+def score(*which: Any, **more: Any) -> float:
+    return statistics.fmean(scores(only(*which, **more)))
+
+
+def curves(cell: Cell, what: str) -> list[list[float]]:
+    """Of each seed by epoch: ``loss`` in training, or the ``score`` in per cent on validation."""
+    found = []
+    for one in cell.seeds:
+        text = (CellFolder(cell.folder).seed(one.seed).path / "epochs.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        key = cell.headline
+        found.append(
+            [line["train_loss"] if what == "loss" else 100 * line["values"][key] for line in lines]
+        )
+    return found
+
+
+def means(cell: Cell, what: str) -> list[float]:
+    return [statistics.fmean(epoch) for epoch in zip(*curves(cell, what), strict=True)]
+
+
+def fit(name: str) -> str:
+    """Training loss of the last epoch, mean over seeds, of adapters 64 and of full fine-tuning."""
+    return "{:.2f} / {:.2f}".format(*(means(cell, "loss")[-1] for cell in pair(name)))
+
+
+def spans(task: str) -> SpansResult:
+    (path,) = (STUDY / "runs" / task).glob("*/spans.json")
+    return SpansResult.model_validate_json(path.read_bytes())
+
+
+def points_of(kind: str, task: str) -> list[AblationPoint]:
+    (found,) = [
+        one
+        for result in store.read_ablations(STUDY / "runs")
+        for one in result.tasks
+        if (result.kind, one.task) == (kind, task)
+    ]
+    return found.points
+
+
+def ablation(kind: str, task: str, metric: str) -> dict[float, float]:
+    """Mean score by the value that an ablation of the study varies, in per cent."""
+    return {
+        point.value: 100 * mean
+        for point in points_of(kind, task)
+        if point.value is not None and (mean := point.scores[metric].mean) is not None
+    }
