@@ -71,10 +71,16 @@ class _Running:
     seed: int
     num_steps: int
     metric: str
+    first_step: int  # where it goes on: an earlier process did what is before
     step: int = 0
     speed: float | None = None
     mean_loss: float | None = None
     score: float | None = None
+
+    @property
+    def share(self) -> float:
+        """How much is done of what was ahead when it started."""
+        return (self.step - self.first_step) / max(1, self.num_steps - self.first_step)
 
 
 class SweepLines:
@@ -95,11 +101,13 @@ class SweepLines:
         self.running: dict[tuple[str, int], _Running] = {}
         self.recent: deque[str] = deque(maxlen=RECENT)
         self.num_ahead = self.num_done = self.num_failed = 0
+        self.which = "trainings"
         self._ahead: dict[tuple[str, int], float] = {}  # seconds of what is not settled yet
         self._total = self._settled = 0.0
         self._started = time.monotonic()
 
-    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.which = which
         self._ahead = {
             (unit.plan.digest, seed): self._seconds(unit) / len(unit.seeds)
             for unit in todo
@@ -119,20 +127,27 @@ class SweepLines:
             self._cells[plan.digest] = CellProgress(self, plan, self._labels[plan.digest])
         return self._cells[plan.digest]
 
+    def started(self, digest: str, run: _Running) -> None:
+        """A training is under way; what an earlier process did of it is not ahead."""
+        key = digest, run.seed
+        done = self._ahead.get(key, 0.0) * run.first_step / run.num_steps
+        if done:
+            self._ahead[key] -= done
+            self._total -= done
+        self.running[key] = run
+
     def settled(self, plan: Plan, seed: int, text: str) -> None:
         """A training is over; another process may have done it."""
         self.running.pop((plan.digest, seed), None)
         self._settled += self._ahead.pop((plan.digest, seed), 0.0)
         self.num_done += 1
         self.recent.append(text)
-        self.line(f"[{self.num_done}/{self.num_ahead}] {text}, {self.left()} left")
+        of = "" if self.which == "trainings" else f"{self.which} "
+        self.line(f"[{of}{self.num_done}/{self.num_ahead}] {text}, {self.left()} left")
 
     def left(self) -> str:
         """Time to the end, by the forecast corrected by how it has been so far."""
-        begun = sum(
-            self._ahead.get(key, 0.0) * run.step / run.num_steps
-            for key, run in self.running.items()
-        )
+        begun = sum(self._ahead.get(key, 0.0) * run.share for key, run in self.running.items())
         done = self._settled + begun
         elapsed = time.monotonic() - self._started
         if done <= 0 or elapsed < 1:
@@ -165,9 +180,10 @@ class CellProgress:
         """Of no interest among many trainings."""
 
     def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
-        self._view.running[self._plan.digest, seed] = _Running(
-            self._label, seed, self._plan.num_steps, self._metric
-        )
+        steps = self._plan.num_steps
+        done = steps * epochs_done // self._plan.config.training.epochs
+        run = _Running(self._label, seed, steps, self._metric, first_step=done, step=done)
+        self._view.started(self._plan.digest, run)
         if resumed:
             self._view.line(f"{self._label}, seed {seed}: goes on in epoch {epochs_done + 1}")
 
@@ -237,7 +253,7 @@ class SweepTable(SweepLines):
         failed = [f"[red]{self.num_failed} failed[/]"] if self.num_failed else []
         foot.add_row(
             ProgressBar(total=max(1, self.num_ahead), completed=self.num_done, width=16),
-            f"{self.num_done} of {self.num_ahead} trainings",
+            f"{self.num_done} of {self.num_ahead} {self.which}",
             f"{self.left()} left",
             *failed,
             "[dim]Ctrl-C stops and saves[/]",

@@ -110,8 +110,11 @@ class View(Protocol):
     def of(self, plan: Plan) -> Progress:
         """The progress of one cell."""
 
-    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
-        """These units are ahead; so many other trainings were settled earlier, so many failed."""
+    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        """These units are ahead; so many other trainings were settled earlier, so many failed.
+
+        ``which`` names them: trainings, or where a cell's first seed decides, first and other seeds.
+        """
 
 
 Executor = Callable[[Sequence[Unit], Callable[[Plan], Progress]], Iterator[Settled]]
@@ -275,20 +278,23 @@ def run(
         Interrupted: the user stopped it; all states are saved.
         StoreError: the store can't be written, or holds something else.
     """
-    _settle(found, book, executor, view)
-    if sweep.config.seeds_on == "winner":
+    if sweep.config.seeds_on == "all":
+        _settle("trainings", found, book, executor, view)
+    else:
+        _settle("first seeds", found, book, executor, view)
         best = [chosen(row, book, sweep) for row in sweep.methods]
         later = [unit for cell in best if cell is not None for unit in others(cell)]
-        _settle(survey(later, book, retry_before=retry_before), book, executor, view)
+        others_found = survey(later, book, retry_before=retry_before)
+        _settle("other seeds", others_found, book, executor, view)
     result = _summary(sweep, book)
     store.write_result(sweep.result, result)
     return result
 
 
-def _settle(found: Survey, book: Book, executor: Executor, view: View) -> None:
+def _settle(which: str, found: Survey, book: Book, executor: Executor, view: View) -> None:
     """Have all units settled that are ahead, and each cell summarised when its last one is."""
     num_open = Counter(unit.plan.digest for unit in found.ahead)
-    view.stage(found.ahead, found.num_done, found.num_failed)
+    view.stage(which, found.ahead, found.num_done, found.num_failed)
     for made in found.plans:
         if not num_open[made.digest] and not _is_summarised(made):
             conclude(made)

@@ -105,12 +105,14 @@ class Watched:
 
     def __init__(self) -> None:
         self.stages: list[tuple[int, int, int]] = []
+        self.names: list[str] = []
         self.progress = Quiet()
 
     def of(self, plan: Plan) -> Quiet:
         return self.progress
 
-    def stage(self, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.names.append(which)
         self.stages.append((len(todo), num_done, num_failed))
 
 
@@ -208,6 +210,7 @@ def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) ->
         ((4, 1e-3), 1), ((4, 1e-3), 2), ((8, 1e-3), 1), ((8, 1e-3), 2),
     ]  # fmt: skip
     assert view.stages == [(4, 0, 0), (4, 0, 0)]
+    assert view.names == ["first seeds", "other seeds"]
     assert choices(result) == {
         "adapter-4": ((4, 1e-3), 2, 4, 61.0, 62.0),
         "adapter-8": ((8, 1e-3), 2, 4, 67.0, 70.0),

@@ -1,0 +1,90 @@
+"""What a sweep's view tells while trainings run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from adaptertune.cli import live_sweep
+from adaptertune.runs import sweep
+from tests.runs.test_sweep import make
+
+
+class Clock:
+    """The view's clock, in seconds, which stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(live_sweep, "time", made)
+    return made
+
+
+def begun(bert: Path, output: Path, which: str) -> tuple[sweep.Sweep, live_sweep.SweepLines]:
+    """A view of four trainings of one epoch, each said to take 100 seconds."""
+    made = make(bert, output, seeds=1)
+    console = Console(file=io.StringIO(), width=100)
+    view = live_sweep.SweepLines(made, lambda unit: 100.0 * len(unit.seeds), console, lambda: False)
+    view.stage(which, sweep.first_units(made), 0, 0)
+    return made, view
+
+
+def test_the_time_left_is_by_the_pace_so_far(tiny_bert: Path, tmp_path: Path, clock: Clock) -> None:
+    made, view = begun(tiny_bert, tmp_path, "trainings")
+    plan = made.cells[0].plan
+    view.of(plan).seed_started(0, epochs_done=0, resumed=False)
+    view.of(plan).step(0, plan.num_steps, 0.5, 10.0)
+    clock.now = 200.0  # twice as long as forecast
+    assert view.left() == "10 min 00 s"
+
+
+def test_what_an_earlier_process_did_is_not_this_ones_pace(
+    tiny_bert: Path, tmp_path: Path, clock: Clock
+) -> None:
+    """Half a training goes on and is done as fast as was forecast: 350 seconds are left of 400."""
+    made, view = begun(tiny_bert, tmp_path, "trainings")
+    plan = made.cells[0].plan
+    run = live_sweep._Running("", 0, 8, "accuracy", first_step=4, step=4)
+    view.started(plan.digest, run)
+    clock.now = 25.0
+    run.step = 6
+    assert view.left() == "5 min 25 s"
+    clock.now = 50.0
+    view.settled(plan, 0, "done")
+    assert view.left() == "5 min 00 s"
+
+
+def test_a_training_of_which_all_epochs_were_done_tells_no_pace(
+    tiny_bert: Path, tmp_path: Path, clock: Clock
+) -> None:
+    made, view = begun(tiny_bert, tmp_path, "trainings")
+    first, second = made.cells[0].plan, made.cells[1].plan
+    view.of(first).seed_started(0, epochs_done=1, resumed=True)
+    clock.now = 10.0
+    view.settled(first, 0, "done")
+    assert view.left() == "–"
+    view.of(second).seed_started(0, epochs_done=0, resumed=False)
+    view.of(second).step(0, second.num_steps, 0.5, 10.0)
+    clock.now = 100.0
+    assert view.left() == "3 min 20 s"  # 100 of 300 seconds are done
+
+
+def test_the_seeds_that_choose_are_counted_as_such(
+    tiny_bert: Path, tmp_path: Path, clock: Clock
+) -> None:
+    made, view = begun(tiny_bert, tmp_path, "first seeds")
+    clock.now = 100.0
+    view.settled(made.cells[0].plan, 0, "rte adapter-4, seed 0: accuracy 60.0")
+    assert isinstance(view.console.file, io.StringIO)
+    told = view.console.file.getvalue()
+    assert told == "[first seeds 1/4] rte adapter-4, seed 0: accuracy 60.0, 5 min 00 s left\n"
