@@ -19,7 +19,7 @@ STUDY = CHECKOUT / "scripts" / "study"
 BEGIN = "<!-- made by scripts/readme_results.py from scripts/study -->"
 END = "<!-- to here -->"
 # Of the report's pictures those that the README shows, by the end of their names, in this order.
-PICTURES = ("-overview", "-table-1", "-accuracy")
+PICTURES = ("-table-1", "-overview", "-accuracy")
 
 
 def effort() -> str:
@@ -30,9 +30,7 @@ def effort() -> str:
     ]
     keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
     hours = sum(cost[key] for cost in found for key in keys) / 3600
-    return (
-        f"So far {len(found)} trainings of together {hours:.1f} hours, two at a time, a core each."
-    )
+    return f"So far {len(found)} trainings, {hours:.1f} hours in sum, two at a time on a core each."
 
 
 def results(report: str) -> str:
@@ -71,8 +69,7 @@ def claims(study: str) -> str:
 def block() -> str:
     """What the README shows of the study."""
     report, study = ((STUDY / name).read_text() for name in ("report.md", "README.md"))
-    heading = "### The paper's claims beside it, so far"
-    return "\n\n".join([effort(), results(report), heading, claims(study), pictures(report)])
+    return "\n\n".join([effort(), claims(study), results(report), pictures(report)])
 
 
 def with_block(readme: str, content: str) -> str:

@@ -45,7 +45,9 @@ for step in "${steps[@]}"; do
     wnli) search --tasks wnli "${two[@]}" ;;
     mnli | qnli | qqp | sst2) search --tasks "$step" "${two[@]}" "${large[@]}" ;;
     held-out) search --tasks cola,mrpc,rte,stsb,wnli "${two[@]}" --protocol held-out ;;
-    precision) search --tasks mrpc,rte --methods adapter --sizes 64 --precision fp32 ;;
+    precision)  # at the settings that the search chose with bf16, seed by seed
+      search --tasks mrpc,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
+      ;;
     longer)  # at the rates that the search chose for six epochs
       search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20 --seeds 2
       search --tasks cola --methods full --lrs 3e-5 --epochs 20 --seeds 2

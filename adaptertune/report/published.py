@@ -20,6 +20,11 @@ class PublishedTable:
     head: list[str]
     lines: list[list[str]]
 
+    @property
+    def transposed(self) -> list[tuple[str, ...]]:
+        """Lines with a task each, the head first."""
+        return list(zip(*[["", *self.head[1:]], *self.lines], strict=True))
+
 
 def by_source(shown: Comparison) -> list[PublishedTable]:
     """A comparison's published rows, a table a source."""

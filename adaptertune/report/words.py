@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from adaptertune import stats
 from adaptertune.report import tables
@@ -218,6 +218,10 @@ def remarks(comparison: Comparison) -> list[str]:
             f"{label}: {_range(numbers)}" for label, numbers in searched.items() if numbers
         )
         found.append(f"Candidates among which a column's figure was chosen: {told}.")
+    epochs = _by_column(comparison, lambda entry: entry.settings["training.epochs"])
+    seeds = _by_column(comparison, lambda entry: entry.num_seeds)
+    if epochs:
+        found.append(f"Epochs: {epochs}. Seeds: {seeds}.")
     if narrower := _fewer_sizes(comparison):
         found.append(f"Of a row's sizes not all were tried on every column: {narrower}.")
     if any(row.glue_average is not None for row in comparison.published):
@@ -236,6 +240,28 @@ def remarks(comparison: Comparison) -> list[str]:
             f"Not on all columns, so only among the runs: {'; '.join(comparison.elsewhere)}."
         )
     return found
+
+
+def _by_column(comparison: Comparison, number: Callable[[Entry], object]) -> str:
+    """``6 on MRPC, RTE; 20 on CoLA (6: top layers)``: what most rows of a column have, and which have
+    another; the number alone if it is the only one, and nothing of no rows.
+    """
+    told: dict[tuple[str, str], list[str]] = {}
+    for position, column in enumerate(comparison.columns):
+        rows: dict[str, list[str]] = {}
+        for row in comparison.rows:
+            entry = row.entries[position]
+            if isinstance(entry, Entry):
+                rows.setdefault(str(number(entry)), []).append(row.label)
+        if not rows:
+            continue
+        usual, *others = sorted(rows, key=lambda value: -len(rows[value]))
+        apart = "; ".join(f"{value}: {', '.join(rows[value])}" for value in others)
+        told.setdefault((usual, f" ({apart})" if apart else ""), []).append(column.label)
+    if len(told) == 1:
+        ((usual, apart),) = told
+        return f"{usual}{apart}"
+    return "; ".join(f"{usual} on {', '.join(on)}{apart}" for (usual, apart), on in told.items())
 
 
 def _fewer_sizes(comparison: Comparison) -> str:

@@ -213,10 +213,10 @@ def test_the_markdown_has_whole_tables_and_shows_its_pictures(made: Path) -> Non
         assert re.fullmatch(r"[|:-]+", lines[1])
     assert "| adapters 64 |" in text
     # Two tasks of real data together, and no such column for the one of the sample.
-    heads = [
-        line for line in text.splitlines() if re.fullmatch(r"\| method \|.*( rte| stsb) \|.*", line)
-    ]
-    assert [head.endswith("| all |") for head in heads] == [True, False]
+    times = [part.partition("\n### ")[0] for part in text.split("### Time and memory of")[1:]]
+    assert [re.findall(r"^\| (\w+) \|", table, re.MULTILINE) for table in times] == [
+        ["mrpc", "rte", "all"], ["stsb"],
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ def test_versions_that_differ_between_seeds_are_all_told(tmp_path: Path) -> None
 def test_the_numbers_of_tasks_are_told_where_the_papers_are_others(made: Path) -> None:
     texts = [(made / name).read_text() for name in ("report.html", "report.md")]
     assert "9.0x<small>9 tasks</small>" in texts[0]
-    assert re.search(r"\| 9 tasks params \|(.*\n){2}\| full fine-tuning \|.* 9.0x \|", texts[1])
+    assert "| 9 tasks params | 9.0x |" in texts[1]
 
 
 def test_the_p_of_five_pairs_is_not_below_its_least(tmp_path: Path) -> None:

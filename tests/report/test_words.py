@@ -63,6 +63,21 @@ def test_from_how_many_candidates_each_row_was_chosen_is_said(tmp_path: Path) ->
     assert f"Candidates among which a column's figure was chosen: {told}" in remarks
 
 
+def test_epochs_and_seeds_are_told_with_the_rows_that_had_others(tmp_path: Path) -> None:
+    shorter, longer = {"training.epochs": 3}, {"training.epochs": 6}
+    for task in ("rte", "qnli", "wnli"):
+        options = longer if task == "rte" else shorter
+        add(tmp_path, task, one_metric(0.6, 0.7), options=options)
+        add(tmp_path, task, one_metric(0.6, 0.7), options=options | {"method.name": "full"})
+        add(tmp_path, task, one_metric(0.5), options=shorter | {"method.name": "layernorm"})
+    (told,) = (one for one in words.remarks(only(tmp_path)) if "Epochs" in one)
+    assert told == (
+        "Epochs: 3 on QNLI, WNLI; 6 on RTE (3: LayerNorms only). Seeds: 2 (1: LayerNorms only)."
+    )
+    add(tmp_path / "other", "rte", one_metric(0.6, 0.7), options=longer)
+    assert "Epochs: 6. Seeds: 2." in words.remarks(only(tmp_path / "other"))
+
+
 def test_partial_training_sets_are_named_once_a_task(tmp_path: Path) -> None:
     splits = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.7}}
     add(tmp_path, "mnli", {0: splits}, partial=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptertune.report import evidence
+from adaptertune.report.comparison.averages import COUNTED
 from adaptertune.report.evidence import Cell
 from adaptertune.runs import store
 from adaptertune.runs.analyses import AblationPoint, SpansResult
@@ -26,9 +27,11 @@ CHOSEN: dict[str, tuple[str, int, float, float]] = {
     "MRPC": ("mrpc", 6, 1e-3, 1e-4),
     "RTE": ("rte", 6, 1e-3, 3e-5),
     "STS-B": ("stsb", 3, 1e-3, 1e-4),
+    "QNLI": ("qnli", 3, 1e-3, 1e-4),
     "SST-2": ("sst2", 1, 1e-3, 1e-4),
     "MNLI": ("mnli", 1, 1e-3, 1e-4),
 }
+LONGEST = tuple(name for name in CHOSEN if name not in ("CoLA, 3", "CoLA, 6"))
 
 
 def pair(name: str) -> tuple[Cell, Cell]:
@@ -44,6 +47,25 @@ def ahead(name: str) -> float:
 def ahead_at_last(name: str) -> float:
     adapters, full = (means(cell, "score")[-1] for cell in pair(name))
     return adapters - full
+
+
+def by_glue_rule(cell: Cell) -> list[float]:
+    """By seed, in per cent: the mean of the metrics and sets that the leaderboard counts."""
+    metrics = COUNTED.get(cell.facts.task) or tuple(cell.seeds[0].scores[cell.reported[0]].values)
+    found = [cell.values(split, metric) for split in cell.reported for metric in metrics]
+    return [100 * statistics.fmean(one[seed] for one in found) for seed in found[0]]
+
+
+def behind_in_total(*names: str, num_tasks: int) -> tuple[float, float]:
+    """How many points adapters are behind in the mean over so many tasks, of which those without a
+    name are ties, and the standard error of that over seeds.
+    """
+    points, variance = 0.0, 0.0
+    for name in names:
+        adapters, full = map(by_glue_rule, pair(name))
+        points += statistics.fmean(full) - statistics.fmean(adapters)
+        variance += sum(statistics.variance(one) / len(one) for one in (adapters, full))
+    return points / num_tasks, math.sqrt(variance) / num_tasks
 
 
 def steps_an_epoch(name: str) -> int:
@@ -82,7 +104,7 @@ def one_cell(epochs: int, rate: float, name: str, size: int | None, task: str) -
         for cell in study_cells()
         if cell.facts.task == task and cell.config["protocol"] == "paper"
         if cell.config["training"]["epochs"] == epochs
-        if cell.config["training"]["learning_rate"] == rate
+        if cell.config["training"]["learning_rate"] == rate and cell.facts.precision == "bf16"
         if cell.config["method"]["name"] == name
         if cell.config["method"].get("size", cell.config["method"].get("k")) == size
         if cell.config["method"].items() >= PLAIN.get(name, {}).items()
@@ -116,6 +138,10 @@ def curves(cell: Cell, what: str) -> list[list[float]]:
 
 def means(cell: Cell, what: str) -> list[float]:
     return [statistics.fmean(epoch) for epoch in zip(*curves(cell, what), strict=True)]
+
+
+def spread(cell: Cell) -> str:
+    return f"{statistics.fmean(scores(cell)):.1f} ± {statistics.stdev(scores(cell)):.1f}"
 
 
 def fit(name: str) -> str:
