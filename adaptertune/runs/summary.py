@@ -160,12 +160,12 @@ def apart(
         held_out: whether rows of the run's training set selected instead of training.
     """
     reasons = {
-        "this is the sample, not GLUE": data.sample,
-        f"started from {init_from.task if init_from else ''}": init_from is not None,
-        "partial training set": data.partial,
-        "part of the training set held out": held_out,
-        model: model != backbone,
-        "test server": split not in reported,
+        "here the sample, not GLUE": data.sample,
+        f"here started from {init_from.task if init_from else ''}": init_from is not None,
+        "here a partial training set": data.partial,
+        "here part of the training set held out": held_out,
+        f"there {model}": model != backbone,
+        "there the test server": split not in reported,
     }
     return [reason for reason, holds in reasons.items() if holds]
 

@@ -52,11 +52,13 @@ def test_the_report_and_a_runs_own_summary_have_the_same_reasons(tmp_path: Path)
     )
     options = {"init_from": ["a"]}
     add(tmp_path / "begun", "mnli", {0: scores}, backbone=name, options=options, init_from=facts)
-    assert reasons(tmp_path / "begun") == {"started from qnli"}
+    assert reasons(tmp_path / "begun") == {"here started from qnli"}
     both = scores | {"held-out": {"accuracy": 0.8}}
     held = {"protocol": "held-out"}
     add(tmp_path / "held", "mnli", {0: both}, backbone=name, options=held, partial=True)
-    assert reasons(tmp_path / "held") == {"partial training set, part of the training set held out"}
+    assert reasons(tmp_path / "held") == {
+        "here a partial training set, here part of the training set held out"
+    }
 
 
 def reasons(root: Path) -> set[str | None]:
