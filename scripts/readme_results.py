@@ -18,8 +18,8 @@ README = CHECKOUT / "README.md"
 STUDY = CHECKOUT / "scripts" / "study"
 BEGIN = "<!-- made by scripts/readme_results.py from scripts/study -->"
 END = "<!-- to here -->"
-# Of the report's pictures those that the README shows, by the end of their names, in this order.
-PICTURES = ("-table-1", "-overview", "-accuracy")
+# Of its pictures those that the README shows, by their names, in this order.
+PICTURES = (r"-table-1$", r"-overview$", r"-spans-.*-accuracy$")
 
 
 def effort() -> str:
@@ -33,24 +33,19 @@ def effort() -> str:
     return f"So far {len(found)} trainings, {hours:.1f} hours in sum, two at a time on a core each."
 
 
-def results(report: str) -> str:
-    """Each comparison's Table 1 with its words."""
-    sections = re.split(r"^## ", report, flags=re.MULTILINE)[1:]
-    return "\n\n".join(
-        "### " + section.partition("\n### ")[0].strip()
-        for section in sections
-        if not section.startswith("Missing runs")
-    )
+def results(comparison: str) -> str:
+    """Its Table 1 with its words."""
+    return "### " + comparison.partition("\n### ")[0].strip()
 
 
-def pictures(report: str) -> str:
-    """Those of the report that are to be shown."""
-    found = re.findall(r"^(!\[.*?\]\()(charts/(.+?)\.png\))$", report, re.MULTILINE)
+def pictures(comparison: str) -> str:
+    """Those of it that are to be shown."""
+    found = re.findall(r"^(!\[.*?\]\()(charts/(.+?)\.png\))$", comparison, re.MULTILINE)
     return "\n\n".join(
         f"{head}scripts/study/{path}"
-        for ending in PICTURES
+        for pattern in PICTURES
         for head, path, name in found
-        if name.endswith(ending)
+        if re.search(pattern, name)
     )
 
 
@@ -69,7 +64,8 @@ def claims(study: str) -> str:
 def block() -> str:
     """What the README shows of the study."""
     report, study = ((STUDY / name).read_text() for name in ("report.md", "README.md"))
-    return "\n\n".join([effort(), claims(study), results(report), pictures(report)])
+    first = re.split(r"^## ", report, flags=re.MULTILINE)[1]  # that of the paper's protocol
+    return "\n\n".join([effort(), claims(study), results(first), pictures(first)])
 
 
 def with_block(readme: str, content: str) -> str:

@@ -126,8 +126,8 @@ class _Tracked:
     view: SweepLines
     tracking: Tracking
 
-    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
-        self.view.stage(which, todo, num_done, num_failed)
+    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.view.stage(name, todo, num_done, num_failed)
 
     def of(self, plan: Plan) -> Progress:
         return self.tracking.of(plan, self.view.of(plan))

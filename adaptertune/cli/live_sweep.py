@@ -71,16 +71,15 @@ class _Running:
     seed: int
     num_steps: int
     metric: str
-    first_step: int  # where it goes on: an earlier process did what is before
     step: int = 0
+    is_resumed: bool = False  # and has not said at which step
     speed: float | None = None
     mean_loss: float | None = None
     score: float | None = None
 
     @property
     def share(self) -> float:
-        """How much is done of what was ahead when it started."""
-        return (self.step - self.first_step) / max(1, self.num_steps - self.first_step)
+        return self.step / self.num_steps
 
 
 class SweepLines:
@@ -101,20 +100,21 @@ class SweepLines:
         self.running: dict[tuple[str, int], _Running] = {}
         self.recent: deque[str] = deque(maxlen=RECENT)
         self.num_ahead = self.num_done = self.num_failed = 0
-        self.which = "trainings"
+        self.stage_name = "trainings"
         self._ahead: dict[tuple[str, int], float] = {}  # seconds of what is not settled yet
-        self._total = self._settled = 0.0
+        self._before: dict[tuple[str, int], float] = {}  # shares that earlier processes did
+        self._settled = 0.0  # seconds, without those shares
         self._started = time.monotonic()
 
-    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
-        self.which = which
+    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.stage_name = name
         self._ahead = {
             (unit.plan.digest, seed): self._seconds(unit) / len(unit.seeds)
             for unit in todo
             for seed in unit.seeds
         }
         self.num_ahead, self.num_done = len(self._ahead), 0
-        self._total, self._settled = sum(self._ahead.values()), 0.0
+        self._before, self._settled = {}, 0.0
         self._started = time.monotonic()
         self.num_failed += num_failed
         if num_done:
@@ -128,31 +128,45 @@ class SweepLines:
         return self._cells[plan.digest]
 
     def started(self, digest: str, run: _Running) -> None:
-        """A training is under way; what an earlier process did of it is not ahead."""
+        """A training is under way, perhaps once more: its worker died, or it begins anew."""
         key = digest, run.seed
-        done = self._ahead.get(key, 0.0) * run.first_step / run.num_steps
-        if done:
-            self._ahead[key] -= done
-            self._total -= done
+        run.is_resumed = run.is_resumed and key not in self._before
+        self._before[key] = min(run.share, self._before.get(key, 1.0))
         self.running[key] = run
 
-    def settled(self, plan: Plan, seed: int, text: str) -> None:
-        """A training is over; another process may have done it."""
-        self.running.pop((plan.digest, seed), None)
-        self._settled += self._ahead.pop((plan.digest, seed), 0.0)
+    def stepped(self, digest: str, seed: int, step: int) -> _Running | None:
+        run = self.running.get((digest, seed))
+        if run:
+            run.step = step
+            if run.is_resumed:  # within an epoch: only now it says where
+                self._before[digest, seed], run.is_resumed = run.share, False
+        return run
+
+    def settled(self, plan: Plan, seed: int, text: str, *, elsewhere: bool = False) -> None:
+        """A training is over, or another process was found to have done it ``elsewhere``."""
+        key = plan.digest, seed
+        self.running.pop(key, None)
+        seconds = self._ahead.pop(key, 0.0)
+        if not elsewhere:
+            self._settled += seconds * (1 - self._before.get(key, 0.0))
         self.num_done += 1
         self.recent.append(text)
-        of = "" if self.which == "trainings" else f"{self.which} "
+        of = "" if self.stage_name == "trainings" else f"{self.stage_name} "
         self.line(f"[{of}{self.num_done}/{self.num_ahead}] {text}, {self.left()} left")
 
     def left(self) -> str:
-        """Time to the end, by the forecast corrected by how it has been so far."""
-        begun = sum(self._ahead.get(key, 0.0) * run.share for key, run in self.running.items())
-        done = self._settled + begun
+        """Time to the end, by the forecast corrected by how it has been so far. What earlier or other
+        processes did is not ahead, and says nothing of this one's pace.
+        """
+        ahead, done = sum(self._ahead.values()), self._settled
+        for key, run in self.running.items():
+            seconds = self._ahead.get(key, 0.0)
+            ahead -= seconds * run.share
+            done += seconds * max(0.0, run.share - self._before[key])
         elapsed = time.monotonic() - self._started
         if done <= 0 or elapsed < 1:
             return "–"
-        return duration(elapsed * (self._total - done) / done)
+        return duration(elapsed * ahead / done)
 
     def note(self, task: str, label: str, text: str) -> None:
         """What names no seed is about the task's data, and every cell and worker says it."""
@@ -182,15 +196,15 @@ class CellProgress:
     def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
         steps = self._plan.num_steps
         done = steps * epochs_done // self._plan.config.training.epochs
-        run = _Running(self._label, seed, steps, self._metric, first_step=done, step=done)
+        run = _Running(self._label, seed, steps, self._metric, step=done, is_resumed=resumed)
         self._view.started(self._plan.digest, run)
         if resumed:
             self._view.line(f"{self._label}, seed {seed}: goes on in epoch {epochs_done + 1}")
 
     def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
-        run = self._view.running.get((self._plan.digest, seed))
+        run = self._view.stepped(self._plan.digest, seed, step)
         if run:
-            run.step, run.mean_loss, run.speed = step, mean_loss, examples_per_second
+            run.mean_loss, run.speed = mean_loss, examples_per_second
 
     def evaluating(self, seed: int, num_examples: int) -> None:
         """Of no interest among many trainings."""
@@ -201,7 +215,7 @@ class CellProgress:
         if run and score is not None:
             run.score = score if run.score is None else max(score, run.score)
 
-    def seed_done(self, result: SeedResult, *, reused: bool) -> None:  # noqa: ARG002
+    def seed_done(self, result: SeedResult, *, reused: bool) -> None:
         split = result.scores.get(self._plan.selecting_split)
         score = split.values[self._plan.task.headline] if split else None
         text = f"{self._label}, seed {result.seed}: "
@@ -209,7 +223,7 @@ class CellProgress:
         text += "" if result.status == "finished" else result.status
         if split and split.collapsed:
             text += ", collapsed"
-        self._view.settled(self._plan, result.seed, text)
+        self._view.settled(self._plan, result.seed, text, elsewhere=reused)
 
     def failed(self, seed: int, failure: Failure) -> None:
         self._view.num_failed += 1
@@ -253,7 +267,7 @@ class SweepTable(SweepLines):
         failed = [f"[red]{self.num_failed} failed[/]"] if self.num_failed else []
         foot.add_row(
             ProgressBar(total=max(1, self.num_ahead), completed=self.num_done, width=16),
-            f"{self.num_done} of {self.num_ahead} {self.which}",
+            f"{self.num_done} of {self.num_ahead} {self.stage_name}",
             f"{self.left()} left",
             *failed,
             "[dim]Ctrl-C stops and saves[/]",

@@ -36,28 +36,32 @@ def by_source(shown: Comparison) -> list[PublishedTable]:
 
 
 def _table(source: str, rows: Sequence[PublishedRow], columns: Sequence[Column]) -> PublishedTable:
-    why_not = rows[0].why_not
+    reasons = ", ".join(dict.fromkeys(row.why_not for row in rows if row.why_not))
     of_tasks = words.plural(rows[0].num_tasks, "task")
-    by_column = zip(*(row.values for row in rows), strict=True)
-    figures = {
-        f"{column.label}\n{tables.METRIC_NAMES[column.metric]}": [*map(tables.percent, values)]
-        for column, values in zip(columns, by_column, strict=True)
-    }
-    averages = {
-        "mean": [tables.percent(row.mean) for row in rows],
-        f"GLUE rule,\n{of_tasks}": [tables.percent(row.glue_average) for row in rows],
-        f"{of_tasks}\nparams": [
-            f"{row.multiple:.1f}x" if row.multiple else NOT_GIVEN for row in rows
-        ],
-        "trained\n% encoder": [tables.percent(row.share) for row in rows],
-    }
-    given = {
-        name: texts for name, texts in (figures | averages).items() if set(texts) != {NOT_GIVEN}
-    }
-    if sum(name in given for name in figures) == 1:
-        given.pop("mean", None)  # it says the same again
+    figures = [
+        (f"{column.label}\n{tables.METRIC_NAMES[column.metric]}", [*map(tables.percent, values)])
+        for column, values in zip(
+            columns, zip(*(row.values for row in rows), strict=True), strict=True
+        )
+    ]
+    averages = [
+        ("mean", [tables.percent(row.mean) for row in rows]),
+        (f"GLUE rule,\n{of_tasks}", [tables.percent(row.glue_average) for row in rows]),
+        (
+            f"{of_tasks}\nparams",
+            [f"{row.multiple:.1f}x" if row.multiple else NOT_GIVEN for row in rows],
+        ),
+        ("trained\n% encoder", [tables.percent(row.share) for row in rows]),
+    ]
+    given = [(name, texts) for name, texts in figures if set(texts) != {NOT_GIVEN}]
+    if len(given) == 1:
+        del averages[0]  # the mean says the same again
+    given += [(name, texts) for name, texts in averages if set(texts) != {NOT_GIVEN}]
     return PublishedTable(
-        title=f"{source} ({f'not comparable: {why_not}' if why_not else 'comparable'})",
-        head=["method", *given],
-        lines=[[row.label, *texts] for row, *texts in zip(rows, *given.values(), strict=True)],
+        title=f"{source} ({f'not comparable: {reasons}' if reasons else 'comparable'})",
+        head=["method", *(name for name, _ in given)],
+        lines=[
+            [row.label, *of_row]
+            for row, *of_row in zip(rows, *(texts for _, texts in given), strict=True)
+        ],
     )

@@ -20,8 +20,8 @@ DIFFERENCES = (
     "signed-rank test, two-sided: of five pairs it can't be below 0.0625. Best a : b: of the two seeds "
     "that are best on the selecting split, a examples that only the method's answers rightly, b only "
     "full fine-tuning's, and p of McNemar's exact test. It compares the accuracies of two single runs, "
-    "whatever the column's metric is; where the selecting split is the one that is shown, both were "
-    "chosen on these very rows. No p is corrected for the number of tests. Higher / lower: columns. "
+    "whatever the task's metric is; where the selecting split is the one that is shown, both were "
+    "chosen on these very rows. No p is corrected for the number of tests. Higher / lower: sets. "
     "– : nothing of full fine-tuning was trained alike."
 )
 COSTS = (
@@ -89,13 +89,13 @@ def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
         full = statistics.fmean(one.full for _, one in both)
         splits = " and ".join(sorted({column.split.split("_")[0] for column, _ in both}))
         if len(both) > 1:
-            over = f"mean of {len(both)} columns on {splits}"
+            over = f"mean of {len(both)} {splits} sets"
         else:
             over = f"{both[0][0].label} on {splits}"
         seeds = [one.difference.n for _, one in both]
         counted = f"{_range(seeds)} seed{'s' * (max(seeds) > 1)}"
         name, _, how = row.label.partition(", ")
-        how += "".join(f", on every column {other.label}" for other in same)
+        how += "".join(f", here always {other.label}" for other in same)
         name = f"{name[0].upper()}{name[1:]}" + (f" ({how})" if how else "")
         said = (
             f"{name} {'keep' if round(own - full, stats.DIGITS) < 0 else 'reach'} "
@@ -104,8 +104,8 @@ def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
             f"{tables.percent(row.share_of_encoder_layers)} % of the encoder layers' parameters trained."
         )
         if row.wins + row.losses > 1:
-            said += f" Their mean is higher on {plural(row.wins, 'column')}, lower on {row.losses}."
-        found.append(f"{said}{_saved(row)}{_searched(row)}")
+            said += f" Their mean is higher on {plural(row.wins, 'set')}, lower on {row.losses}."
+        found.append(f"{said}{_saved(row)}{_searched(row, same)}")
     return found
 
 
@@ -134,18 +134,30 @@ def _saved(row: Row) -> str:
     return f" Training them took {spent.time_of_full:.2f}x its time{where}{an_epoch}{memory}."
 
 
-def _searched(row: Row) -> str:
-    """Of how many candidates each is the best, if the numbers differ."""
+def _searched(row: Row, same: Sequence[Row]) -> str:
+    """Of how many candidates each is the best, if the numbers differ; the ``same`` rows' too, which had
+    fewer to choose from.
+    """
+    own, full = _candidates(row)
+    others = [(other.label, _candidates(other)[0]) for other in same]
+    if all(numbers == full for numbers in (own, *(numbers for _, numbers in others))):
+        return ""
+    fewer = "".join(f" ({label} of {_range(numbers)})" for label, numbers in others)
+    times = "; times are without the search" if row.total_cost else ""
+    return (
+        f" They are the best of {_range(own)} candidates a set{fewer}, full fine-tuning of "
+        f"{_range(full)}{times}."
+    )
+
+
+def _candidates(row: Row) -> tuple[list[int], list[int]]:
+    """By set that full fine-tuning was run on too: among how many a figure was chosen, and its one."""
     pairs = [
         (place.entry.num_candidates, place.beside.num_candidates)
         for place in row.places
         if place.beside and isinstance(place.entry, Entry)
     ]
-    if all(own == full for own, full in pairs):
-        return ""
-    own, full = (_range([pair[side] for pair in pairs]) for side in (0, 1))
-    times = "; times are without the search" if row.total_cost else ""
-    return f" They are the best of {own} candidates on a column, full fine-tuning of {full}{times}."
+    return [own for own, _ in pairs], [full for _, full in pairs]
 
 
 def untested(comparison: Comparison) -> str | None:
@@ -208,7 +220,7 @@ def remarks(comparison: Comparison) -> list[str]:
         sets = "; ".join(f"{column.task} {tables.of_complete(column.data)}" for column in partial)
         found.append(f"Partial training sets, in rows: {sets}.")
     if len({(c.task, c.split) for c in comparison.columns}) < len(comparison.columns):
-        found.append("A task has several columns where the rows of its data differ.")
+        found.append("A task stands there several times where the rows of its data differ.")
     searched = {
         row.label: [entry.num_candidates for entry in row.entries if isinstance(entry, Entry)]
         for row in comparison.rows
@@ -217,13 +229,13 @@ def remarks(comparison: Comparison) -> list[str]:
         told = "; ".join(
             f"{label}: {_range(numbers)}" for label, numbers in searched.items() if numbers
         )
-        found.append(f"Candidates among which a column's figure was chosen: {told}.")
+        found.append(f"Candidates among which each figure was chosen: {told}.")
     epochs = _by_column(comparison, lambda entry: entry.settings["training.epochs"])
     seeds = _by_column(comparison, lambda entry: entry.num_seeds)
     if epochs:
         found.append(f"Epochs: {epochs}. Seeds: {seeds}.")
     if narrower := _fewer_sizes(comparison):
-        found.append(f"Of a row's sizes not all were tried on every column: {narrower}.")
+        found.append(f"Not all of a method's sizes were tried on every set: {narrower}.")
     if any(row.glue_average is not None for row in comparison.published):
         found.append("The published average by the GLUE rule counts WNLI too, at 65.1.")
     single = any(isinstance(e, Entry) and e.n == 1 for row in comparison.rows for e in row.entries)
@@ -236,15 +248,13 @@ def remarks(comparison: Comparison) -> list[str]:
             "that ran for them alone."
         )
     if comparison.elsewhere:
-        found.append(
-            f"Not on all columns, so only among the runs: {'; '.join(comparison.elsewhere)}."
-        )
+        found.append(f"Not on all sets, so only among the runs: {'; '.join(comparison.elsewhere)}.")
     return found
 
 
 def _by_column(comparison: Comparison, number: Callable[[Entry], object]) -> str:
-    """``6 on MRPC, RTE; 20 on CoLA (6: top layers)``: what most rows of a column have, and which have
-    another; the number alone if it is the only one, and nothing of no rows.
+    """``6 on MRPC, RTE; 20 on CoLA (6: top layers)``: what most methods have on a set, and which have
+    another; the number alone if it is the only one, and nothing of no methods.
     """
     told: dict[tuple[str, str], list[str]] = {}
     for position, column in enumerate(comparison.columns):
@@ -256,8 +266,10 @@ def _by_column(comparison: Comparison, number: Callable[[Entry], object]) -> str
         if not rows:
             continue
         usual, *others = sorted(rows, key=lambda value: -len(rows[value]))
-        apart = "; ".join(f"{value}: {', '.join(rows[value])}" for value in others)
-        told.setdefault((usual, f" ({apart})" if apart else ""), []).append(column.label)
+        apart = "; ".join(f"{value}: {' and '.join(rows[value])}" for value in others)
+        on = told.setdefault((usual, f" ({apart})" if apart else ""), [])
+        if column.label not in on:
+            on.append(column.label)
     if len(told) == 1:
         ((usual, apart),) = told
         return f"{usual}{apart}"

@@ -110,10 +110,10 @@ class View(Protocol):
     def of(self, plan: Plan) -> Progress:
         """The progress of one cell."""
 
-    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
         """These units are ahead; so many other trainings were settled earlier, so many failed.
 
-        ``which`` names them: trainings, or where a cell's first seed decides, first and other seeds.
+        ``name``: trainings, or where a cell's first seed decides, first seeds and then other seeds.
         """
 
 
@@ -278,7 +278,7 @@ def run(
         Interrupted: the user stopped it; all states are saved.
         StoreError: the store can't be written, or holds something else.
     """
-    if sweep.config.seeds_on == "all":
+    if sweep.config.seeds_on == "all" or sweep.config.seeds == 1:
         _settle("trainings", found, book, executor, view)
     else:
         _settle("first seeds", found, book, executor, view)
@@ -291,10 +291,10 @@ def run(
     return result
 
 
-def _settle(which: str, found: Survey, book: Book, executor: Executor, view: View) -> None:
+def _settle(name: str, found: Survey, book: Book, executor: Executor, view: View) -> None:
     """Have all units settled that are ahead, and each cell summarised when its last one is."""
     num_open = Counter(unit.plan.digest for unit in found.ahead)
-    view.stage(which, found.ahead, found.num_done, found.num_failed)
+    view.stage(name, found.ahead, found.num_done, found.num_failed)
     for made in found.plans:
         if not num_open[made.digest] and not _is_summarised(made):
             conclude(made)

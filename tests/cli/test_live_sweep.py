@@ -51,30 +51,58 @@ def test_the_time_left_is_by_the_pace_so_far(tiny_bert: Path, tmp_path: Path, cl
 def test_what_an_earlier_process_did_is_not_this_ones_pace(
     tiny_bert: Path, tmp_path: Path, clock: Clock
 ) -> None:
-    """Half a training goes on and is done as fast as was forecast: 350 seconds are left of 400."""
+    """The first goes on within its only epoch, of which 20 of 25 steps were done."""
     made, view = begun(tiny_bert, tmp_path, "trainings")
     plan = made.cells[0].plan
-    run = live_sweep._Running("", 0, 8, "accuracy", first_step=4, step=4)
-    view.started(plan.digest, run)
-    clock.now = 25.0
-    run.step = 6
-    assert view.left() == "5 min 25 s"
-    clock.now = 50.0
+    assert plan.num_steps == 25
+    view.of(plan).seed_started(0, epochs_done=0, resumed=True)
+    view.of(plan).step(0, 20, 0.5, 10.0)
+    clock.now = 20.0
+    assert view.left() == "–"
+    view.of(plan).step(0, 25, 0.5, 10.0)  # 20 seconds' worth, in as many seconds
+    assert view.left() == "5 min 00 s"
     view.settled(plan, 0, "done")
     assert view.left() == "5 min 00 s"
 
 
-def test_a_training_of_which_all_epochs_were_done_tells_no_pace(
+def test_a_training_that_goes_on_twice_counts_what_was_done_here(
+    tiny_bert: Path, tmp_path: Path, clock: Clock
+) -> None:
+    """Its worker dies after 20 of 25 steps, and another goes on there."""
+    made, view = begun(tiny_bert, tmp_path, "trainings")
+    plan = made.cells[0].plan
+    view.of(plan).seed_started(0, epochs_done=0, resumed=False)
+    view.of(plan).step(0, 20, 0.5, 10.0)
+    view.of(plan).seed_started(0, epochs_done=0, resumed=True)
+    view.of(plan).step(0, 21, 0.5, 10.0)
+    clock.now = 84.0
+    assert view.left() == "5 min 16 s"  # 84 of 400 seconds are done
+
+
+def test_a_training_that_begins_anew_has_all_ahead(
+    tiny_bert: Path, tmp_path: Path, clock: Clock
+) -> None:
+    """It went on at step 20, and is out of memory: it begins anew with smaller parts."""
+    made, view = begun(tiny_bert, tmp_path, "trainings")
+    plan = made.cells[0].plan
+    view.of(plan).seed_started(0, epochs_done=0, resumed=True)
+    view.of(plan).step(0, 20, 0.5, 10.0)
+    view.of(plan).seed_started(0, epochs_done=0, resumed=False)
+    view.of(plan).step(0, 25, 0.5, 10.0)
+    clock.now = 100.0
+    assert view.left() == "5 min 00 s"
+
+
+def test_what_another_process_did_is_neither_ahead_nor_this_ones_pace(
     tiny_bert: Path, tmp_path: Path, clock: Clock
 ) -> None:
     made, view = begun(tiny_bert, tmp_path, "trainings")
     first, second = made.cells[0].plan, made.cells[1].plan
-    view.of(first).seed_started(0, epochs_done=1, resumed=True)
-    clock.now = 10.0
-    view.settled(first, 0, "done")
+    clock.now = 2.0
+    view.settled(first, 0, "done", elsewhere=True)
     assert view.left() == "–"
     view.of(second).seed_started(0, epochs_done=0, resumed=False)
-    view.of(second).step(0, second.num_steps, 0.5, 10.0)
+    view.of(second).step(0, 25, 0.5, 10.0)
     clock.now = 100.0
     assert view.left() == "3 min 20 s"  # 100 of 300 seconds are done
 

@@ -282,6 +282,10 @@ def test_full_fine_tuning_at_each_rate_is_an_ablation_and_no_search(tmp_path: Pa
     assert "ran for them alone" in " ".join(console.file.getvalue().split())
     page.write([group], [], tmp_path, tmp_path / "report", "1")
     assert (tmp_path / "report" / "report.html").is_file()
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "ran for them alone" in text
+    assert "parameters, " not in text
+    assert "### Time and memory of" not in text
 
 
 def test_the_sentence_is_about_the_seeds_that_both_have(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_rows_of_the_same_runs_share_a_sentence(tmp_path: Path) -> None:
         add(tmp_path, task, one_metric(0.7))
         add(tmp_path, task, one_metric(0.5), options={"method.size": 8})
     (sentence,) = only(tmp_path).sentences
-    assert sentence.startswith("Adapters (best of 8/64, on every column adapters 64) reach")
+    assert sentence.startswith("Adapters (best of 8/64, here always adapters 64) reach")
     add(tmp_path, "wnli", one_metric(0.5), options={"method.name": "full"})
     add(tmp_path, "wnli", one_metric(0.4))
     add(tmp_path, "wnli", one_metric(0.5), options={"method.size": 8})
@@ -60,7 +60,7 @@ def test_from_how_many_candidates_each_row_was_chosen_is_said(tmp_path: Path) ->
     add(tmp_path, "rte", one_metric(0.6), options={"method.name": "full"})
     remarks = words.remarks(only(tmp_path))
     told = "full fine-tuning: 1; adapters 64: 3."
-    assert f"Candidates among which a column's figure was chosen: {told}" in remarks
+    assert f"Candidates among which each figure was chosen: {told}" in remarks
 
 
 def test_epochs_and_seeds_are_told_with_the_rows_that_had_others(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_best_of_sizes_says_where_not_all_of_them_were_tried(tmp_path: Path) -
     add(tmp_path, "rte", one_metric(0.6, 0.7), options={"method.name": "full"})
     (told,) = [one for one in words.remarks(only(tmp_path)) if "sizes" in one]
     assert told == (
-        "Of a row's sizes not all were tried on every column: adapters, best of 8/64/256: "
+        "Not all of a method's sizes were tried on every set: adapters, best of 8/64/256: "
         "64 alone on SST-2, QNLI, 8/64 on WNLI."
     )
     for task in ("qnli", "wnli", "sst2"):

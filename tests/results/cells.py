@@ -91,6 +91,15 @@ def study_cells() -> tuple[Cell, ...]:
     return tuple(evidence.read(STUDY / "runs")[0])
 
 
+def usual_cells() -> list[Cell]:
+    """Those of the paper's protocol in bf16."""
+    return [
+        cell
+        for cell in study_cells()
+        if cell.config["protocol"] == "paper" and cell.facts.precision == "bf16"
+    ]
+
+
 def only(epochs: int, rate: float, name: str, size: int | None = None, task: str = "cola") -> Cell:
     """The one cell that trained so: a chosen one, with all its seeds."""
     cell = one_cell(epochs, rate, name, size, task)
@@ -101,13 +110,23 @@ def only(epochs: int, rate: float, name: str, size: int | None = None, task: str
 def one_cell(epochs: int, rate: float, name: str, size: int | None, task: str) -> Cell:
     (cell,) = [
         cell
-        for cell in study_cells()
-        if cell.facts.task == task and cell.config["protocol"] == "paper"
-        if cell.config["training"]["epochs"] == epochs
-        if cell.config["training"]["learning_rate"] == rate and cell.facts.precision == "bf16"
+        for cell in usual_cells()
+        if cell.facts.task == task and cell.config["training"]["epochs"] == epochs
+        if cell.config["training"]["learning_rate"] == rate
         if cell.config["method"]["name"] == name
         if cell.config["method"].get("size", cell.config["method"].get("k")) == size
         if cell.config["method"].items() >= PLAIN.get(name, {}).items()
+    ]
+    return cell
+
+
+def held_out(task: str, name: str) -> Cell:
+    """The cell that rows of the training set chose, which has all seeds."""
+    (cell,) = [
+        cell
+        for cell in study_cells()
+        if cell.facts.task == task and cell.config["protocol"] == "held-out"
+        if cell.config["method"]["name"] == name and len(cell.seeds) == 5
     ]
     return cell
 

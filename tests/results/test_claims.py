@@ -34,6 +34,7 @@ from tests.results.cells import (
     spread,
     steps_an_epoch,
     study_cells,
+    usual_cells,
 )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_the_table_by_task(told: str) -> None:
             fit(name),
         ]
         assert f"| {' | '.join(cells)} |" in told
-    wnli = [cell for cell in study_cells() if cell.facts.task == "wnli" and len(cell.seeds) == 5]
+    wnli = [cell for cell in usual_cells() if cell.facts.task == "wnli" and len(cell.seeds) == 5]
     collapsed = [seed.scores["validation"].collapsed for cell in wnli for seed in cell.seeds]
     assert (len(collapsed), sum(collapsed)) == (10, 9)
 
@@ -114,7 +115,7 @@ def test_what_the_figures_can_bear(told: str) -> None:
     tried = {
         (name, k, task): sorted(
             cell.config["training"]["learning_rate"]
-            for cell in study_cells()
+            for cell in usual_cells()
             if (cell.facts.task, cell.config["training"]["epochs"]) == (task, 6)
             if (cell.config["method"]["name"], cell.config["method"].get("k")) == (name, k)
         )

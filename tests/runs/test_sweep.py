@@ -111,8 +111,8 @@ class Watched:
     def of(self, plan: Plan) -> Quiet:
         return self.progress
 
-    def stage(self, which: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
-        self.names.append(which)
+    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+        self.names.append(name)
         self.stages.append((len(todo), num_done, num_failed))
 
 

@@ -91,9 +91,7 @@ def test_an_epochs_time_and_the_search_are_told_where_they_differ(tmp_path: Path
         "took 4.00x its time (0.60x an epoch: 20 epochs were chosen, of full fine-tuning 3)"
         in sentence
     )
-    assert (
-        "the best of 2 candidates on a column, full fine-tuning of 1; times are without" in sentence
-    )
+    assert "the best of 2 candidates a set, full fine-tuning of 1; times are without" in sentence
     add(tmp_path, "wnli", one_metric(0.6), options={**FULL, "training.epochs": 2}, seconds=20.0)
     add(tmp_path, "wnli", one_metric(0.6), options={"training.epochs": 2}, seconds=10.0)
     (sentence,) = only(tmp_path).sentences
@@ -102,7 +100,7 @@ def test_an_epochs_time_and_the_search_are_told_where_they_differ(tmp_path: Path
         "2.60x its time (0.55x an epoch: 2 to 20 epochs were chosen, of full fine-tuning 2 to 3)"
         in sentence
     )
-    assert "the best of 1 to 2 candidates on a column, full fine-tuning of 1;" in sentence
+    assert "the best of 1 to 2 candidates a set, full fine-tuning of 1;" in sentence
 
 
 def test_a_sentence_over_all_tasks_says_of_how_many_its_times_are(tmp_path: Path) -> None:
@@ -112,5 +110,5 @@ def test_a_sentence_over_all_tasks_says_of_how_many_its_times_are(tmp_path: Path
         if task != "rte":
             records_change(folder, 0, cost={"host": "there"})
     (said,) = only(tmp_path).sentences
-    assert "mean of 3 columns" in said
+    assert "mean of 3 validation sets" in said
     assert "Training them took 0.50x its time on 1 of 3 tasks, and" in said
