@@ -23,6 +23,7 @@ from tests.report.records import (
     compared,
     digest,
     entry,
+    held_out,
     one_metric,
     only,
     row,
@@ -173,11 +174,13 @@ def test_sample_and_glue_backbones_and_kept_epochs_are_never_in_one_table(tmp_pa
     add(tmp_path, "rte", one_metric(0.9), sample=True)
     add(tmp_path, "rte", one_metric(0.8), backbone="bert-tiny")
     add(tmp_path, "rte", one_metric(0.6), options={"recipe": "official-code"})
+    add(tmp_path, "rte", held_out(0.5), options={"protocol": "held-out"})
     shown = [group.comparison for group in compared(tmp_path)]
     assert [(one.title, one.rows[0].mean) for one in shown] == [
         ("Real data · bert-tiny", 0.8),
         ("Real data · minilm", 0.7),
         ("Real data · minilm · last epoch kept", 0.6),
+        ("Real data · minilm · protocol held-out", 0.5),
         ("Sample data, not GLUE · minilm", 0.9),
     ]
     assert all(one.published for one in shown if not one.sample)

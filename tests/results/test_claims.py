@@ -23,6 +23,7 @@ from tests.results.cells import (
     behind_in_total,
     curves,
     fit,
+    held_out,
     means,
     one_cell,
     only,
@@ -69,6 +70,28 @@ def test_the_table_by_task(told: str) -> None:
     wnli = [cell for cell in usual_cells() if cell.facts.task == "wnli" and len(cell.seeds) == 5]
     collapsed = [seed.scores["validation"].collapsed for cell in wnli for seed in cell.seeds]
     assert (len(collapsed), sum(collapsed)) == (10, 9)
+
+
+def test_the_held_out_protocol(told: str) -> None:
+    shown = {"RTE": "RTE, accuracy", "MRPC": "MRPC, F1"}
+    for name, label in shown.items():
+        cells = [held_out(name.lower(), method) for method in ("adapter", "full")]
+        rates = " / ".join(rate(cell.config["training"]["learning_rate"]) for cell in cells)
+        adapters, full = (statistics.fmean(scores(cell)) for cell in cells)
+        of_row = rates, *map(spread, cells), signed(adapters - full), signed(ahead(name))
+        assert f"| {label} | {' | '.join(of_row)} |" in told
+        assert (adapters < full) == (name == "RTE")
+        assert name != "RTE" or max(adapters, full) < min(
+            statistics.fmean(scores(cell)) for cell in pair(name)
+        )
+    (failed,) = (
+        cell
+        for cell in study_cells()
+        if cell.facts.task == "mrpc" and cell.config["protocol"] == "held-out"
+        if cell.config["method"]["name"] == "adapter"
+        if cell.config["training"]["learning_rate"] == 1e-3
+    )
+    assert [seed.scores["held-out"].collapsed for seed in failed.seeds] == [True]
 
 
 def test_the_total(told: str) -> None:

@@ -39,12 +39,12 @@ class Group:
 
 
 def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> list[Group]:
-    """Sort cells into comparisons; real data before the sample.
+    """Sort cells into comparisons; real data before the sample, the paper's protocol before others.
 
     Args:
         ablations: what ran for them alone stands there, and in no row.
     """
-    apart: dict[tuple[bool, str, str, str], list[Cell]] = {}
+    apart: dict[tuple[bool, str, bool, str, str], list[Cell]] = {}
     for cell in cells:
         apart.setdefault(_comparable(cell), []).append(cell)
     return [
@@ -53,9 +53,11 @@ def compare(cells: Iterable[Cell], ablations: Sequence[AblationResult] = ()) -> 
     ]
 
 
-def _comparable(cell: Cell) -> tuple[bool, str, str, str]:
+def _comparable(cell: Cell) -> tuple[bool, str, bool, str, str]:
+    """What parts comparisons, in their order."""
     facts, keep_epoch = cell.facts, cell.config["training"]["keep_epoch"]
-    return (facts.data.sample, facts.backbone.sha256, cell.protocol, keep_epoch)
+    is_another = cell.protocol != "paper"
+    return (facts.data.sample, facts.backbone.sha256, is_another, cell.protocol, keep_epoch)
 
 
 def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResult]) -> Group:
@@ -80,7 +82,7 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
             elsewhere.append(row.label)
         else:
             rows.append(row)
-    _, _, protocol, keep_epoch = _comparable(cells[0])
+    *_, protocol, keep_epoch = _comparable(cells[0])
     title = " · ".join(
         [
             "Sample data, not GLUE" if facts.data.sample else "Real data",
