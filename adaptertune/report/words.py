@@ -151,7 +151,7 @@ def _searched(row: Row, same: Sequence[Row]) -> str:
 
 
 def _candidates(row: Row) -> tuple[list[int], list[int]]:
-    """By set that full fine-tuning was run on too: among how many a figure was chosen, and its one."""
+    """Among how many the row's figure was chosen and full fine-tuning's, on each set that has both."""
     pairs = [
         (place.entry.num_candidates, place.beside.num_candidates)
         for place in row.places

@@ -30,12 +30,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def begun(bert: Path, output: Path, which: str) -> tuple[sweep.Sweep, live_sweep.SweepLines]:
+def begun(bert: Path, output: Path, stage: str) -> tuple[sweep.Sweep, live_sweep.SweepLines]:
     """A view of four trainings of one epoch, each said to take 100 seconds."""
     made = make(bert, output, seeds=1)
     console = Console(file=io.StringIO(), width=100)
     view = live_sweep.SweepLines(made, lambda unit: 100.0 * len(unit.seeds), console, lambda: False)
-    view.stage(which, sweep.first_units(made), 0, 0)
+    view.stage(stage, sweep.first_units(made), 0, 0)
     return made, view
 
 
@@ -65,32 +65,27 @@ def test_what_an_earlier_process_did_is_not_this_ones_pace(
     assert view.left() == "5 min 00 s"
 
 
-def test_a_training_that_goes_on_twice_counts_what_was_done_here(
-    tiny_bert: Path, tmp_path: Path, clock: Clock
-) -> None:
-    """Its worker dies after 20 of 25 steps, and another goes on there."""
+@pytest.mark.parametrize(
+    ("resumed", "again_resumed", "step", "now", "left"),
+    [
+        # Its worker dies after 20 of 25 steps, and another goes on there: 84 of 400 seconds are done.
+        (False, True, 21, 84.0, "5 min 16 s"),
+        # It went on at step 20, and is out of memory: all of it is ahead once more.
+        (True, False, 25, 100.0, "5 min 00 s"),
+    ],
+)
+def test_a_training_that_starts_twice_counts_what_was_done_here(
+    tiny_bert: Path, tmp_path: Path, clock: Clock,
+    *, resumed: bool, again_resumed: bool, step: int, now: float, left: str,
+) -> None:  # fmt: skip
     made, view = begun(tiny_bert, tmp_path, "trainings")
-    plan = made.cells[0].plan
-    view.of(plan).seed_started(0, epochs_done=0, resumed=False)
-    view.of(plan).step(0, 20, 0.5, 10.0)
-    view.of(plan).seed_started(0, epochs_done=0, resumed=True)
-    view.of(plan).step(0, 21, 0.5, 10.0)
-    clock.now = 84.0
-    assert view.left() == "5 min 16 s"  # 84 of 400 seconds are done
-
-
-def test_a_training_that_begins_anew_has_all_ahead(
-    tiny_bert: Path, tmp_path: Path, clock: Clock
-) -> None:
-    """It went on at step 20, and is out of memory: it begins anew with smaller parts."""
-    made, view = begun(tiny_bert, tmp_path, "trainings")
-    plan = made.cells[0].plan
-    view.of(plan).seed_started(0, epochs_done=0, resumed=True)
-    view.of(plan).step(0, 20, 0.5, 10.0)
-    view.of(plan).seed_started(0, epochs_done=0, resumed=False)
-    view.of(plan).step(0, 25, 0.5, 10.0)
-    clock.now = 100.0
-    assert view.left() == "5 min 00 s"
+    progress = view.of(made.cells[0].plan)
+    progress.seed_started(0, epochs_done=0, resumed=resumed)
+    progress.step(0, 20, 0.5, 10.0)
+    progress.seed_started(0, epochs_done=0, resumed=again_resumed)
+    progress.step(0, step, 0.5, 10.0)
+    clock.now = now
+    assert view.left() == left
 
 
 def test_what_another_process_did_is_neither_ahead_nor_this_ones_pace(
