@@ -2,9 +2,10 @@
 
     python scripts/keep_results.py STORE FOLDER
 
-Configurations and results go along, not models, logits or locks: a result says that it has no
-checkpoint, so a sweep over a copy of FOLDER trains nothing of it again. Folders become what a reader
-would type: the data ``path/to/glue``, the store what FOLDER is.
+Configurations and results of the cells that a finished sweep or ablation names go along, so nothing of a
+search under way does; not models, logits or locks: a result says that it has no checkpoint, so a sweep
+over a copy of FOLDER trains nothing of it again. Folders become what a reader would type: the data
+``path/to/glue``, the store what FOLDER is.
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ def copy(path: Path, target: Path, names: dict[str, str]) -> None:
     target.write_text("\n".join(json.dumps(value, indent=indent) for value in values) + "\n")
 
 
+def concluded(store: Path) -> set[str]:
+    """The digests of the cells of all finished sweeps and ablations."""
+    results = [
+        json.loads(path.read_text())
+        for folder in ("sweeps", "ablations")
+        for path in store.glob(f"{folder}/*.json")
+    ]
+    return {digest for result in results for digest in result["cells"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -64,11 +75,12 @@ def main() -> None:
     arguments = parser.parse_args()
     store, target = arguments.store, arguments.folder
     names: dict[str, str] = {str(store.resolve()): str(target)}  # before what it may be named by
-    finished = []
-    for config in sorted(store.glob("*/*/config.json")):
-        if (config.parent / "result.json").exists():
-            finished.append(config.parent)
-            settings = json.loads(config.read_text())["config"]
+    of_sweeps, finished = concluded(store), []
+    for path in sorted(store.glob("*/*/config.json")):
+        config = json.loads(path.read_text())
+        if config["digest"] in of_sweeps:
+            finished.append(path.parent)
+            settings = config["config"]
             names[settings["output"]] = str(target)
             if settings["data"].get("folder"):
                 names[settings["data"]["folder"]] = "path/to/glue"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adaptertune.report import evidence
 from adaptertune.runs.store import write_result
-from tests.report.records import add, change, one_metric, swept
+from tests.report.records import add, change, digest, one_metric, swept
 from tests.report.test_ablation import point
 from tests.report.test_ablation import result as ablation_result
 
@@ -17,9 +17,6 @@ SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "keep_results.py"
 
 
 def keep(store: Path, folder: Path) -> None:
-    """Keep a store whose cells are summarised, as far as the script looks."""
-    for config in store.glob("*/*/config.json"):
-        (config.parent / "result.json").write_text("{}")
     subprocess.run([sys.executable, SCRIPT, store, folder], check=True)
 
 
@@ -35,10 +32,26 @@ def test_sweeps_and_ablations_go_along(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / "ablations" / "init-0.json").is_file()
 
 
+def test_nothing_of_a_search_under_way_goes_along(tmp_path: Path) -> None:
+    done, ablated, _ = (
+        add(tmp_path / "runs", "rte", one_metric(0.7), options={"training.learning_rate": rate})
+        for rate in (1e-4, 3e-4, 1e-3)
+    )
+    swept(tmp_path / "runs", done, seeds=1)
+    of_ablation = ablation_result(point(1e-2, (0.5,))).model_copy(
+        update={"cells": [digest(ablated)]}
+    )
+    write_result(tmp_path / "runs" / "ablations" / "init-0.json", of_ablation)
+    keep(tmp_path / "runs", tmp_path / "kept")
+    kept = {cell.folder.name for cell in evidence.read(tmp_path / "kept")[0]}
+    assert kept == {done.path.name, ablated.path.name}
+
+
 def test_two_machines_stay_two_and_nobody_learns_which(tmp_path: Path) -> None:
     folder = add(tmp_path / "runs", "rte", one_metric(0.7, 0.7, 0.7))
     for seed, host in enumerate(("office", "cluster-7", "office")):
         change(folder, seed, cost={"host": host})
+    swept(tmp_path / "runs", folder, seeds=3)
 
     def hosts(root: Path) -> list[str]:
         (cell,) = evidence.read(root)[0]
