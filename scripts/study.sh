@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
 export OMP_WAIT_POLICY=passive
 shift
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth variants qnli qqp sst2 held-out precision longer)
+[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth parts variants qnli qqp sst2 held-out precision longer)
 
 mkdir -p runs/study
 [ ! -d scripts/study/runs ] || cp -rn scripts/study/runs/. runs/study/
@@ -64,7 +64,7 @@ for step in "${steps[@]}"; do
       ablate size --tasks cola --grid method.size=1,8,64,512
       ablate size --tasks mnli --epochs 1 --grid method.size=1,64,512
       ;;
-    lr | depth | variants)
+    lr | depth | parts | variants)
       ablate "$step" --tasks cola
       ablate "$step" --tasks mnli --epochs 1
       ;;

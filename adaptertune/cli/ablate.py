@@ -18,6 +18,7 @@ SWEEPS = {
     "size": "Train adapters of every size from 1 to 512 (the paper's figure 4).",
     "lr": "Train adapters and all of the model with learning rates from 2e-5 to 1e-3 (appendix B).",
     "depth": "Train adapters, only the top layers, only the LayerNorms: score against parameters.",
+    "parts": "Train adapters with frozen LayerNorms, or with the pooler: what trains beside them.",
     "variants": "Train variants of the adapter, LoRA and (IA)3, each with the same budget.",
 }
 

@@ -74,9 +74,9 @@ class AblationResult(Record):
 
     format: int = FORMAT
     kind: str
-    """The command: ``init``, ``size``, ``lr``, ``depth``, ``variants``."""
+    """The command: ``init``, ``size``, ``lr``, ``depth``, ``parts``, ``variants``."""
     by: str | None
-    """What the chart is drawn over: a setting's dotted key, or ``trained``; null for variants."""
+    """What the chart is drawn over: a setting's dotted key, or ``trained``; null for parts and variants."""
     digest: str
     """The sweep's."""
     config: dict[str, Any]

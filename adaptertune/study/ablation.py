@@ -41,6 +41,7 @@ KINDS = {
     "size": Kind(("method.size",), "method.size", "own"),
     "lr": Kind(("training.learning_rate",), "training.learning_rate", "full"),
     "depth": Kind(("method.size", "method.k"), "trained", "first"),
+    "parts": Kind((), None, "first"),
     "variants": Kind((), None, "first"),
 }
 

@@ -293,13 +293,13 @@ AXES = {
 
 
 def test_all_shipped_ablations_are_known_here() -> None:
-    assert sorted([*AXES, "lr", "depth", "variants"]) == paths.names("ablations")
+    assert sorted([*AXES, "lr", "depth", "parts", "variants"]) == paths.names("ablations")
 
 
 def test_shipped_ablations_of_several_methods() -> None:
     """On BERT-base, in the paper's protocol: what runs, each with the same seeds."""
     found = {}
-    for name in ("lr", "depth", "variants"):
+    for name in ("lr", "depth", "parts", "variants"):
         source = grid.with_layers(grid.read(name, "ablations"), {}, lambda _: 12)
         assert source.config.name == name
         assert source.config.source
@@ -315,6 +315,9 @@ def test_shipped_ablations_of_several_methods() -> None:
     assert [method_label(cell.method) for cell in found["depth"]] == [
         *(f"adapter-{size}" for size in (1, 4, 16, 64, 256)),
         *(f"top_layers-{k}" for k in range(1, 13)), "layernorm",
+    ]  # fmt: skip
+    assert [method_label(cell.method) for cell in found["parts"]] == [
+        "adapter-64", "adapter-64-layernorms-none", "adapter-64-pooler-trained",
     ]  # fmt: skip
     by_method: dict[str, list[float]] = {}
     for cell in found["variants"]:
