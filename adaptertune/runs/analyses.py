@@ -76,7 +76,7 @@ class AblationResult(Record):
     kind: str
     """The command: ``init``, ``size``, ``lr``, ``depth``, ``parts``, ``variants``."""
     by: str | None
-    """What the chart is drawn over: a setting's dotted key, or ``trained``; null for parts and variants."""
+    """What the chart is drawn over: a setting's dotted key, or ``trained``; null if methods differ."""
     digest: str
     """The sweep's."""
     config: dict[str, Any]
