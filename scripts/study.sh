@@ -46,7 +46,7 @@ for step in "${steps[@]}"; do
     mnli | qnli | qqp | sst2) search --tasks "$step" "${two[@]}" "${large[@]}" ;;
     held-out) search --tasks cola,mrpc,rte,stsb,wnli "${two[@]}" --protocol held-out ;;
     precision)  # at the settings that the search chose with bf16, seed by seed
-      search --tasks mrpc,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
+      search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
       ;;
     longer)  # at the rates that the search chose for six epochs
       search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20 --seeds 2

@@ -200,7 +200,7 @@ def remarks(comparison: Comparison) -> list[str]:
             if isinstance(entry, Entry):
                 where = f"{row.label} on {column.label}"
                 if entry.collapsed:
-                    told = f"{where} {_seeds(entry.collapsed, entry.num_seeds)}"
+                    told = f"{where} {_seeds(entry.collapsed, entry.num_seeds)}{_others(entry)}"
                     collapsed.setdefault((entry.run, column.label), told)
                 if entry.diverged:
                     told = f"{where} {_seeds(entry.diverged, entry.num_seeds)}"
@@ -298,6 +298,12 @@ def _fewer_sizes(comparison: Comparison) -> str:
 def _range(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _others(entry: Entry) -> str:
+    """What the seeds that did not collapse have, which the mean hides."""
+    others = [score for seed, score in entry.scores.items() if seed not in entry.collapsed]
+    return f", the others {tables.percent(statistics.fmean(others))}" if others else ""
 
 
 def _seeds(numbers: Sequence[int], total: int) -> str:

@@ -19,7 +19,9 @@ def test_collapsed_seeds_count_diverged_ones_do_not_and_both_are_named(tmp_path:
     assert found.collapsed == [1]
     assert found.diverged == [2]
     remarks = "\n".join(words.remarks(shown))
-    assert re.search(r"Collapsed.* adapters 64 on RTE 1 of 4 seeds \(1\)\.", remarks)
+    assert re.search(
+        r"Collapsed.* adapters 64 on RTE 1 of 4 seeds \(1\), the others 65\.0\.", remarks
+    )
     assert re.search(r"Diverged.* adapters 64 on RTE 1 of 4 seeds \(2\)\.", remarks)
 
 
@@ -28,7 +30,7 @@ def test_a_collapsed_seed_without_a_defined_metric_is_counted(tmp_path: Path) ->
     add(tmp_path, "stsb", {0: scores}, collapsed=[0])
     shown = only(tmp_path)
     assert entry(shown, "adapters 64", "STS-B").mean is None
-    assert "1 of 1 seeds (0)" in words.remarks(shown)[0]
+    assert "1 of 1 seeds (0)." in words.remarks(shown)[0]
 
 
 def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:
