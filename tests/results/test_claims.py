@@ -15,6 +15,7 @@ from adaptertune.report.tables import METRIC_NAMES
 from adaptertune.runs import store
 from tests.results.cells import (
     CHOSEN,
+    LEARNT,
     LONGEST,
     STUDY,
     ablation,
@@ -24,6 +25,8 @@ from tests.results.cells import (
     curves,
     fit,
     held_out,
+    in_fp32,
+    in_total,
     means,
     one_cell,
     only,
@@ -55,6 +58,10 @@ def rate(value: float) -> str:
 
 def test_the_table_by_task(told: str) -> None:
     shown = {"MNLI": "MNLI-m"}
+    fallen = pair("STS-B, 6")[0]
+    assert [seed.seed for seed in fallen.seeds if seed.scores["validation"].collapsed] == [0]
+    others = "one seed of adapters collapsed ({:.1f}), and the other four have {:.1f}."
+    assert others.format(scores(fallen)[0], statistics.fmean(scores(fallen)[1:])) in told
     for name, (_, epochs, *rates) in CHOSEN.items():
         task, adapters = name.partition(",")[0], pair(name)[0]
         cells = [
@@ -101,23 +108,23 @@ def test_the_total(told: str) -> None:
         100 * (rows[label].glue_average or 0) for label in ("adapters 64", "full fine-tuning")
     ]
     # With WNLI, on which both have the same.
-    points, error = behind_in_total(*LONGEST, num_tasks=len(LONGEST) + 1)
+    points, _ = behind_in_total(*LONGEST, num_tasks=len(LONGEST) + 1)
     assert points == pytest.approx(totals[1] - totals[0])
-    of_glue = (
-        "total is {:.1f} against {:.1f} (eight tasks, the difference ± {:.1f} over seeds; in the "
-    )
-    assert of_glue.format(*totals, error) in told
-    without = [name for name in LONGEST if name != "RTE"]
+    assert "total is {:.1f} against {:.1f} (eight tasks; in the paper".format(*totals) in told
+    learnt = in_total(LEARNT, statistics.fmean)
+    points, error = behind_in_total(*LEARNT, num_tasks=len(LEARNT) + 1)
+    assert points == pytest.approx(learnt[1] - learnt[0])
+    of_learnt = "all learn, it is {:.1f} against {:.1f} (the difference ± {:.1f} over seeds)"
+    assert of_learnt.format(*learnt, error) in told
+    without = [name for name in LEARNT if name != "RTE"]
     points, _ = behind_in_total(*without, num_tasks=len(without) + 1)
     assert f"without RTE adapters are {points:.1f} behind" in told
-    shorter = [
-        total + (score(6, one, name, size) - score(20, one, name, size)) / 8
-        for total, (one, name, size) in zip(
-            totals, ((1e-3, "adapter", 64), (3e-5, "full", None)), strict=True
-        )
-    ]
-    assert "With six epochs on CoLA for both it is {:.1f} against {:.1f}.".format(*shorter) in told
-    found = {name: ahead(name) for name in LONGEST}
+    shorter = ["CoLA, 6" if name == "CoLA, 20" else name for name in LEARNT]
+    of_shorter = "the means are {:.1f} against {:.1f}."
+    assert of_shorter.format(*in_total(shorter, statistics.fmean)) in told
+    best = in_total(LONGEST, max)
+    assert "has tested, the total is {:.1f} against {:.1f};".format(*best) in told
+    found = {name: ahead(name) for name in LEARNT}
     least, most = (choose(found, key=found.__getitem__) for choose in (min, max))
     ends = f"from {signed(found[least])} ({least}) to {signed(found[most])} ({most})"
     assert f"By task {ends}, in the paper from" in told
@@ -173,7 +180,7 @@ def test_why_adapters_are_behind(told: str) -> None:
         one_cell(6, rate, "adapter", size, "cola") for rate, size in ((3e-3, 64), (1e-3, 256))
     ]
     assert [scores(cell)[0] for cell in too_high] == [0, 0]
-    for name in ("MNLI", "STS-B", "QNLI", "MRPC", "RTE"):
+    for name in ("MNLI", "STS-B, 3", "QNLI", "MRPC", "RTE"):
         task, epochs, chosen, _ = CHOSEN[name]
         high, better = (
             scores(one_cell(epochs, one, "adapter", 64, task)) for one in (3e-3, chosen)
@@ -185,6 +192,28 @@ def test_why_adapters_are_behind(told: str) -> None:
         losses = [means(cell, "loss")[-1] for cell in pair(name)]
         assert losses[0] > losses[1]
         assert ahead(name) > -0.5
+
+
+def test_longer_training_on_stsb(told: str) -> None:
+    """Of the seeds that learn, which are all but the first."""
+    gained = [
+        statistics.fmean(scores(long)[1:]) - statistics.fmean(scores(short)[1:])
+        for short, long in zip(pair("STS-B, 3"), pair("STS-B, 6"), strict=True)
+    ]
+    ends = [statistics.fmean(scores(cell)[1:]) for cell in pair("STS-B, 6")]
+    assert f"the seeds that learn gain {gained[0]:.1f} points by six epochs" in told
+    assert "({:.1f} against {:.1f}), which gains {:.1f}.".format(*ends, gained[1]) in told
+    low, full = only(6, 3e-4, "adapter", 64, "stsb"), pair("STS-B, 6")[1]
+    less = statistics.fmean(scores(full)) - statistics.fmean(scores(low))
+    assert f"3e-4 for adapters instead: {spread(low)}, {less:.1f} behind." in told
+
+
+def test_bf16_beside_fp32(told: str) -> None:
+    by_precision = [in_fp32("rte"), pair("RTE")[0]]
+    assert "have {} on RTE, with bf16 {};".format(*map(spread, by_precision)) in told
+    apart = [abs(a - b) for a, b in zip(*map(scores, by_precision), strict=True)]
+    assert f"largest difference of a seed is {max(apart):.1f} points" in told
+    assert round(max(apart) * 2.77) == 3
 
 
 def test_less_than_adapters(told: str) -> None:
