@@ -99,6 +99,8 @@ PLAIN: dict[str, dict[str, Any]] = {
         "combines": "add",
         "norm": "none",
         "depth": 1,
+        "layernorms": "adapted",
+        "pooler": "frozen",
     }
 }
 

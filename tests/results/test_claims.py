@@ -142,22 +142,23 @@ def test_what_the_figures_can_bear(told: str) -> None:
     assert f"{ahead('RTE'):.1f} points are ten answers" in told
     assert [seed.kept_epoch for seed in pair("RTE")[1].seeds].count(6) == 4
     assert f"adapters were {-ahead('CoLA, 6'):.1f} behind there" in told
+    epochs = {"cola": 6, "rte": 6, "mrpc": 6, "stsb": 3}
     tried = {
         (name, k, task): sorted(
             cell.config["training"]["learning_rate"]
             for cell in usual_cells()
-            if (cell.facts.task, cell.config["training"]["epochs"]) == (task, 6)
+            if (cell.facts.task, cell.config["training"]["epochs"]) == (task, epochs[task])
             if (cell.config["method"]["name"], cell.config["method"].get("k")) == (name, k)
         )
         for name, k in (("full", None), ("layernorm", None), ("top_layers", 3))
-        for task in ("cola", "rte", "mrpc")
+        for task in epochs
     }
     assert {tried["full", None, task][0] for task in ("cola", "rte")} == {3e-5}
     assert {rates[-1] for (name, *_), rates in tried.items() if name == "layernorm"} == {3e-3}
     assert {rates[-1] for (name, *_), rates in tried.items() if name == "top_layers"} == {3e-4}
-    for task in ("cola", "rte", "mrpc"):  # those with five seeds
-        only(6, 3e-3, "layernorm", None, task)
-        only(6, 3e-4, "top_layers", 3, task)
+    for task, of_task in epochs.items():  # those with five seeds
+        only(of_task, 3e-3, "layernorm", None, task)
+        only(of_task, 3e-4, "top_layers", 3, task)
 
 
 def test_why_adapters_are_behind(told: str) -> None:
@@ -208,6 +209,20 @@ def test_longer_training_on_stsb(told: str) -> None:
     assert f"3e-4 for adapters instead: {spread(low)}, {less:.1f} behind." in told
 
 
+def test_what_trains_beside_adapters(told: str) -> None:
+    points = [one.scores["matthews"] for one in points_of("parts", "cola")]
+    assert all(len(one.values) == 5 for one in points)
+    shown = [f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}" for one in points]
+    of_parts = "adapters have {}, with frozen LayerNorms {} and with a trained pooler {} (`"
+    assert of_parts.format(*shown) in told
+    full = statistics.fmean(scores(pair("CoLA, 6")[1]))
+    assert f"`adaptertune ablate parts`), beside full fine-tuning's {full:.1f}." in told
+    for one in points[1:]:
+        assert one.difference is not None
+        assert one.difference.interval is not None
+        assert one.difference.interval.low < 0 < one.difference.interval.high
+
+
 def test_bf16_beside_fp32(told: str) -> None:
     by_precision = [in_fp32("rte"), pair("RTE")[0]]
     assert "have {} on RTE, with bf16 {};".format(*map(spread, by_precision)) in told
@@ -221,23 +236,26 @@ def test_less_than_adapters(told: str) -> None:
         "CoLA": (3e-4, 3e-4, 3e-3, 1e-3, 3e-5),
         "RTE": (3e-5, 3e-4, 3e-3, 1e-3, 3e-5),
         "MRPC": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
+        "STS-B": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
     }
     methods = (
         ("top_layers", 1), ("top_layers", 3), ("layernorm", None), ("adapter", 64), ("full", None),
     )  # fmt: skip
     behind: dict[int, list[float]] = {}
     for task, of_task in rates.items():
+        epochs, name = 3 if task == "STS-B" else 6, task.lower().replace("-", "")
         found = [
-            score(6, one, *method, task.lower())
-            for one, method in zip(of_task, methods, strict=True)
+            score(epochs, one, *method, name) for one, method in zip(of_task, methods, strict=True)
         ]
         assert f"| {task} | {' | '.join(f'{one:.1f}' for one in found)} |" in told
         for number in range(3):
             behind.setdefault(number, []).append(found[3] - found[number])
-    top, three, (cola, rte, mrpc) = behind.values()
+    top, three, (cola, rte, mrpc, stsb) = behind.values()
     assert f"top layer alone, {min(top):.1f} to {max(top):.1f} behind adapters" in told
-    norms = f"({mrpc:.1f} behind on MRPC, {rte:.1f} and {cola:.1f} on RTE and CoLA)"
-    assert f"LayerNorms {norms}" in told
+    of_norms = (
+        "LayerNorms ({:.1f} and {:.1f} behind on STS-B and MRPC, {:.1f} and {:.1f} on RTE and CoLA)"
+    )
+    assert of_norms.format(stsb, mrpc, rte, cola) in told
     assert f"half of all and {min(three):.1f} to {max(three):.1f} behind" in told
     accuracies = [
         statistics.fmean(only(6, rate, name).values("validation", "accuracy").values())
