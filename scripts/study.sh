@@ -64,7 +64,11 @@ for step in "${steps[@]}"; do
       ablate size --tasks cola --grid method.size=1,8,64,512
       ablate size --tasks mnli --epochs 1 --grid method.size=1,64,512
       ;;
-    lr | depth | parts | variants)
+    parts)  # the plain adapters' seeds are there
+      ablate parts --tasks cola --seeds 5
+      ablate parts --tasks mnli --epochs 1 --seeds 5
+      ;;
+    lr | depth | variants)
       ablate "$step" --tasks cola
       ablate "$step" --tasks mnli --epochs 1
       ;;

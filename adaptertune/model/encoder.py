@@ -64,6 +64,13 @@ class Encoder(nn.Module):
         self.embeddings.projection, self.embeddings.relative = projection, relative
         self.pooler: Any = pooler
 
+    @property
+    def has_untrained_pooler(self) -> bool:
+        """Whether no pre-training made its pooler: then the biases are all 0, as they began. The
+        poolers of sentence encoders that take the mean of the tokens are such.
+        """
+        return self.pooler is not None and not bool(self.pooler.dense.bias.any())
+
 
 class Attention(nn.Module):
     """The parts of a self-attention under BERT's names.

@@ -212,6 +212,13 @@ class Runner:
                 f"{train.num_truncated} of {len(train)} training examples are longer than "
                 f"{config.training.max_length} tokens and lose the rest"
             )
+        bert = model.backbone
+        if bert.has_untrained_pooler and not bert.pooler.dense.bias.requires_grad:
+            remedy = "; --set method.pooler=trained trains it" * (config.method.name == "adapter")
+            progress.note(
+                "the backbone's pooler was never trained (its biases are 0) and stays frozen: "
+                f"a random layer before the head{remedy}"
+            )
         seconds = 0.0
         if trunk is not None:
             (train, *evaluation), seconds = _with_hidden(

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from adaptertune import config
 from adaptertune.data import cache
@@ -897,3 +898,37 @@ def test_compiling_makes_another_run(
     monkeypatch.setattr(loop, "Dropout", torchs_own)
     run_cell(compiled, Quiet())
     assert seen
+
+
+def pooler_notes(progress: Quiet) -> list[str]:
+    return [note for note in progress.notes if "pooler was never trained" in note]
+
+
+def test_a_frozen_pooler_that_no_pre_training_made_is_told(tiny_bert: Path, tmp_path: Path) -> None:
+    """In the tiny model, which is random, the biases are 0 too."""
+    ways: dict[str, dict[str, Any]] = {
+        "adapter": {},
+        "pooler": {"method__pooler": "trained"},
+        "layernorm": {"method__name": "layernorm", "method__size": None},
+        "full": {"method__name": "full", "method__size": None},
+    }
+    told = {}
+    for name, changes in ways.items():
+        progress = Quiet()
+        run_cell(plan(tiny_bert, tmp_path, seeds=1, training__epochs=1, **changes), progress)
+        told[name] = pooler_notes(progress)
+    assert {name: len(notes) for name, notes in told.items()} == {
+        "adapter": 1, "pooler": 0, "layernorm": 1, "full": 0,
+    }  # fmt: skip
+    assert "--set method.pooler=trained" in told["adapter"][0]
+    assert "--set" not in told["layernorm"][0]
+
+
+def test_a_trained_pooler_may_stay_frozen(tiny_bert: Path, tmp_path: Path) -> None:
+    trained = shutil.copytree(tiny_bert, tmp_path / "trained")
+    tensors = load_file(trained / "model.safetensors")
+    tensors["bert.pooler.dense.bias"][3] = 0.01
+    save_file(tensors, trained / "model.safetensors", {"format": "pt"})
+    progress = Quiet()
+    run_cell(plan(trained, tmp_path / "runs", seeds=1, training__epochs=1), progress)
+    assert pooler_notes(progress) == []
