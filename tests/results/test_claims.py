@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import numpy as np
 import pytest
+import torch
 
 from adaptertune import catalogue
 from adaptertune.config import Adapter
-from adaptertune.model import ledger
+from adaptertune.model import backbone, ledger
 from adaptertune.report import comparison
 from adaptertune.report.tables import METRIC_NAMES
 from adaptertune.runs import store
@@ -76,7 +78,7 @@ def test_the_table_by_task(told: str) -> None:
         assert f"| {' | '.join(cells)} |" in told
     wnli = [cell for cell in usual_cells() if cell.facts.task == "wnli" and len(cell.seeds) == 5]
     collapsed = [seed.scores["validation"].collapsed for cell in wnli for seed in cell.seeds]
-    assert (len(collapsed), sum(collapsed)) == (10, 9)
+    assert (len(collapsed), sum(collapsed)) == (20, 19)
 
 
 def test_the_held_out_protocol(told: str) -> None:
@@ -126,8 +128,8 @@ def test_the_total(told: str) -> None:
     assert "has tested, the total is {:.1f} against {:.1f};".format(*best) in told
     found = {name: ahead(name) for name in LEARNT}
     least, most = (choose(found, key=found.__getitem__) for choose in (min, max))
-    ends = f"from {signed(found[least])} ({least}) to {signed(found[most])} ({most})"
-    assert f"By task {ends}, in the paper from" in told
+    assert f"By task from {signed(found[least])} ({least};" in told
+    assert f"to {signed(found[most])} ({most}), in the paper from" in told
 
 
 def test_what_the_figures_can_bear(told: str) -> None:
@@ -210,17 +212,40 @@ def test_longer_training_on_stsb(told: str) -> None:
 
 
 def test_what_trains_beside_adapters(told: str) -> None:
-    points = [one.scores["matthews"] for one in points_of("parts", "cola")]
-    assert all(len(one.values) == 5 for one in points)
-    shown = [f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}" for one in points]
-    of_parts = "adapters have {}, with frozen LayerNorms {} and with a trained pooler {} (`"
-    assert of_parts.format(*shown) in told
-    full = statistics.fmean(scores(pair("CoLA, 6")[1]))
-    assert f"`adaptertune ablate parts`), beside full fine-tuning's {full:.1f}." in told
-    for one in points[1:]:
-        assert one.difference is not None
-        assert one.difference.interval is not None
-        assert one.difference.interval.low < 0 < one.difference.interval.high
+    rows = {"CoLA, 6 epochs": ("CoLA, 6", "matthews"), "MNLI-m, 1 epoch": ("MNLI", "accuracy")}
+    signs = {}
+    for label, (name, metric) in rows.items():
+        points = [one.scores[metric] for one in points_of("parts", CHOSEN[name][0])]
+        assert all(len(one.values) == 5 for one in points)
+        cells = [
+            f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}" for one in points
+        ]
+        assert f"| {label} | {' | '.join([*cells, spread(pair(name)[1])])} |" in told
+        intervals = [one.difference and one.difference.interval for one in points[1:]]
+        signs[name] = [one and (one.low > 0) - (one.high < 0) for one in intervals]
+    assert signs == {"CoLA, 6": [0, 0], "MNLI": [0, 1]}
+    pooler = points_of("parts", "mnli")[-1].scores["accuracy"]
+    assert pooler.difference is not None
+    assert pooler.difference.interval is not None
+    gained, ends = pooler.difference.mean, pooler.difference.interval
+    of_pooler = "gain {:.1f} points there (95 % {:.1f} to {:.1f}, four of five seeds) of the {:.1f}"
+    assert of_pooler.format(100 * gained, 100 * ends.low, 100 * ends.high, -ahead("MNLI")) in told
+    own = dict(enumerate(scores(pair("MNLI")[0])))
+    by_seed = sorted(100 * value - own[seed] for seed, value in pooler.values.items())
+    assert sum(gain > 0 for gain in by_seed) == 4
+    assert f"{statistics.fmean(by_seed[:-1]):.1f} without the seed that gains the most" in told
+    assert f"(MNLI; {signed(ahead('MNLI') + 100 * gained)} with the pooler trained)" in told
+
+
+def test_the_backbones_pooler_is_noise(told: str) -> None:
+    """Its singular values are those of a random matrix, whose largest is about 2 sigma sqrt(n)."""
+    bert = backbone.load(backbone.locate("minilm", offline=True))
+    weight, bias = bert.pooler.dense.weight.detach(), bert.pooler.dense.bias
+    largest = torch.linalg.svdvals(weight)[0].item()
+    of_noise = 2 * weight.std().item() * math.sqrt(len(bias))
+    assert not bias.any()
+    assert largest == pytest.approx(of_noise, rel=0.03)
+    assert f"(the largest {largest:.3f}, of such noise {of_noise:.3f})" in told
 
 
 def test_bf16_beside_fp32(told: str) -> None:
