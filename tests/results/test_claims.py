@@ -302,13 +302,17 @@ def test_the_claims_of_size(told: str) -> None:
             for one, size in zip(of_sizes, (8, 64, 256), strict=True)
         ]
         assert f"| {name} | {' | '.join(map(spread, cells))} |" in told
-        small, middle, large = (statistics.fmean(scores(cell)) for cell in cells)
-        behind.setdefault(epochs, []).extend((middle - small, middle - large))
+        of_8, middle, large = (statistics.fmean(scores(cell)) for cell in cells)
+        behind.setdefault(epochs, []).extend((middle - of_8, middle - large))
         fallen = [any(value == 0 for value in scores(cell)) for cell in cells]
         assert fallen == [epochs == 3, False, epochs == 3]
     least, most = min(behind[6]), max(behind[6])
     assert f"64 is the best, by {least:.1f} to {most:.1f} points with six epochs" in told
     assert min(behind[3]) > most
+    of_8 = only(3, 3e-3, "adapter", 8, "stsb")
+    ahead_of_64 = statistics.fmean(scores(of_8)) - statistics.fmean(scores(pair("STS-B, 3")[0]))
+    assert f"with three on STS-B 8 is {ahead_of_64:.1f} ahead of it." in told
+    assert f"| STS-B, 3 epochs | {spread(of_8)} | {spread(pair('STS-B, 3')[0])} | – |" in told
     of_cola = ablation("size", "cola", "matthews")
     assert list(of_cola) == [1, 8, 64, 512]
     assert f"| CoLA, 6 epochs | {' | '.join(f'{one:.1f}' for one in of_cola.values())} |" in told
