@@ -302,8 +302,8 @@ def test_the_claims_of_size(told: str) -> None:
             for one, size in zip(of_sizes, (8, 64, 256), strict=True)
         ]
         assert f"| {name} | {' | '.join(map(spread, cells))} |" in told
-        of_8, middle, large = (statistics.fmean(scores(cell)) for cell in cells)
-        behind.setdefault(epochs, []).extend((middle - of_8, middle - large))
+        small, middle, large = (statistics.fmean(scores(cell)) for cell in cells)
+        behind.setdefault(epochs, []).extend((middle - small, middle - large))
         fallen = [any(value == 0 for value in scores(cell)) for cell in cells]
         assert fallen == [epochs == 3, False, epochs == 3]
     least, most = min(behind[6]), max(behind[6])
