@@ -48,7 +48,8 @@ for step in "${steps[@]}"; do
     precision)  # at the settings that the search chose with bf16, seed by seed
       search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
       ;;
-    longer)  # at the rates that the search chose for six epochs
+    longer)  # at the rates that the search chose for six epochs, and on STS-B for three
+      search --tasks stsb --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all
       search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20 --seeds 2
       search --tasks cola --methods full --lrs 3e-5 --epochs 20 --seeds 2
       ;;

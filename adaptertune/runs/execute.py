@@ -214,7 +214,8 @@ class Runner:
             )
         bert = model.backbone
         if bert.has_untrained_pooler and not bert.pooler.dense.bias.requires_grad:
-            remedy = "; --set method.pooler=trained trains it" * (config.method.name == "adapter")
+            is_adapter = config.method.name == "adapter"
+            remedy = "; --set method.pooler=trained trains it" if is_adapter else ""
             progress.note(
                 "the backbone's pooler was never trained (its biases are 0) and stays frozen: "
                 f"a random layer before the head{remedy}"
