@@ -192,6 +192,14 @@ def spread(cell: Cell) -> str:
     return f"{statistics.fmean(scores(cell)):.1f} ± {statistics.stdev(scores(cell)):.1f}"
 
 
+def signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def as_rate(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
 def fit(name: str) -> str:
     """Training loss of the last epoch, mean over seeds, of adapters 64 and of full fine-tuning."""
     return "{:.2f} / {:.2f}".format(*(means(cell, "loss")[-1] for cell in pair(name)))

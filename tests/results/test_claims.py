@@ -1,106 +1,37 @@
-"""Each figure of the study's page is what its result files say."""
+"""The page's part on the paper's claims is what the result files say."""
 
 from __future__ import annotations
 
-import math
 import statistics
 
 import numpy as np
 import pytest
-import torch
 
 from adaptertune import catalogue
 from adaptertune.config import Adapter
-from adaptertune.model import backbone, ledger
+from adaptertune.model import ledger
 from adaptertune.report import comparison
-from adaptertune.report.tables import METRIC_NAMES
 from adaptertune.runs import store
 from tests.results.cells import (
-    CHOSEN,
     LEARNT,
     LONGEST,
     STUDY,
     ablation,
     ahead,
-    ahead_at_last,
+    as_rate,
     behind_in_total,
-    curves,
-    fit,
-    held_out,
-    in_fp32,
     in_total,
-    means,
     one_cell,
     only,
     pair,
     points_of,
     score,
     scores,
+    signed,
     spans,
     spread,
-    steps_an_epoch,
     study_cells,
-    usual_cells,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def told() -> str:
-    """The study's page, with its lines joined."""
-    return " ".join((STUDY / "README.md").read_text().split())
-
-
-def signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def rate(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-")
-
-
-def test_the_table_by_task(told: str) -> None:
-    shown = {"MNLI": "MNLI-m"}
-    fallen = pair("STS-B, 6")[0]
-    assert [seed.seed for seed in fallen.seeds if seed.scores["validation"].collapsed] == [0]
-    others = "one seed of adapters collapsed ({:.1f}), and the other four have {:.1f}."
-    assert others.format(scores(fallen)[0], statistics.fmean(scores(fallen)[1:])) in told
-    for name, (_, epochs, *rates) in CHOSEN.items():
-        task, adapters = name.partition(",")[0], pair(name)[0]
-        cells = [
-            f"{shown.get(task, task)}, {METRIC_NAMES[adapters.headline]}",
-            str(epochs),
-            " / ".join(map(rate, rates)),
-            *map(spread, pair(name)),
-            signed(ahead(name)),
-            signed(ahead_at_last(name)),
-            fit(name),
-        ]
-        assert f"| {' | '.join(cells)} |" in told
-    wnli = [cell for cell in usual_cells() if cell.facts.task == "wnli" and len(cell.seeds) == 5]
-    collapsed = [seed.scores["validation"].collapsed for cell in wnli for seed in cell.seeds]
-    assert (len(collapsed), sum(collapsed)) == (20, 19)
-
-
-def test_the_held_out_protocol(told: str) -> None:
-    shown = {"RTE": "RTE, accuracy", "MRPC": "MRPC, F1"}
-    for name, label in shown.items():
-        cells = [held_out(name.lower(), method) for method in ("adapter", "full")]
-        rates = " / ".join(rate(cell.config["training"]["learning_rate"]) for cell in cells)
-        adapters, full = (statistics.fmean(scores(cell)) for cell in cells)
-        of_row = rates, *map(spread, cells), signed(adapters - full), signed(ahead(name))
-        assert f"| {label} | {' | '.join(of_row)} |" in told
-        assert (adapters < full) == (name == "RTE")
-        assert name != "RTE" or max(adapters, full) < min(
-            statistics.fmean(scores(cell)) for cell in pair(name)
-        )
-    (failed,) = (
-        cell
-        for cell in study_cells()
-        if cell.facts.task == "mrpc" and cell.config["protocol"] == "held-out"
-        if cell.config["method"]["name"] == "adapter"
-        if cell.config["training"]["learning_rate"] == 1e-3
-    )
-    assert [seed.scores["held-out"].collapsed for seed in failed.seeds] == [True]
+)
 
 
 def test_the_total(told: str) -> None:
@@ -132,161 +63,16 @@ def test_the_total(told: str) -> None:
     assert f"to {signed(found[most])} ({most}), in the paper from" in told
 
 
-def test_what_the_figures_can_bear(told: str) -> None:
-    for name in ("MRPC", "RTE", "CoLA, 6", "CoLA, 20"):
-        assert ahead_at_last(name) < ahead(name)
-    smaller = [
-        score(6, 1e-3, "adapter", size, "rte") - score(6, 3e-5, "full", None, "rte")
-        for size in (8, 256)
-    ]
-    assert "sizes 8 and 256 adapters are {:.1f} and {:.1f} ahead".format(*smaller) in told
-    assert round(ahead("RTE") * 2.77) == 10
-    assert f"{ahead('RTE'):.1f} points are ten answers" in told
-    assert [seed.kept_epoch for seed in pair("RTE")[1].seeds].count(6) == 4
-    assert f"adapters were {-ahead('CoLA, 6'):.1f} behind there" in told
-    epochs = {"cola": 6, "rte": 6, "mrpc": 6, "stsb": 3}
-    tried = {
-        (name, k, task): sorted(
-            cell.config["training"]["learning_rate"]
-            for cell in usual_cells()
-            if (cell.facts.task, cell.config["training"]["epochs"]) == (task, epochs[task])
-            if (cell.config["method"]["name"], cell.config["method"].get("k")) == (name, k)
-        )
-        for name, k in (("full", None), ("layernorm", None), ("top_layers", 3))
-        for task in epochs
-    }
-    assert {tried["full", None, task][0] for task in ("cola", "rte")} == {3e-5}
-    assert {rates[-1] for (name, *_), rates in tried.items() if name == "layernorm"} == {3e-3}
-    assert {rates[-1] for (name, *_), rates in tried.items() if name == "top_layers"} == {3e-4}
-    for task, of_task in epochs.items():  # those with five seeds
-        only(of_task, 3e-3, "layernorm", None, task)
-        only(of_task, 3e-4, "top_layers", 3, task)
-
-
-def test_why_adapters_are_behind(told: str) -> None:
-    behind = [-ahead(name) for name in ("CoLA, 3", "CoLA, 6")]
-    ends = ahead("CoLA, 20"), -ahead_at_last("CoLA, 20")
-    told_gap = (
-        "{:.1f} points with three epochs, {:.1f} with six, and with 20 between {:.1f} ahead and "
-    )
-    assert told_gap.format(*behind, ends[0]) + f"{ends[1]:.1f} behind" in told
-    still = [[curve[1] for curve in curves(cell, "score")].count(0.0) for cell in pair("CoLA, 6")]
-    assert still == [4, 0]
-    assert "four of five seeds still give one answer after the second, of full" in told
-    assert f"SST-2's {steps_an_epoch('SST-2'):,} steps" in told
-    learn = [
-        one_cell(6, rate, "adapter", size, "cola")
-        for rate, size in ((3e-3, 8), (1e-3, 64), (3e-4, 256))
-    ]
-    assert all(scores(cell)[0] > 20 for cell in learn)
-    too_high = [
-        one_cell(6, rate, "adapter", size, "cola") for rate, size in ((3e-3, 64), (1e-3, 256))
-    ]
-    assert [scores(cell)[0] for cell in too_high] == [0, 0]
-    for name in ("MNLI", "STS-B, 3", "QNLI", "MRPC", "RTE"):
-        task, epochs, chosen, _ = CHOSEN[name]
-        high, better = (
-            scores(one_cell(epochs, one, "adapter", 64, task)) for one in (3e-3, chosen)
-        )
-        assert high[0] < better[0] - 5
-    high, better = (scores(one_cell(1, one, "adapter", 64, "sst2")) for one in (3e-3, 1e-3))
-    assert f"not on SST-2 ({high[0]:.1f} against {better[0]:.1f} at 1e-3)" in told
-    for name in ("MRPC", "RTE", "QNLI"):
-        losses = [means(cell, "loss")[-1] for cell in pair(name)]
-        assert losses[0] > losses[1]
-        assert ahead(name) > -0.5
-
-
-def test_longer_training_on_stsb(told: str) -> None:
-    """Of the seeds that learn, which are all but the first."""
-    gained = [
-        statistics.fmean(scores(long)[1:]) - statistics.fmean(scores(short)[1:])
-        for short, long in zip(pair("STS-B, 3"), pair("STS-B, 6"), strict=True)
-    ]
-    ends = [statistics.fmean(scores(cell)[1:]) for cell in pair("STS-B, 6")]
-    assert f"the seeds that learn gain {gained[0]:.1f} points by six epochs" in told
-    assert "({:.1f} against {:.1f}), which gains {:.1f}.".format(*ends, gained[1]) in told
-    low, full = only(6, 3e-4, "adapter", 64, "stsb"), pair("STS-B, 6")[1]
-    less = statistics.fmean(scores(full)) - statistics.fmean(scores(low))
-    assert f"3e-4 for adapters instead: {spread(low)}, {less:.1f} behind." in told
-
-
-def test_what_trains_beside_adapters(told: str) -> None:
-    rows = {"CoLA, 6 epochs": ("CoLA, 6", "matthews"), "MNLI-m, 1 epoch": ("MNLI", "accuracy")}
-    signs = {}
-    for label, (name, metric) in rows.items():
-        points = [one.scores[metric] for one in points_of("parts", CHOSEN[name][0])]
-        assert all(len(one.values) == 5 for one in points)
-        cells = [
-            f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}" for one in points
-        ]
-        assert f"| {label} | {' | '.join([*cells, spread(pair(name)[1])])} |" in told
-        intervals = [one.difference and one.difference.interval for one in points[1:]]
-        signs[name] = [one and (one.low > 0) - (one.high < 0) for one in intervals]
-    assert signs == {"CoLA, 6": [0, 0], "MNLI": [0, 1]}
-    pooler = points_of("parts", "mnli")[-1].scores["accuracy"]
-    assert pooler.difference is not None
-    assert pooler.difference.interval is not None
-    gained, ends = pooler.difference.mean, pooler.difference.interval
-    of_pooler = "gain {:.1f} points there (95 % {:.1f} to {:.1f}, four of five seeds) of the {:.1f}"
-    assert of_pooler.format(100 * gained, 100 * ends.low, 100 * ends.high, -ahead("MNLI")) in told
-    own = dict(enumerate(scores(pair("MNLI")[0])))
-    by_seed = sorted(100 * value - own[seed] for seed, value in pooler.values.items())
-    assert sum(gain > 0 for gain in by_seed) == 4
-    assert f"{statistics.fmean(by_seed[:-1]):.1f} without the seed that gains the most" in told
-    assert f"(MNLI; {signed(ahead('MNLI') + 100 * gained)} with the pooler trained)" in told
-
-
-def test_the_backbones_pooler_is_noise(told: str) -> None:
-    """Its singular values are those of a random matrix, whose largest is about 2 sigma sqrt(n)."""
-    bert = backbone.load(backbone.locate("minilm", offline=True))
-    weight, bias = bert.pooler.dense.weight.detach(), bert.pooler.dense.bias
-    largest = torch.linalg.svdvals(weight)[0].item()
-    of_noise = 2 * weight.std().item() * math.sqrt(len(bias))
-    assert not bias.any()
-    assert largest == pytest.approx(of_noise, rel=0.03)
-    assert f"(the largest {largest:.3f}, of such noise {of_noise:.3f})" in told
-
-
-def test_bf16_beside_fp32(told: str) -> None:
-    cells = in_fp32("cola"), in_fp32("rte"), pair("CoLA, 6")[0], pair("RTE")[0]
-    both = "have {} on CoLA and {} on RTE, with bf16 {} and {}."
-    assert both.format(*map(spread, cells)) in told
-    apart = [abs(a - b) for a, b in zip(scores(cells[0]), scores(cells[2]), strict=True)]
-    assert f"on CoLA the two are up to {max(apart):.1f} points apart" in told
-
-
-def test_less_than_adapters(told: str) -> None:
-    rates = {  # of one and three top layers, LayerNorms, adapters 64 and full fine-tuning
-        "CoLA": (3e-4, 3e-4, 3e-3, 1e-3, 3e-5),
-        "RTE": (3e-5, 3e-4, 3e-3, 1e-3, 3e-5),
-        "MRPC": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
-        "STS-B": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
-    }
-    methods = (
-        ("top_layers", 1), ("top_layers", 3), ("layernorm", None), ("adapter", 64), ("full", None),
-    )  # fmt: skip
-    behind: dict[int, list[float]] = {}
-    for task, of_task in rates.items():
-        epochs, name = 3 if task == "STS-B" else 6, task.lower().replace("-", "")
-        found = [
-            score(epochs, one, *method, name) for one, method in zip(of_task, methods, strict=True)
-        ]
-        assert f"| {task} | {' | '.join(f'{one:.1f}' for one in found)} |" in told
-        for number in range(3):
-            behind.setdefault(number, []).append(found[3] - found[number])
-    top, three, (cola, rte, mrpc, stsb) = behind.values()
-    assert f"top layer alone, {min(top):.1f} to {max(top):.1f} behind adapters" in told
-    of_norms = (
-        "LayerNorms ({:.1f} and {:.1f} behind on STS-B and MRPC, {:.1f} and {:.1f} on RTE and CoLA)"
-    )
-    assert of_norms.format(stsb, mrpc, rte, cola) in told
-    assert f"half of all and {min(three):.1f} to {max(three):.1f} behind" in told
-    accuracies = [
-        statistics.fmean(only(6, rate, name).values("validation", "accuracy").values())
-        for rate, name in ((3e-5, "full"), (3e-3, "layernorm"))
-    ]
-    assert f"LayerNorms only are {100 * (accuracies[0] - accuracies[1]):.1f} points" in told
+def test_the_claim_of_parameters(told: str) -> None:
+    shares = []
+    for size in (8, 64, 256):
+        counts = one_cell(6, 1e-3, "adapter", size, "rte").facts.ledger
+        shares.append(f"{100 * counts['share_of_encoder_layers']:.2f}")
+    assert "sizes 8, 64 and 256 they are {}, {} and {} %".format(*shares) in told
+    large = catalogue.known("bert-large")
+    assert large is not None
+    counted = ledger.count(large.shape, Adapter(size=64, init_std=1e-2, activation="gelu"), 2)
+    assert f"BERT-large size 64 is {100 * counted.share_of_encoder:.2f} %" in told
 
 
 def test_the_claims_of_size(told: str) -> None:
@@ -320,16 +106,37 @@ def test_the_claims_of_size(told: str) -> None:
     assert "| MNLI-m, 1 epoch | {} | – | {} | {} |".format(*of_mnli) in told
 
 
-def test_the_claim_of_parameters(told: str) -> None:
-    shares = []
-    for size in (8, 64, 256):
-        counts = one_cell(6, 1e-3, "adapter", size, "rte").facts.ledger
-        shares.append(f"{100 * counts['share_of_encoder_layers']:.2f}")
-    assert "sizes 8, 64 and 256 they are {}, {} and {} %".format(*shares) in told
-    large = catalogue.known("bert-large")
-    assert large is not None
-    counted = ledger.count(large.shape, Adapter(size=64, init_std=1e-2, activation="gelu"), 2)
-    assert f"BERT-large size 64 is {100 * counted.share_of_encoder:.2f} %" in told
+def test_less_than_adapters(told: str) -> None:
+    rates = {  # of one and three top layers, LayerNorms, adapters 64 and full fine-tuning
+        "CoLA": (3e-4, 3e-4, 3e-3, 1e-3, 3e-5),
+        "RTE": (3e-5, 3e-4, 3e-3, 1e-3, 3e-5),
+        "MRPC": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
+        "STS-B": (3e-4, 3e-4, 3e-3, 1e-3, 1e-4),
+    }
+    methods = (
+        ("top_layers", 1), ("top_layers", 3), ("layernorm", None), ("adapter", 64), ("full", None),
+    )  # fmt: skip
+    behind: dict[int, list[float]] = {}
+    for task, of_task in rates.items():
+        epochs, name = 3 if task == "STS-B" else 6, task.lower().replace("-", "")
+        found = [
+            score(epochs, one, *method, name) for one, method in zip(of_task, methods, strict=True)
+        ]
+        assert f"| {task} | {' | '.join(f'{one:.1f}' for one in found)} |" in told
+        for number in range(3):
+            behind.setdefault(number, []).append(found[3] - found[number])
+    top, three, (cola, rte, mrpc, stsb) = behind.values()
+    assert f"top layer alone, {min(top):.1f} to {max(top):.1f} behind adapters" in told
+    of_norms = (
+        "LayerNorms ({:.1f} and {:.1f} behind on STS-B and MRPC, {:.1f} and {:.1f} on RTE and CoLA)"
+    )
+    assert of_norms.format(stsb, mrpc, rte, cola) in told
+    assert f"half of all and {min(three):.1f} to {max(three):.1f} behind" in told
+    accuracies = [
+        statistics.fmean(only(6, rate, name).values("validation", "accuracy").values())
+        for rate, name in ((3e-5, "full"), (3e-3, "layernorm"))
+    ]
+    assert f"LayerNorms only are {100 * (accuracies[0] - accuracies[1]):.1f} points" in told
 
 
 def test_the_claims_of_single_layers(told: str) -> None:
@@ -424,7 +231,13 @@ def test_the_claim_of_variants(told: str) -> None:
         behind[name] = -100 * found.difference.mean
         wins.append(found.difference.wins)
         mean = f"{100 * (found.mean or 0):.1f}"
-        cells = name, rate(lr), mean, signed(-behind[name]), f"{wins[-1]} of {found.difference.n}"
+        cells = (
+            name,
+            as_rate(lr),
+            mean,
+            signed(-behind[name]),
+            f"{wins[-1]} of {found.difference.n}",
+        )
         assert f"| {' | '.join(cells)} |" in told
     assert [wins.count(number) for number in (2, 1, 0)] == [0, 8, 6]
     own = f"{100 * (plain.scores['matthews'].mean or 0):.1f}"

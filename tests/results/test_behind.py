@@ -1,0 +1,107 @@
+"""The page's part on why adapters are behind is what the result files say."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+import torch
+
+from adaptertune.model import backbone
+from tests.results.cells import (
+    CHOSEN,
+    ahead,
+    ahead_at_last,
+    curves,
+    means,
+    one_cell,
+    pair,
+    points_of,
+    scores,
+    signed,
+    spread,
+    steps_an_epoch,
+)
+
+
+def test_why_adapters_are_behind(told: str) -> None:
+    behind = [-ahead(name) for name in ("CoLA, 3", "CoLA, 6")]
+    ends = ahead("CoLA, 20"), -ahead_at_last("CoLA, 20")
+    told_gap = (
+        "{:.1f} points with three epochs, {:.1f} with six, and with 20 between {:.1f} ahead and "
+    )
+    assert told_gap.format(*behind, ends[0]) + f"{ends[1]:.1f} behind" in told
+    still = [[curve[1] for curve in curves(cell, "score")].count(0.0) for cell in pair("CoLA, 6")]
+    assert still == [4, 0]
+    assert "four of five seeds still give one answer after the second, of full" in told
+    assert f"SST-2's {steps_an_epoch('SST-2'):,} steps" in told
+    learn = [
+        one_cell(6, rate, "adapter", size, "cola")
+        for rate, size in ((3e-3, 8), (1e-3, 64), (3e-4, 256))
+    ]
+    assert all(scores(cell)[0] > 20 for cell in learn)
+    too_high = [
+        one_cell(6, rate, "adapter", size, "cola") for rate, size in ((3e-3, 64), (1e-3, 256))
+    ]
+    assert [scores(cell)[0] for cell in too_high] == [0, 0]
+    for name in ("MNLI", "STS-B, 3", "QNLI", "MRPC", "RTE"):
+        task, epochs, chosen, _ = CHOSEN[name]
+        high, better = (
+            scores(one_cell(epochs, one, "adapter", 64, task)) for one in (3e-3, chosen)
+        )
+        assert high[0] < better[0] - 5
+    high, better = (scores(one_cell(1, one, "adapter", 64, "sst2")) for one in (3e-3, 1e-3))
+    assert f"not on SST-2 ({high[0]:.1f} against {better[0]:.1f} at 1e-3)" in told
+    for name in ("MRPC", "RTE", "QNLI"):
+        losses = [means(cell, "loss")[-1] for cell in pair(name)]
+        assert losses[0] > losses[1]
+        assert ahead(name) > -0.5
+
+
+def test_longer_training_closes_the_gap_on_stsb(told: str) -> None:
+    """Of the seeds that learn, which are all but the first."""
+    gained = [
+        statistics.fmean(scores(long)[1:]) - statistics.fmean(scores(short)[1:])
+        for short, long in zip(pair("STS-B, 3"), pair("STS-B, 6"), strict=True)
+    ]
+    ends = [statistics.fmean(scores(cell)[1:]) for cell in pair("STS-B, 6")]
+    assert f"the seeds that learn gain {gained[0]:.1f} points by six epochs" in told
+    assert "({:.1f} against {:.1f}), which gains {:.1f}.".format(*ends, gained[1]) in told
+
+
+def test_what_trains_beside_adapters(told: str) -> None:
+    rows = {"CoLA, 6 epochs": ("CoLA, 6", "matthews"), "MNLI-m, 1 epoch": ("MNLI", "accuracy")}
+    signs = {}
+    for label, (name, metric) in rows.items():
+        points = [one.scores[metric] for one in points_of("parts", CHOSEN[name][0])]
+        assert all(len(one.values) == 5 for one in points)
+        cells = [
+            f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}" for one in points
+        ]
+        assert f"| {label} | {' | '.join([*cells, spread(pair(name)[1])])} |" in told
+        intervals = [one.difference and one.difference.interval for one in points[1:]]
+        signs[name] = [one and (one.low > 0) - (one.high < 0) for one in intervals]
+    assert signs == {"CoLA, 6": [0, 0], "MNLI": [0, 1]}
+    pooler = points_of("parts", "mnli")[-1].scores["accuracy"]
+    assert pooler.difference is not None
+    assert pooler.difference.interval is not None
+    gained, ends = pooler.difference.mean, pooler.difference.interval
+    of_pooler = "gain {:.1f} points there (95 % {:.1f} to {:.1f}, four of five seeds) of the {:.1f}"
+    assert of_pooler.format(100 * gained, 100 * ends.low, 100 * ends.high, -ahead("MNLI")) in told
+    own = dict(enumerate(scores(pair("MNLI")[0])))
+    by_seed = sorted(100 * value - own[seed] for seed, value in pooler.values.items())
+    assert sum(gain > 0 for gain in by_seed) == 4
+    assert f"{statistics.fmean(by_seed[:-1]):.1f} without the seed that gains the most" in told
+    assert f"(MNLI; {signed(ahead('MNLI') + 100 * gained)} with the pooler trained)" in told
+
+
+def test_the_backbones_pooler_is_noise(told: str) -> None:
+    """Its singular values are those of a random matrix, whose largest is about 2 sigma sqrt(n)."""
+    bert = backbone.load(backbone.locate("minilm", offline=True))
+    weight, bias = bert.pooler.dense.weight.detach(), bert.pooler.dense.bias
+    largest = torch.linalg.svdvals(weight)[0].item()
+    of_noise = 2 * weight.std().item() * math.sqrt(len(bias))
+    assert not bias.any()
+    assert largest == pytest.approx(of_noise, rel=0.03)
+    assert f"(the largest {largest:.3f}, of such noise {of_noise:.3f})" in told
