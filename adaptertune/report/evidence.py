@@ -82,9 +82,9 @@ class Cell:
         return str(self.config.get("protocol", "paper"))
 
     @property
-    def num_tried(self) -> int:
+    def tried(self) -> set[int]:
         """Seeds that came to an end, with a score or without."""
-        return len(self.seeds) + len(self.failed)
+        return {result.seed for result in self.seeds} | self.failed.keys()
 
     @property
     def facts(self) -> SeedResult:

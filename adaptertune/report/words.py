@@ -47,10 +47,10 @@ def protocol(cells: Sequence[Cell]) -> str:
     selecting = "validation" if same else f"the {cell.selecting} part of the training set"
     epoch = f"its best epoch on {selecting}" if best else "its last epoch"
     by = selection.statistic_of(cell.protocol)
-    best_of = "best single run" if by == "best" else "highest mean"
-    chosen = (
-        f"Where a method was searched, the candidate with the {best_of} on {selecting} is shown"
-    )
+    best_of = f"highest mean on {selecting}"
+    if by == "best":
+        best_of = f"best single run on {selecting}, of the seeds that all candidates have,"
+    chosen = f"Where a method was searched, the candidate with the {best_of} is shown"
     optimism = (
         ", which is also what is reported: so figures are optimistic, the more so the more candidates."
         if same

@@ -85,14 +85,18 @@ def choose(cells: Sequence[Cell]) -> Cell:
     """The candidate that a sweep chooses, by the headline metric on the selecting split: under the
     paper's protocol the one with the best run, else the one with the highest mean over seeds.
 
-    With few seeds a high mean comes easily: it is taken of cells with all seeds that were asked for.
+    With many seeds a high best comes easily: it is taken of the seeds that all candidates have, as long
+    as there are such. With few a high mean does: it is taken of cells with all that were asked for.
     """
     ordered = sorted(cells, key=lambda cell: cell.search.place if cell.search else math.inf)
     by = selection.statistic_of(cells[0].protocol)
+    shared = set.intersection(*(cell.tried for cell in ordered))
     candidates = []
     for cell in ordered if by == "best" else _complete(ordered):
-        scores = tuple(cell.values(cell.selecting, cell.headline).values())
-        missing = cell.num_tried - len(scores)
+        counted = shared if by == "best" and shared else cell.tried
+        by_seed = cell.values(cell.selecting, cell.headline)
+        scores = tuple(score for seed, score in by_seed.items() if seed in counted)
+        missing = len(counted) - len(scores)
         candidates.append(selection.Candidate(cell.digest, scores, missing))
     chosen = selection.select(candidates, by)
     return next((cell for cell in ordered if chosen and cell.digest == chosen.digest), ordered[0])
@@ -109,10 +113,10 @@ def _complete(cells: Sequence[Cell]) -> Sequence[Cell]:
     complete = [
         cell
         for cell in cells
-        if cell.num_tried >= (cell.search.num_seeds if cell.search else others)
+        if len(cell.tried) >= (cell.search.num_seeds if cell.search else others)
     ]
-    most = max(cell.num_tried for cell in cells)
-    return complete or [cell for cell in cells if cell.num_tried == most]
+    most = max(len(cell.tried) for cell in cells)
+    return complete or [cell for cell in cells if len(cell.tried) == most]
 
 
 def alike(cell: Cell, other: Cell) -> bool:

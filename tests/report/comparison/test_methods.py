@@ -46,6 +46,17 @@ def test_candidates_differ_in_rate_and_epochs_and_the_one_that_a_sweep_chooses_i
     assert "first seed" not in shown.protocol
 
 
+def test_more_seeds_are_no_more_draws_at_the_best_run(tmp_path: Path) -> None:
+    """Seed 0 alone is everybody's; a seed that diverged counts as had, one that nobody shares does not."""
+    add(tmp_path, "rte", one_metric(0.6, 0.9, 0.9), options=rate(1e-4))
+    add(tmp_path, "rte", one_metric(0.7), options=rate(1e-3))
+    add(tmp_path, "rte", one_metric(None, 0.95), options=rate(3e-3))
+    assert entry(only(tmp_path), "adapters 64", "RTE").mean == 0.7
+    unlike = one_metric(0.8)
+    add(tmp_path, "rte", {7: unlike[0]}, options=rate(3e-4))
+    assert entry(only(tmp_path), "adapters 64", "RTE").mean == 0.95
+
+
 def test_without_a_sweep_one_lucky_seed_does_not_beat_five(tmp_path: Path) -> None:
     add(tmp_path, "rte", held_out(0.9), options=rate(1e-4, **HELD_OUT))
     add(tmp_path, "rte", held_out(*[0.7] * 5), options=rate(1e-3, **HELD_OUT))
