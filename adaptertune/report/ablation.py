@@ -30,8 +30,16 @@ AXIS_NAMES = {
     "method.size": "size",
     "training.learning_rate": "learning rate",
 }
-# Variants that are known by a name, by what sets them apart from the paper's adapter.
+# Variants that have a name, by what sets them apart from the paper's adapter.
 NAMED: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("batch norm", {"method.norm": "batch"}),
+    ("layer norm", {"method.norm": "layer"}),
+    ("two layers an adapter", {"method.depth": 2}),
+    ("after attention alone", {"method.places": "attention"}),
+    ("after the feed-forward part alone", {"method.places": "feedforward"}),
+    ("in parallel", {"method.reads": "input", "method.combines": "add"}),
+    ("in parallel, multiplied", {"method.reads": "input", "method.combines": "multiply"}),
+    ("LayerNorms frozen", {"method.layernorms": "none"}),
     ("Pfeiffer et al.", {"method.places": "feedforward", "method.reads": "normed"}),
     (
         "He et al., scaled parallel",
@@ -69,7 +77,7 @@ def spread_name(task: AblationTask) -> str:
 
 
 def method(point: AblationPoint, by: str | None) -> str:
-    """A point's method in words: ``adapter-64``, ``top_layers 3``, ``norm batch``."""
+    """A point's method in words: ``adapter-64``, ``top_layers 3``, ``batch norm``."""
     own = {
         key: value
         for key, value in point.chosen.items()

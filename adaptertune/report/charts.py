@@ -75,6 +75,7 @@ class Point:
     high: float | None
     note: str  # for the tooltip
     line: str = ""  # points of one series and line are joined
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,11 @@ def curves(
             y=score, shape=shape, tooltip=tooltip
         )
     )
+    if any(point.hollow for point in points):
+        inside = base.mark_point(size=22, filled=True, opacity=1).encode(
+            y=score, shape=shape, color=alt.value("white"), tooltip=tooltip
+        )
+        layers.append(inside.transform_filter("datum.hollow"))
     if faint:
         behind = (
             alt.Chart(_data(faint))

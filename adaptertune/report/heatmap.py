@@ -52,9 +52,10 @@ def chart(result: SpansResult, metric: str) -> dict[str, Any]:
             altair.Tooltip("value:Q", title=f"{name}, %", format=".2f"),
         ],
     )
-    scale = altair.Scale(
-        domain=[-end, 0, end], range=[css(colour) for colour in (LOSS, SAME, GAIN)]
-    )
+    colours = {-end: LOSS, 0: SAME, end: GAIN}
+    if not any((row["change"] or 0) > 0 for row in rows):  # the usual thing: half a scale is idle
+        del colours[end]
+    scale = altair.Scale(domain=[*colours], range=[css(colour) for colour in colours.values()])
     squares = base.mark_rect().encode(
         color=altair.Color("change:Q", title="change, %", scale=scale)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -228,7 +229,7 @@ def test_variants_are_told_by_what_they_change_or_by_name() -> None:
     )  # fmt: skip
     points = made.tasks[0].points
     assert [ablation.title(one, made, made.tasks[0]) for one in points] == [
-        "adapter-64", "norm batch", "Pfeiffer et al.", "lora-8",
+        "adapter-64", "batch norm", "Pfeiffer et al.", "lora-8",
     ]  # fmt: skip
     for width in (80, 110):
         text = shown(made, width)
@@ -236,11 +237,14 @@ def test_variants_are_told_by_what_they_change_or_by_name() -> None:
         assert max(map(len, text.splitlines())) <= width
 
 
-def test_names_of_variants_are_those_of_the_shipped_ablation() -> None:
-    shipped = grid.read("variants", "ablations").config.grids
-    chosen = [
-        {key: values[0] for key, values in one.items() if key.startswith("method.")}
-        for one in shipped
-    ]
+def test_names_of_variants_are_those_of_the_shipped_ablations() -> None:
+    chosen = []
+    for kind in ("variants", "parts"):
+        for one in grid.read(kind, "ablations").config.grids:
+            keys = [key for key in one if key.startswith("method.")]
+            chosen += [
+                dict(zip(keys, values, strict=True))
+                for values in itertools.product(*map(one.__getitem__, keys))
+            ]
     for _, settings in ablation.NAMED:
         assert {"method.name": "adapter", **settings} in chosen

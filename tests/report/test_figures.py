@@ -68,7 +68,7 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
     digests = [digest(one) for one in folders]
     plain = ablation_result(
         point(1e-2, (0.6, 0.7), digest=digests[0]),
-        point(1e-1, (0.5, 0.5), digest=digests[1], reference=0),
+        point(1e-1, (0.5, 0.5), digest=digests[1], reference=0, collapsed=[0, 1]),
     )
     made = plain.model_copy(update={"cells": digests[:2], "digest": "0123456789abcdef"})
     write_result(ablation_file(tmp_path, "init", made.digest), made)
@@ -82,6 +82,8 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
     points = [value for row in data(figure) for value in (row["x"], row["y"], row["low"])]
     error = 100 * statistics.stdev([0.6, 0.7]) / 2**0.5
     assert points == pytest.approx([0.01, 65, 65 - error, 0.1, 50, 50])
+    assert [row["hollow"] for row in data(figure)] == [False, True]
+    assert "A white centre: of its seeds some answer the same" in figure.caption
     assert figure.table == {
         "init std": ["1e-2", "0.1"],
         "Matthews": ["65.0 ± 5.0", "50.0 ± 0.0"],
@@ -115,11 +117,11 @@ def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:
     (group,) = comparison.compare(evidence.read(tmp_path)[0], ablations)
     (figure,) = (one for one in figures.figures(group) if one.chapter == "Ablations")
     rows = data(figure)
-    assert [row["series"] for row in rows if "mean" in row] == ["adapter-64", "norm layer"]
+    assert [row["series"] for row in rows if "mean" in row] == ["adapter-64", "layer norm"]
     assert [row["remark"] for row in rows if row.get("seed") == "1"] == ["finished", "collapsed"]
-    assert figure.table["method"] == ["adapter-64", "norm batch", "norm layer"]
+    assert figure.table["method"] == ["adapter-64", "batch norm", "layer norm"]
     assert figure.table["Matthews"][1] == "no score"
-    assert "Diverged (without a score): norm batch (1 seed)." in figure.caption
+    assert "Diverged (without a score): batch norm (1 seed)." in figure.caption
     (first, _) = [row for row in rows if "mean" in row]
     error = 100 * statistics.stdev(SEEDS) / 3**0.5
     assert first["mean"] - first["low"] == pytest.approx(error)

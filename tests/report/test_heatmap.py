@@ -84,11 +84,28 @@ def test_chart_holds_the_same_numbers() -> None:
     for span, value in VALUES.items():
         expected = None if value is None else pytest.approx(100 * (value / 0.6 - 1))
         assert found[span] == expected
-    colour = spec["layer"][0]["encoding"]["color"]["scale"]
-    assert colour["domain"] == [pytest.approx(-100), 0, pytest.approx(100)]
+    assert colours(spec) == [pytest.approx(-100), 0]
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn(spec))
     assert sum(text.endswith("100.0") for text in texts) == 1
     assert not any("null" in text for text in texts)
+
+
+def test_chart_has_blue_where_something_gains() -> None:
+    made = result()
+    cells = [
+        one.model_copy(update={"change": {"matthews": analyses.Change(mean=0.05, deviation=None)}})
+        if one.first == one.last == 1
+        else one
+        for one in made.cells
+    ]
+    spec = heatmap.chart(made.model_copy(update={"cells": cells}), "matthews")
+    assert colours(spec) == [pytest.approx(-100), 0, pytest.approx(100)]
+
+
+def colours(spec: dict[str, Any]) -> list[float]:
+    """The changes that the scale of colours is tied to."""
+    domain: list[float] = spec["layer"][0]["encoding"]["color"]["scale"]["domain"]
+    return domain
 
 
 def drawn(spec: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ AXES = {
     "trained": TRAINED,
 }
 DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
+HOLLOW = " A white centre: of its seeds some answer the same for every example."
 
 
 def of_settings(group: Group) -> list[Figure]:
@@ -49,7 +50,7 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
         mean, between, error = 100 * scores.mean, scores.interval, scores.standard_error
         note = f"{name}: {tables.percent(scores.mean)}, {count(scores.values, 'seed')}"
         if result.by is None:
-            order.setdefault(name, len(order))
+            order.setdefault(name, int(one.reference is not None))
             low, high = (None, None)
             if is_few and error is not None:
                 low, high = mean - 100 * error, mean + 100 * error
@@ -63,12 +64,16 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
             order.setdefault(one.method, len(order))
             low, high = (None, None) if error is None else (mean - 100 * error, mean + 100 * error)
             x = one.trained if result.by == "trained" else one.value
-            points.append(Point(one.method, float(x or 0), mean, low, high, note, one.method))
+            fallen = bool(one.collapsed)
+            points.append(
+                Point(one.method, float(x or 0), mean, low, high, note, one.method, fallen)
+            )
     if result.by is None:
         spec = charts.dots(seeds, summaries, y, order)
         bars = DOTS_OF_FEW if is_few else DOTS
     else:
-        spec, bars = charts.curves(points, AXES[result.by], y, order), ERROR_BARS
+        spec = charts.curves(points, AXES[result.by], y, order)
+        bars = ERROR_BARS + HOLLOW * any(point.hollow for point in points)
     spread = f"In the table: mean ± {ablation.spread_name(task)}."
     verdict = ablation.verdict(result, task)
     said = [bars, spread, *ablation.remarks(result, task), verdict, result.protocol]
@@ -87,19 +92,22 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
 
 def heatmaps(group: Group, column: Column) -> list[Figure]:
     """What trained adapters are good for, layer by layer, of runs of which `ablate spans` was asked."""
+    found = {
+        cell.folder.name: result
+        for cell in on_column(column, group.cells)
+        if (result := CellFolder(cell.folder).read_spans())
+    }
     made = []
-    for cell in on_column(column, group.cells):
-        result = CellFolder(cell.folder).read_spans()
-        if result is None:
-            continue
+    for run, result in found.items():
+        which = f", {run}" if len(found) > 1 else ""
         for metric in heatmap.metrics(result):
             name = tables.METRIC_NAMES[metric]
             made.append(
                 figure(
                     group,
-                    f"spans-{cell.folder.name}-{metric}",
+                    f"spans-{run}-{metric}",
                     "Without the adapters of a span of layers",
-                    f"{column.label}: {name} without some layers' adapters, {cell.folder.name}"
+                    f"{column.label}: {name} without some layers' adapters{which}"
                     f"{data_note(column)}",
                     f"Relative change of {name} on {result.split} when the trained adapters of all "
                     "layers from first to last are removed and nothing is trained again; LayerNorms "

@@ -61,7 +61,7 @@ def table_1(group: Group) -> list[Figure]:
                 squares,
                 [row.label for row in shown.rows],
                 [heading(column, shown.columns) for column in shown.columns],
-                "points",
+                "points above full fine-tuning",
             ),
         )
     ]

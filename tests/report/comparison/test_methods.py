@@ -47,7 +47,7 @@ def test_candidates_differ_in_rate_and_epochs_and_the_one_that_a_sweep_chooses_i
 
 
 def test_more_seeds_are_no_more_draws_at_the_best_run(tmp_path: Path) -> None:
-    """Seed 0 alone is everybody's; a seed that diverged counts as had, one that nobody shares does not."""
+    """Seed 0 alone is everybody's, and one that diverged is had; without a shared seed all count."""
     add(tmp_path, "rte", one_metric(0.6, 0.9, 0.9), options=rate(1e-4))
     add(tmp_path, "rte", one_metric(0.7), options=rate(1e-3))
     add(tmp_path, "rte", one_metric(None, 0.95), options=rate(3e-3))
