@@ -3,8 +3,8 @@
     python scripts/readme_results.py      # after scripts/study.sh
 
 Tables and pictures are those of scripts/study/report.md, which `adaptertune report` made from the result
-files; what came of each claim is its first paragraph in scripts/study/README.md. A test makes the report
-anew and holds all three together.
+files; what it comes to, and what came of each claim (its first paragraph), is scripts/study/README.md's.
+A test makes the report anew and holds all three together.
 """
 
 from __future__ import annotations
@@ -49,12 +49,16 @@ def pictures(comparison: str) -> str:
     )
 
 
+def section(study: str, name: str) -> str:
+    """What stands under one of the study's headings."""
+    _, _, found = study.partition(f"\n## {name}\n")
+    return found.partition("\n## ")[0].strip()
+
+
 def claims(study: str) -> str:
     """The paper's claims and what came of each, as a table."""
-    _, _, section = study.partition("\n## Claims\n")
-    section, _, _ = section.partition("\n## ")
     lines = ["| Claim (Houlsby et al. 2019) | Here, on validation |", "|---|---|"]
-    for claim in section.split("\n### ")[1:]:
+    for claim in f"\n{section(study, 'Claims')}".split("\n### ")[1:]:
         name, _, text = claim.partition("\n\n")
         first = text.partition("\n\n")[0]
         lines.append(f"| {name} | {' '.join(first.split())} |")
@@ -65,7 +69,8 @@ def block() -> str:
     """What the README shows of the study."""
     report, study = ((STUDY / name).read_text() for name in ("report.md", "README.md"))
     first = re.split(r"^## ", report, flags=re.MULTILINE)[1]  # that of the paper's protocol
-    return "\n\n".join([effort(), claims(study), results(first), pictures(first)])
+    short = section(study, "In short")
+    return "\n\n".join([short, effort(), claims(study), results(first), pictures(first)])
 
 
 def with_block(readme: str, content: str) -> str:

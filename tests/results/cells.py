@@ -6,16 +6,19 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptertune.report import evidence
+from adaptertune import stats
+from adaptertune.report import comparison, evidence
 from adaptertune.report.comparison.averages import COUNTED
 from adaptertune.report.evidence import Cell
+from adaptertune.report.schema import Entry
 from adaptertune.runs import store
 from adaptertune.runs.analyses import AblationPoint, SpansResult
 from adaptertune.runs.store import CellFolder
+from adaptertune.stats import PairedDifference
 
 CHECKOUT = Path(__file__).parents[2]
 STUDY = CHECKOUT / "scripts" / "study"
@@ -33,11 +36,6 @@ CHOSEN: dict[str, tuple[str, int, float, float]] = {
     "SST-2": ("sst2", 1, 1e-3, 1e-4),
     "MNLI": ("mnli", 1, 1e-3, 1e-4),
 }
-LONGEST = tuple(name for name in CHOSEN if name not in ("CoLA, 3", "CoLA, 6", "STS-B, 3"))
-# The same without the setting of which a seed collapsed.
-LEARNT = tuple("STS-B, 3" if name == "STS-B, 6" else name for name in LONGEST)
-
-WNLI = ((3e-3, "adapter", 64), (3e-4, "full", None))  # the rates chosen there, on which both tie
 
 
 def pair(name: str) -> tuple[Cell, Cell]:
@@ -62,27 +60,44 @@ def by_glue_rule(cell: Cell) -> list[float]:
     return [100 * statistics.fmean(one[seed] for one in found) for seed in found[0]]
 
 
-def behind_in_total(*names: str, num_tasks: int) -> tuple[float, float]:
-    """How many points adapters are behind in the mean over so many tasks, of which those without a
-    name are ties, and the standard error of that over seeds.
-    """
-    points, variance = 0.0, 0.0
-    for name in names:
-        adapters, full = map(by_glue_rule, pair(name))
-        points += statistics.fmean(full) - statistics.fmean(adapters)
-        variance += sum(statistics.variance(one) / len(one) for one in (adapters, full))
-    return points / num_tasks, math.sqrt(variance) / num_tasks
+@functools.cache
+def table_1() -> dict[str, tuple[Cell, Cell]]:
+    """What stands for adapters 64 and for full fine-tuning in Table 1, by task."""
+    found = comparison.compare(list(study_cells()), store.read_ablations(STUDY / "runs"))
+    shown = found[0].comparison
+    rows = {row.label: row for row in shown.rows}
+    cells = {cell.digest: cell for cell in study_cells()}
+    both: dict[str, list[Cell]] = {}
+    for label in ("adapters 64", "full fine-tuning"):
+        entries = {
+            column.task: place.entry
+            for column, place in zip(shown.columns, rows[label].places, strict=True)
+        }
+        for task, entry in entries.items():
+            assert isinstance(entry, Entry)
+            both.setdefault(task, []).append(cells[entry.run])
+    return {task: (adapters, full) for task, (adapters, full) in both.items()}
 
 
-def in_total(names: Sequence[str], statistic: Callable[[list[float]], float]) -> list[float]:
-    """GLUE's total of adapters and of full fine-tuning, of this statistic over seeds, with WNLI."""
-    of_wnli = [only(3, rate, name, size, "wnli") for rate, name, size in WNLI]
+def totals(
+    of_tasks: Mapping[str, tuple[Cell, Cell]],
+    statistic: Callable[[list[float]], float] = statistics.fmean,
+) -> list[float]:
+    """GLUE's total of adapters and of full fine-tuning, of this statistic over seeds."""
     return [
-        statistics.fmean(
-            [statistic(by_glue_rule(cell)) for cell in (of_wnli[i], *(pair(n)[i] for n in names))]
-        )
+        statistics.fmean(statistic(by_glue_rule(cells[i])) for cells in of_tasks.values())
         for i in range(2)
     ]
+
+
+def standard_error(of_tasks: Mapping[str, tuple[Cell, Cell]]) -> float:
+    """Of the difference of the totals, over seeds."""
+    variances = [
+        statistics.variance(by_glue_rule(cell)) / len(cell.seeds)
+        for cells in of_tasks.values()
+        for cell in cells
+    ]
+    return math.sqrt(sum(variances)) / len(of_tasks)
 
 
 def steps_an_epoch(name: str) -> int:
@@ -158,6 +173,17 @@ def held_out(task: str, name: str) -> Cell:
         if cell.config["method"]["name"] == name and len(cell.seeds) == 5
     ]
     return cell
+
+
+def held_out_ahead(task: str) -> PairedDifference:
+    """By how much adapters are ahead there, as a fraction."""
+    adapters, full = (
+        cell.values(cell.reported[0], cell.headline)
+        for cell in (held_out(task, "adapter"), held_out(task, "full"))
+    )
+    found = stats.paired_difference(adapters, full)
+    assert found is not None
+    return found
 
 
 def scores(cell: Cell) -> list[float]:

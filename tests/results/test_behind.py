@@ -6,6 +6,7 @@ import math
 import statistics
 
 import pytest
+import scipy.stats
 import torch
 
 from adaptertune.model import backbone
@@ -19,7 +20,6 @@ from tests.results.cells import (
     pair,
     points_of,
     scores,
-    signed,
     spread,
     steps_an_epoch,
 )
@@ -28,10 +28,11 @@ from tests.results.cells import (
 def test_why_adapters_are_behind(told: str) -> None:
     behind = [-ahead(name) for name in ("CoLA, 3", "CoLA, 6")]
     ends = ahead("CoLA, 20"), -ahead_at_last("CoLA, 20")
-    told_gap = (
-        "{:.1f} points with three epochs, {:.1f} with six, and with 20 between {:.1f} ahead and "
+    assert (
+        f"{behind[0]:.1f} points with three epochs, {behind[1]:.1f} with six, and with 20 " in told
     )
-    assert told_gap.format(*behind, ends[0]) + f"{ends[1]:.1f} behind" in told
+    ended = f"they are {ends[0]:.1f} ahead at the best epochs, {ends[1]:.1f} behind at the last"
+    assert ended in told
     still = [[curve[1] for curve in curves(cell, "score")].count(0.0) for cell in pair("CoLA, 6")]
     assert still == [4, 0]
     assert "four of five seeds still give one answer after the second, of full" in told
@@ -87,13 +88,19 @@ def test_what_trains_beside_adapters(told: str) -> None:
     assert pooler.difference is not None
     assert pooler.difference.interval is not None
     gained, ends = pooler.difference.mean, pooler.difference.interval
-    of_pooler = "gain {:.1f} points there (95 % {:.1f} to {:.1f}, four of five seeds) of the {:.1f}"
-    assert of_pooler.format(100 * gained, 100 * ends.low, 100 * ends.high, -ahead("MNLI")) in told
+    of_pooler = (
+        "gain {:.1f} points there of the {:.1f} that they are behind (95 % {:.1f} to {:.1f} by"
+    )
+    assert of_pooler.format(100 * gained, -ahead("MNLI"), 100 * ends.low, 100 * ends.high) in told
     own = dict(enumerate(scores(pair("MNLI")[0])))
     by_seed = sorted(100 * value - own[seed] for seed, value in pooler.values.items())
     assert sum(gain > 0 for gain in by_seed) == 4
+    of_t = scipy.stats.t.interval(
+        0.95, len(by_seed) - 1, statistics.fmean(by_seed), scipy.stats.sem(by_seed)
+    )
+    low, high = (f"{end:.1f}".replace("-", "\N{MINUS SIGN}") for end in of_t)
+    assert f"bootstrap, {low} to {high} by Student's t, four of five seeds)" in told
     assert f"{statistics.fmean(by_seed[:-1]):.1f} without the seed that gains the most" in told
-    assert f"(MNLI; {signed(ahead('MNLI') + 100 * gained)} with the pooler trained)" in told
 
 
 def test_the_backbones_pooler_is_noise(told: str) -> None:
