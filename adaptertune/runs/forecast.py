@@ -1,18 +1,15 @@
-"""What trainings will take, told before the first of them: a cell's, or all of a sweep's."""
+"""What a cell's trainings will take, told before the first of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from adaptertune.data import cache, held_out
-from adaptertune.runs.models import load_models
-from adaptertune.runs.plan import Lookups, Plan, method_label
+from adaptertune.runs.plan import Plan
 
 if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
-    from adaptertune.train.timing import Pace
 
 
 def announce(
@@ -74,60 +71,3 @@ def roughly(seconds: float) -> str:
     if seconds < 36 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{round(seconds / 86400)} days"
-
-
-class Forecaster:
-    """Seconds of a sweep's units. Each method is measured once, on the task that comes first, and
-    the other tasks are reckoned from their tokens.
-
-    Args:
-        tell: hears which method is being measured.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._lookups = Lookups()
-
-    def seconds(self, plan: Plan, seeds: Sequence[int]) -> float:
-        """Of training these seeds, in one pass if there are several; hidden states of frozen lower
-        layers count as not kept, for that depends on what ran before.
-        """
-        from adaptertune.train import timing
-
-        once, config = self._lookups.once, plan.config
-        train, splits = once(
-            ("tokens", plan.tokens.key, plan.is_held_out), lambda: self._splits(plan)
-        )
-        pace = once(
-            ("pace", plan.located, config.method, plan.precision, plan.device, len(seeds)),
-            lambda: self._pace(plan, seeds, train, splits),
-        )
-        training = config.training
-        found = once(
-            ("forecast", pace, plan.tokens.key, training.batch_size, plan.is_held_out),
-            lambda: timing.apply(pace, train, splits, training, list(seeds)),
-        )
-        return found.training(training.epochs)
-
-    def _splits(self, plan: Plan) -> tuple[Encoded, list[Encoded]]:
-        self._tell(f"tokenising {plan.task.name}")
-        encoded = cache.tokenised(
-            plan.tokens, progress=lambda _done, _all: None, note=lambda _text: None
-        )
-        train, *evaluation = encoded
-        if not plan.is_held_out:
-            return train, evaluation
-        train, selecting = held_out.divide(train)
-        return train, [selecting, *evaluation]
-
-    def _pace(
-        self, plan: Plan, seeds: Sequence[int], train: Encoded, splits: Sequence[Encoded]
-    ) -> Pace:
-        import torch
-
-        from adaptertune.train import timing
-
-        self._tell(f"measuring {method_label(plan.config.method)}")
-        models = load_models(plan, seeds)
-        device = torch.device(plan.device)
-        return timing.pace(models, train, splits[0], plan.config.training, device, 1.0)

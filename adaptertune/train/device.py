@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import platform
 import resource
@@ -163,6 +164,13 @@ def forget_peak_memory(device: torch.device) -> None:
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):  # Linux has this file
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more, to the device's other processes too."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
