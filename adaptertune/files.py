@@ -6,12 +6,20 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from adaptertune.errors import InUse, StoreError
+
+
+def beside(path: Path) -> Path:
+    """A temporary name for what becomes ``path``, nobody else's: machines that share a folder may well
+    have processes of the same number.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 @contextmanager
@@ -21,7 +29,7 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
     Raises:
         StoreError: the disk is full, the folder is read-only, …
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():  # which the renaming would find, after all the work

@@ -25,7 +25,7 @@ import torch
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.errors import StoreError
-from adaptertune.files import write_json
+from adaptertune.files import beside, write_json
 from adaptertune.model.classifier import Classifier
 
 BATCH_SIZE = 64
@@ -185,7 +185,7 @@ def _read(path: Path, encoded: Encoded, width: int, dtype: torch.dtype) -> Encod
 def _new_file(path: Path, size: int) -> Iterator[Path]:
     """A file of this size under another name, which becomes ``path`` if all goes well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = beside(path)
     try:
         with temporary.open("wb") as stream:
             # All of the disk is taken at once: a memory-mapped write to a full one would be fatal.
