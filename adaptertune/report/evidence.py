@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
 # … and those that decide no number, or are told as a result ("auto" became fp32 or bf16).
 INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "training.precision"}
+# What is read of a cell's ``config.json``.
+DESCRIPTION = {"config", "origins", "identity", "digest"}
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,8 +190,8 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
     cells, unfinished = [], []
     searches = _searches(output)
     for folder in store.cells(output):
-        described = _read_json(folder.config)
-        if "imported" in described["identity"]:
+        described = _read_description(folder)
+        if described is None or "imported" in described["identity"]:
             continue
         numbers = folder.seeds()
         found = {number: folder.seed(number).read_result() for number in numbers}
@@ -324,21 +326,45 @@ def words_of(
         words.append("--offline")
     if not (config["offline"] and config["backbone"] == catalogue.EMBEDDED):
         words += ["--backbone", str(config["backbone"])]
-    if config["data"]["folder"] is not None and is_chosen(origins.get("data.folder")):
-        words += ["--data-dir", str(config["data"]["folder"])]
+    words += _words_of_data(config, origins)
     for key, value in flatten(config):
         is_default = key == "recipe" and value == DEFAULTS["recipe"]
         if key in ELSEWHERE or key in in_words or is_default or not is_chosen(origins.get(key)):
             continue
-        if key == "init_from":
-            words += [word for run in value for word in (OPTIONS[key], run)]
-            continue
-        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        has_option = key in OPTIONS and not key.startswith(only_settings)
-        words += [OPTIONS[key], written] if has_option else ["--set", f"{key}={written}"]
+        words += _words_of_setting(key, value, has_option=not key.startswith(only_settings))
     if config["output"] != "runs":
         words += ["--output", str(config["output"])]
     return words
+
+
+def _words_of_data(config: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
+    """The options for where the rows come from, unless they are looked for there of themselves."""
+    source, folder = config["data"]["source"], config["data"]["folder"]
+    if folder is not None:
+        return ["--data-dir", str(folder)] if is_chosen(origins.get("data.folder")) else []
+    usual = "sample" if config["offline"] else "hub"
+    return [] if source == usual else ["--set", f"data.source={source}"]
+
+
+def _words_of_setting(key: str, value: Any, *, has_option: bool) -> list[str]:
+    """The words for one setting: its own option, or ``--set`` for a value that the option can't give."""
+    if key == "method.layers" and value is None:
+        value = "all"
+    if has_option and key in OPTIONS:
+        if value is True:  # a flag
+            return [OPTIONS[key]]
+        if key == "init_from" and value:
+            return [word for run in value for word in (OPTIONS[key], run)]
+        if value is not None and value is not False and value != []:
+            return [OPTIONS[key], _written(value)]
+    return ["--set", f"{key}={_written(value)}"]
+
+
+def _written(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, list) and value else json.dumps(value)
 
 
 def is_chosen(origin: str | None) -> bool:
@@ -346,6 +372,18 @@ def is_chosen(origin: str | None) -> bool:
     if origin is None or origin == "--offline":
         return False
     return origin.startswith("--") or ".yaml" in origin or ".yml" in origin
+
+
+def _read_description(folder: store.CellFolder) -> dict[str, Any] | None:
+    """What a cell's ``config.json`` holds; None of a folder that is no cell, for models have such a
+    file too.
+    """
+    described = _read_json(folder.config)
+    if isinstance(described, dict) and described.keys() >= DESCRIPTION:
+        return described
+    if folder.seeds():
+        raise _damaged(folder.config, ValueError("not a run's configuration"))
+    return None
 
 
 def _read_json(path: Path) -> Any:

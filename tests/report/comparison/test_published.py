@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.runs import results
+from adaptertune.runs import grid, results
 from tests.report.records import add, one_metric, only
 
 
@@ -40,6 +40,22 @@ def test_the_papers_validation_figures_are_comparable_with_the_same_model_on_com
     assert set(comparable(tmp_path / "complete").values()) == {True}
     assert "top layer only" in comparable(tmp_path / "complete")
     assert set(comparable(tmp_path / "partial").values()) == {False}
+
+
+@pytest.mark.parametrize("name", ["paper-64", "paper-8-256"])
+def test_table_1_is_of_the_model_that_the_papers_searches_train(tmp_path: Path, name: str) -> None:
+    large = grid.read(name).config.settings["backbone"]
+    cased = "google-bert/bert-large-cased"
+    for backbone in (large, cased):
+        add(tmp_path / backbone, "rte", one_metric(0.7), backbone=backbone)
+        assert {row.why_not for row in only(tmp_path / backbone).published} == {
+            "there the test server"
+        }
+    for other in ("google-bert/bert-base-uncased", "minilm"):
+        add(tmp_path / other, "rte", one_metric(0.7), backbone=other)
+        assert {row.why_not for row in only(tmp_path / other).published} == {
+            "there BERT-large, there the test server"
+        }
 
 
 def test_the_report_and_a_runs_own_summary_have_the_same_reasons(tmp_path: Path) -> None:
