@@ -169,8 +169,9 @@ class Training(Strict):
     clip_norm: Positive
     bias_correction: bool
     drop_last: bool
-    # Whether dropout is on below the lowest layer that trains. Off, what these layers give is always
-    # the same, and is computed once (train/trunk.py). Without meaning if the embeddings train.
+    # Whether dropout is on in the embeddings and layers below the lowest layer that trains. Off, what
+    # these give is always the same, and is computed once (train/trunk.py). Where the first layer trains
+    # nothing is saved, and the embeddings' dropout is on, though they may be frozen.
     trunk_dropout: bool
     # Which epoch's weights a seed keeps: the best on validation, or the last.
     keep_epoch: Literal["best", "last"]
@@ -310,7 +311,7 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
     stack.add({"training": task.training.model_dump(exclude_none=True)}, f"task {task.name}")
     if stack.chosen("data.source") is None:
         if stack.chosen("data.folder") is None:
-            stack.add({"data": _default_data(task, task_path, offline)}, origin)
+            stack.add({"data": default_data(task, task_path, offline=offline)}, origin)
         else:
             stack.add({"data": {"source": "folder"}}, "default")
     if stack.chosen("data.source") == "sample":
@@ -496,11 +497,14 @@ def _for_method(
     return layer
 
 
-def _default_data(task: tasks.Task, path: Path, offline: bool) -> Plain:
+def default_data(task: tasks.Task, path: Path, *, offline: bool) -> Plain:
+    """Where a task's rows are if nobody says: on the hub (offline in its cache), in the sample for one
+    of GLUE's without a network, or beside the task's file.
+    """
     is_shipped = path.parent == paths.CONFIGS / "tasks"
     if offline and is_shipped:
         return {"source": "sample"}
-    if task.hub and not offline:
+    if task.hub and not (offline and task.files):
         return {"source": "hub"}
     return {"source": "folder", "folder": str(path.parent)}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from adaptertune.config import default_data
 from adaptertune.data import sources
 from adaptertune.data.sources import Example, Source
 from adaptertune.data.tables import Bad
@@ -177,9 +178,9 @@ def _key(row: Example) -> bytes:
 
 
 def source_of(path: Path, task: Task, data_dir: Path | None, *, offline: bool) -> Source:
-    """Where a task file's rows are: the folder named, the hub, or the file's own folder."""
+    """Where a task file's rows are: the folder named, or where a training would look."""
     if data_dir is not None:
         return Source("folder", data_dir)
-    if task.files is None or (task.hub is not None and not offline):
-        return Source("hub", offline=offline)
-    return Source("folder", path.parent)
+    found = default_data(task, path, offline=offline)
+    folder = Path(found["folder"]) if "folder" in found else None
+    return Source(found["source"], folder, offline)

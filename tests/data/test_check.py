@@ -182,8 +182,13 @@ def test_a_long_or_unprintable_label_is_told_in_a_short_line(folder: Path) -> No
 
 
 def test_where_the_rows_are(folder: Path) -> None:
-    own, rte = tasks.load(folder / "t.yaml"), tasks.load("rte")
+    """As a training has it, without a network too."""
+    own, (rte, shipped) = tasks.load(folder / "t.yaml"), tasks.load_with_path("rte", None)
     path = folder / "t.yaml"
     assert source_of(path, own, None, offline=False) == Source("folder", folder)
     assert source_of(path, own, Path("x"), offline=False) == Source("folder", Path("x"))
     assert source_of(path, rte, None, offline=False) == Source("hub")
+    assert source_of(shipped, rte, None, offline=True) == Source("sample", offline=True)
+    assert source_of(path, rte, None, offline=True) == Source("folder", folder, offline=True)
+    on_hub = rte.model_copy(update={"files": None})
+    assert source_of(path, on_hub, None, offline=True) == Source("hub", offline=True)
