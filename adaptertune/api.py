@@ -9,13 +9,14 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from adaptertune import seeds
+from adaptertune.errors import ConfigError
 from adaptertune.model import inject
 from adaptertune.model.adapter import ACTIVATIONS, Adapter
 
@@ -146,7 +147,8 @@ def fine_tune(settings: Mapping[str, Any]) -> CellResult:
     """Train as ``adaptertune train`` does, silently; what is finished is not trained again.
 
     Args:
-        settings: the configuration's keys with dots, e.g. ``{"task": "rte", "training.epochs": 3}``.
+        settings: the configuration's keys with dots, e.g. ``{"task": "rte", "training.epochs": 3}``;
+            a path may be a ``Path``.
 
     Raises:
         AdapterTuneError: as the command would complain.
@@ -162,8 +164,29 @@ def fine_tune(settings: Mapping[str, Any]) -> CellResult:
     from adaptertune.report.tables import console
     from adaptertune.runs.plan import plan
 
-    made = plan(resolve({key: (value, key) for key, value in settings.items()}))
+    made = plan(resolve({key: (_plain(value, key), key) for key, value in settings.items()}))
     return run_cell(made, Lines(made, console(stderr=True, quiet=True), lambda: False))
+
+
+def _plain(value: Any, key: str) -> Any:
+    """A setting as a YAML file would give it: paths are text.
+
+    Raises:
+        ConfigError: it is of a type that no file gives.
+    """
+    if isinstance(value, Mapping):
+        return {name: _plain(inner, key) for name, inner in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(inner, key) for inner in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError(
+        f"{value!r} is of type {type(value).__name__}",
+        where=key,
+        remedy="give text, a number, a list or a Path",
+    )
 
 
 def pipeline(

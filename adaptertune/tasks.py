@@ -106,7 +106,7 @@ class Submission(Strict):
 class PaperFigures(Strict):
     """Figures that others published for this task, with all that decides what they may be set beside.
 
-    ``model`` and ``split`` must equal a run's own before its score may stand next to them.
+    ``model`` and ``split`` must be a run's own before its score may stand next to them.
     """
 
     source: str

@@ -17,7 +17,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification, BertMod
 import adaptertune as at
 from adaptertune import api
 from adaptertune.data.sources import SAMPLE, Source, load_splits
-from adaptertune.errors import StoreError
+from adaptertune.errors import ConfigError, StoreError
 from adaptertune.tasks import load
 from tests.conftest import train_tiny
 
@@ -164,3 +164,29 @@ def test_training_by_the_library(tiny_bert: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (found.task, found.best_seed) == ("rte", 4)
     assert Path(found.checkpoint or "").is_file()
+
+
+def test_paths_as_settings(tiny_bert: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """As text they are the same run."""
+    rest = {
+        "task": "rte", "seeds": [4], "method.size": 4, "training.epochs": 1,
+        "training.max_length": 24, "offline": True,
+    }  # fmt: skip
+    written = {"backbone": tiny_bert, "output": tmp_path / "a", "data": {"folder": tiny_glue}}
+    first = at.fine_tune(rest | written)
+    assert Path(first.folder).is_relative_to(tmp_path / "a")
+    begun = at.fine_tune(
+        rest | written | {"training.epochs": 2, "init_from": [Path(first.folder) / "seed-4"]}
+    )
+    assert begun.init_from is not None
+    as_text = {"backbone": str(tiny_bert), "output": str(tmp_path / "b")}
+    again = at.fine_tune(rest | as_text | {"data.folder": str(tiny_glue)})
+    assert (again.digest, again.scores) == (first.digest, first.scores)
+
+
+@pytest.mark.parametrize("value", [{3}, b"x", object, np.int64(3), [{"a": {3}}]])
+def test_settings_that_no_file_could_hold(value: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"training\.epochs: .* is of type \w+; give text, a number"
+    ):
+        at.fine_tune({"task": "rte", "training.epochs": value})

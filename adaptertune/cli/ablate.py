@@ -55,7 +55,7 @@ def spans(
         from adaptertune.study import spans as study
 
         reopened = reopen.reopen(folder, finished, device=device, data_dir=data_dir)
-        result = study.spans(reopened, chosen, on_progress, talk.print)
+        result = study.spans(reopened, chosen, on_progress, talk.out)
     if as_json:
         print(result.model_dump_json())
     else:
@@ -154,7 +154,7 @@ def _command(kind: str) -> Callable[..., None]:
             return
         console = tables.console()
         console.print(shown.ablation(result))
-        console.print(f"Result      {ablation.path(made, kind)}", soft_wrap=True)
+        console.out(f"Result      {ablation.path(made, kind)}")
 
     return command
 

@@ -58,16 +58,14 @@ def import_(
     own = options.as_settings(given, data_dir=data_dir, offline=offline)
     plan = incoming.check(foreign, make_plan(resolve(incoming.settings(foreign) | own)))
     with bar.progress(talk) as on_progress:
-        result = incoming.write_run(
-            foreign, plan, on_progress, lambda text: talk.print(text, markup=False)
-        )
+        result = incoming.write_run(foreign, plan, on_progress, talk.out)
     if as_json:
         print(result.model_dump_json())
         return
     console = tables.console()
     conclude(result, console)
     words = "TEXT TEXT" if plan.task.is_pair else "TEXT"
-    console.print(f"Next        adaptertune predict {result.folder} {words}", soft_wrap=True)
+    console.out(f"Next        adaptertune predict {result.folder} {words}")
 
 
 def export(
@@ -98,13 +96,16 @@ def export(
 
     found = load.find(run, output or Path("runs"), seed)
     method = outgoing.exportable(found, drop_layernorms=drop_layernorms)
+    outgoing.check_empty(to)  # before minutes of evaluation
     loss = None
     if method.layernorms != "none":
         talk = tables.console(stderr=True, quiet=quiet)
         finished = found.cell.finished_result()
         with bar.progress(talk) as on_progress:
-            reopened = reopen.reopen(found.cell, finished, device=device, data_dir=data_dir)
-            loss = outgoing.loss_without_layernorms(found, reopened, on_progress, talk.print)
+            reopened = reopen.reopen(
+                found.cell, finished, device=device, data_dir=data_dir, offline=offline
+            )
+            loss = outgoing.loss_without_layernorms(found, reopened, on_progress, talk.out)
     outgoing.export(found, to, offline=offline, drop_layernorms=drop_layernorms)
     if as_json:
         told = {"folder": str(to), "seed": found.result.seed}
@@ -113,16 +114,13 @@ def export(
     console = tables.console()
     if loss is not None:
         console.print(_loss(found.task, loss))
-    console.print(f"Folder      {to}", soft_wrap=True)
+    console.out(f"Folder      {to}")
     name, base = str(to), found.result.backbone.name
     if catalogue.package(base):  # a name of ours, that nobody else knows
         base = str(found.locate(offline=offline).folder)
-    console.print(
+    console.out(
         f"Next        model = AutoAdapterModel.from_pretrained({base!r})\n"
-        f"            model.load_adapter({name!r}, use_safetensors=True, set_active=True)",
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
+        f"            model.load_adapter({name!r}, use_safetensors=True, set_active=True)"
     )
 
 

@@ -68,7 +68,7 @@ def bench(
     with live.looking_up(talk, resolved.config):
         plan = make_plan(resolved)
     with bar.progress(talk) as on_progress:
-        result = measuring.bench(plan, steps, on_progress, talk.print)
+        result = measuring.bench(plan, steps, on_progress, talk.out)
     if as_json:
         print(result.model_dump_json())
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from adaptertune.cli.bar import progress
-from adaptertune.errors import ConfigError
+from adaptertune.errors import ConfigError, TrainingError
 from adaptertune.yamlfile import nearest
 
 if TYPE_CHECKING:
@@ -116,7 +116,14 @@ def carry_out(
         trackers.tracking(tools) as tracking,
     ):
         told = _Tracked(view, tracking)
-        return made, sweeps.run(made, found, book, run, told, retry_before=retry_before)
+        result = sweeps.run(made, found, book, run, told, retry_before=retry_before)
+    if all(choice.chosen is None for choice in result.choices):
+        raise TrainingError(
+            f"no run came to a score ({result.num_failed} failed, {result.num_diverged} diverged)",
+            where=made.result,
+            remedy="`adaptertune runs` tells why; --retry-failed tries them again",
+        )
+    return made, result
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
 
 def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
     """Seconds of each unit, measured for those that are ahead, and for others when asked."""
-    from adaptertune.runs.forecast import Forecaster
+    from adaptertune.runs.sweep_forecast import Forecaster
 
     known: dict[tuple[str, int], float] = {}
     num_cells = len({unit.plan.digest for unit in ahead})

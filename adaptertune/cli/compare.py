@@ -111,7 +111,7 @@ def compare(
     if carried_out is None:
         return
     made, result = carried_out
-    talk.print(f"What was chosen among what: {made.result}", style="dim", soft_wrap=True)
+    talk.out(f"What was chosen among what: {made.result}", style="dim")
     if result.num_failed or result.num_diverged:
         talk.print(
             f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "

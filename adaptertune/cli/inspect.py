@@ -49,7 +49,7 @@ def list_runs(output: options.Output = None, as_json: options.Json = False) -> N
     console = tables.console()
     if not found:
         where = f" --output {root}" if output is not None else ""
-        console.print(f"No runs in {root}. Begin with: adaptertune train --task rte{where}")
+        console.out(f"No runs in {root}. Begin with: adaptertune train --task rte{where}")
         return
     console.print(shown.run_list(root, found))
 
@@ -84,7 +84,7 @@ def show(
         print(result.model_dump_json())
         return
     console = tables.console()
-    console.print(f"\n[bold]{cell.path.name}[/]")
+    console.out(f"\n{cell.path.name}", style="bold")
     console.print(shown.settings(result), soft_wrap=True)
     console.print(parameters.ledger(result.ledger))
     conclude(result, console)

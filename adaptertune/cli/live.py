@@ -127,10 +127,10 @@ class Lines:
         """Of no interest here."""
 
     def note(self, text: str) -> None:
-        self.console.print(text, style="yellow", soft_wrap=True)
+        self.console.out(text, style="yellow")  # no markup: the text may be anybody's
 
     def line(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+        self.console.out(text)
 
     def _steps_done(self, seed: int, step: int) -> int:
         return step + sum(state.step for other, state in self.seeds.items() if other != seed)

@@ -176,10 +176,10 @@ class SweepLines:
             self._said.add((task, text))
             label = task
         text = f"{label}: {text}"
-        self.console.print(text, style="yellow", soft_wrap=True, markup=False)
+        self.console.out(text, style="yellow")
 
     def line(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.out(text)
 
 
 class CellProgress:

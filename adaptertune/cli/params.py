@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from adaptertune.errors import ConfigError
 
 if TYPE_CHECKING:
     from adaptertune.catalogue import Shape
+    from adaptertune.config import Adapter
 
 DEFAULT_SIZES = "8,64,256"
 
@@ -46,6 +48,8 @@ def params(
     as_json: options.Json = False,
 ) -> None:
     """Count parameters, without weights: trained, stored and total, each share with its denominator."""
+    from rich.text import Text
+
     from adaptertune.model import ledger
     from adaptertune.report import tables
     from adaptertune.report.tables import parameters
@@ -53,12 +57,10 @@ def params(
     if shape is not None and backbone is not None:
         raise ConfigError("--shape and --backbone exclude each other", remedy="give one of them")
     name, form = _shape(shape, backbone, offline=offline)
-    ledgers = [
-        ledger.count(form, chosen, labels) for chosen in _methods(method, size, layers, top_k, rank)
-    ]
-    counts = [one.as_json(num_tasks) for one in ledgers]
-    bounds = _bounds(between) if between else None
-    found = ledger.sizes_between(form, *bounds) if bounds else None
+    methods = _methods(method, size, layers, top_k, rank)
+    counts = [ledger.count(form, chosen, labels).as_json(num_tasks) for chosen in methods]
+    bounds = None if between is None else _bounds(between)
+    found = ledger.sizes_between(form, _sized(methods[0]), *bounds) if bounds else None
     if as_json:
         value: dict[str, Any] = {
             "backbone": name, "shape": form.model_dump(), "num_outputs": labels, "ledgers": counts,
@@ -68,7 +70,7 @@ def params(
         print(json.dumps(value))
         return
     console = tables.console()
-    console.print(f"\n[bold]{name}[/]: {form.layers} layers, {form.width} wide")
+    console.print(Text.assemble("\n", (name, "bold"), f": {form.layers} layers, {form.width} wide"))
     if len(counts) == 1:
         console.print(parameters.ledger(counts[0]))
     else:
@@ -131,10 +133,23 @@ def _methods(
     ]
 
 
+def _sized(method: Any) -> Adapter:
+    """The method, if it is one whose size can be sought."""
+    from adaptertune.config import Adapter
+
+    if not isinstance(method, Adapter):
+        raise ConfigError(
+            f"method '{method.name}' has no bottleneck size",
+            where="--between",
+            remedy="leave --between out, or choose --method adapter",
+        )
+    return method
+
+
 def _bounds(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part.strip().rstrip("%")) / 100 for part in text.split(","))
-        if not 0 < low < high:
+        if not 0 < low < high < math.inf:
             raise ValueError
     except ValueError:
         raise ConfigError(

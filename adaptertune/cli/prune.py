@@ -43,11 +43,11 @@ def prune(
         from adaptertune.study import prune as study
 
         reopened = reopen.reopen(folder, finished, device=device, data_dir=data_dir)
-        result = study.prune(reopened, max_drop / 100, on_progress, talk.print)
+        result = study.prune(reopened, max_drop / 100, on_progress, talk.out)
     if as_json:
         print(result.model_dump_json())
         return
     console = tables.console()
     console.print(pruning.pruning(result))
     if result.pruned:
-        console.print(f"Next        adaptertune show {result.pruned}", soft_wrap=True)
+        console.out(f"Next        adaptertune show {result.pruned}")

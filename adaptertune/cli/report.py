@@ -82,5 +82,5 @@ def publish(
     if missing:
         console.print(terminal.holes(missing), soft_wrap=True)
     num_charts = sum(path.suffix == ".png" for path in written)
-    console.print(f"report.md and {num_charts} charts (PNG, SVG) lie in {to}", style="dim")
-    console.print(f"[bold]{written[-1].resolve().as_uri()}[/]", soft_wrap=True)
+    console.out(f"report.md and {num_charts} charts (PNG, SVG) lie in {to}", style="dim")
+    console.out(written[-1].resolve().as_uri(), style="bold")

@@ -120,4 +120,4 @@ def sweep(
         return
     console = tables.console()
     console.print(shown.sweep(result))
-    console.print(f"Result      {made.result}", soft_wrap=True)
+    console.out(f"Result      {made.result}")

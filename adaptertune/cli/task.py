@@ -95,10 +95,10 @@ def new(
         return
     console = tables.console()
     for note in made.notes:
-        console.print(f"· {note}", soft_wrap=True, markup=False)
-    console.print(f"\n{made.path.read_text()}", markup=False, soft_wrap=True)
-    console.print(f"Task        {made.path}", soft_wrap=True, markup=False)
-    console.print(f"Next        adaptertune task check {made.path}", soft_wrap=True, markup=False)
+        console.out(f"· {note}")
+    console.out(f"\n{made.path.read_text()}")
+    console.out(f"Task        {made.path}")
+    console.out(f"Next        adaptertune task check {made.path}")
 
 
 @app.command("check")

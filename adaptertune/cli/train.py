@@ -105,7 +105,7 @@ def train(
     else:
         console = tables.console()
         conclude(result, console)
-        console.print(f"Next        adaptertune show {result.folder}", soft_wrap=True)
+        console.out(f"Next        adaptertune show {result.folder}")
 
 
 def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
@@ -118,13 +118,14 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     from adaptertune.runs import start
 
     config, data = plan.config, plan.data
-    console.print(f"\n[bold]{plan.task.title}[/] · {plan.folder.path.name}")
+    console.print(Text.assemble("\n", (plan.task.title, "bold"), f" · {plan.folder.path.name}"))
     facts = Table.grid(padding=(0, 2))
-    rows = f"{data.num_train:,} training rows"
+    rows = Text(f"{data.num_train:,} training rows")
     if data.partial:
-        rows = f"[yellow]partial training set, {data.num_train:,} of {data.num_train_complete:,}[/]"
-    facts.add_row("data", f"{data.description}, {rows}")
-    facts.add_row("backbone", f"{plan.located.name} (SHA-256 {plan.located.sha256[:12]}…)")
+        told = f"partial training set, {data.num_train:,} of {data.num_train_complete:,}"
+        rows = Text(told, style="yellow")
+    facts.add_row("data", Text.assemble(f"{data.description}, ", rows))
+    facts.add_row("backbone", Text(f"{plan.located.name} (SHA-256 {plan.located.sha256[:12]}…)"))
     if not plan.located.shape.has_pooler:
         kind = plan.located.shape.architecture
         facts.add_row("head", f"on the first token itself, for {kind} has no pre-trained pooler")
@@ -152,10 +153,9 @@ def conclude(result: CellResult, console: Console) -> None:
 
     console.print(runs.run(result))
     if result.imported:
-        told = f"Imported    from {result.imported.source}, {result.imported.library}"
-        console.print(told, soft_wrap=True, markup=False)
-    console.print(f"Run         {result.folder}", soft_wrap=True)
-    console.print(f"Checkpoint  {result.checkpoint or 'none is kept'}", soft_wrap=True)
+        console.out(f"Imported    from {result.imported.source}, {result.imported.library}")
+    console.out(f"Run         {result.folder}")
+    console.out(f"Checkpoint  {result.checkpoint or 'none is kept'}")
     took = tables.duration(result.train_seconds + result.evaluate_seconds)
     what = "evaluation" if result.imported else "training and evaluation"
     console.print(f"Took        {took} of {what}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from adaptertune.errors import Interrupted, TrainingError
 from adaptertune.runs import results, units
 from adaptertune.runs.execute import Runner
+from adaptertune.runs.load import without_score
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Progress
 from adaptertune.runs.summary import conclude, so_far
@@ -69,13 +70,11 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
     if result.best_seed is None:
         if failures:
             raise TrainingError(
-                f"no seed was finished: {failures[0].error}",
+                f"no seed came to a score: {failures[0].error}",
                 where=plan.folder.seed(failures[0].seed).failure,
                 remedy="the file has the traceback",
             )
         raise TrainingError(
-            f"all {len(result.seeds)} seeds diverged: the loss was not finite",
-            where=plan.folder.path,
-            remedy="try a smaller --lr",
+            without_score(result), where=plan.folder.path, remedy="try a smaller --lr"
         )
     return result

@@ -6,6 +6,7 @@ denominator, not all parameters; so both are always given. The head is counted a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -204,26 +205,33 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
     )
 
 
-def sizes_between(shape: Shape, low: float, high: float) -> tuple[int, int] | None:
+def sizes_between(
+    shape: Shape, method: config.Adapter, low: float, high: float
+) -> tuple[int, int] | None:
     """The smallest and largest bottleneck size whose trained share of the encoder layers lies in
-    ``[low, high]`` (fractions); None if no size does.
+    ``[low, high]`` (fractions); None if no size does. All but the size is as ``method`` has it.
+
+    Raises:
+        ConfigError: the method names layers that the shape does not have.
     """
 
     def share(size: int) -> float:
-        method = config.Adapter(size=size, init_std=1e-2, activation="gelu")
-        return count(shape, method, 2).share_of_encoder
+        return count(shape, method.model_copy(update={"size": size}), 2).share_of_encoder
 
-    # The share is a + b * size, so both bounds follow from two values of it.
-    slope = share(2) - share(1)
-    start = share(1) - slope
-    smallest = max(1, int((low - start) / slope))
-    largest = max(1, int((high - start) / slope))
-    while smallest > 1 and share(smallest - 1) >= low:
-        smallest -= 1
-    while share(smallest) < low:
-        smallest += 1
-    while largest > 1 and share(largest) > high:
-        largest -= 1
-    while share(largest + 1) <= high:
-        largest += 1
-    return (smallest, largest) if smallest <= largest and share(largest) <= high else None
+    def first(is_enough: Callable[[float], bool]) -> int:
+        """The smallest size with such a share, which grows with the size."""
+        enough = 1
+        while not is_enough(share(enough)):
+            enough *= 2
+        too_small = enough // 2
+        while enough - too_small > 1:
+            middle = (too_small + enough) // 2
+            if is_enough(share(middle)):
+                enough = middle
+            else:
+                too_small = middle
+        return enough
+
+    smallest = first(lambda found: found >= low)
+    largest = first(lambda found: found > high) - 1
+    return (smallest, largest) if smallest <= largest else None

@@ -124,7 +124,11 @@ def with_options(
         inherited = source.where
         if "method.name" in grid:
             wanted = list(grid["method.name"][0])
-            kept = [g for g in data["grids"] if set(_methods(g)) & set(wanted)]
+            kept = [
+                {**g, "method.name": named}
+                for g in data["grids"]
+                if (named := [method for method in _methods(g) if method in wanted])
+            ]
             lacking = [method for method in wanted if not any(method in _methods(g) for g in kept)]
             data["grids"] = kept + [{"method.name": [method]} for method in lacking]
     for key, (values, option) in grid.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,8 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
             )
         seed = summary.best_seed
         if seed is None:
-            raise StoreError("every seed diverged", where=cell.path, remedy="train it again")
+            remedy = "train it again, perhaps with a smaller --lr"
+            raise StoreError(without_score(summary), where=cell.path, remedy=remedy)
     folder = cell.seed(seed)
     result = folder.read_result()
     if result is None or result.checkpoint is None:
@@ -121,6 +123,25 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
         remedy = f"seeds there: {', '.join(map(str, cell.seeds())) or 'none'}"
         raise StoreError(what, where=folder.path, remedy=remedy)
     return Run(cell, folder, result, kept_task(cell, result.config))
+
+
+def without_score(result: results.CellResult) -> str:
+    """Why a cell has no best seed: how its seeds ended."""
+    total = len(result.seeds)
+    ends = Counter(_end(line, result.headline) for line in result.seeds)
+    if len(ends) == 1:
+        return f"{'the only seed' if total == 1 else f'all {total} seeds'} {next(iter(ends))}"
+    return ", and ".join(f"{number} of {total} seeds {end}" for end, number in ends.items())
+
+
+def _end(line: results.SeedLine, headline: str) -> str:
+    """How a seed without a score ended."""
+    if line.status == "diverged":
+        return "diverged: the loss was not finite"
+    if line.status == "failed":
+        return "failed"
+    why = ": every answer is the same" if line.collapsed else ""
+    return f"finished without a defined {headline}{why}"
 
 
 def load(

@@ -60,25 +60,28 @@ def reopen(
     *,
     device: str | None = None,
     data_dir: Path | None = None,
+    offline: bool = False,
 ) -> Reopened:
     """Find a finished run's base model and data again.
 
     Args:
         device: instead of the run's own.
         data_dir: instead of the run's own, if the data have moved.
+        offline: whether to keep to the local cache; a run that was trained so does in any case.
 
     Raises:
-        StoreError: every seed diverged.
+        StoreError: no seed was finished.
         CheckpointError: the base model is no longer the one that the run was trained on.
         DataError: the rows are no longer those of the run.
         AdapterTuneError: one of them can't be found.
     """
     seeds = tuple(line.seed for line in result.seeds if line.status == "finished")
     if not seeds:
-        raise StoreError("every seed diverged: there is no model", where=folder.path)
+        raise StoreError("no seed was finished: there is no model", where=folder.path)
     config = parse(RunConfig, result.config, lambda _: str(folder.result))
     training = config.training.model_copy(update={"precision": result.precision})
     changes: dict[str, object] = {"training": training, "stack": "off", "compile": False}
+    changes["offline"] = offline or config.offline
     changes["init_from"] = None  # the weights are there; those that it began with may be gone
     if device is not None:
         changes["device"] = device

@@ -6,6 +6,7 @@ folder: a finished run is found, a killed one goes on.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ def find_cell(run: str, output: Path) -> CellFolder:
         StoreError: there is none, or several fit.
     """
     path = Path(run)
+    if len(path.parts) < 3 or ".." in path.parts:  # its task and its store are read off its folders
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - links keep their names
     if (path / "config.json").is_file():
         return CellFolder(path)
     if re.fullmatch(r"seed-\d+", path.name) and (path.parent / "config.json").is_file():

@@ -10,6 +10,11 @@ from adaptertune import config as configuration
 from adaptertune.runs import results, start, store
 from adaptertune.runs.plan import Plan
 
+# A model as publications call it, with either vocabulary -> the hub's names that count as it.
+PUBLISHED_AS = {
+    "BERT-large": ("google-bert/bert-large-cased", "google-bert/bert-large-uncased"),
+}
+
 
 def summarise(
     plan: Plan, done: Sequence[results.SeedResult], failed: Sequence[int] = ()
@@ -164,7 +169,7 @@ def apart(
         f"here started from {init_from.task if init_from else ''}": init_from is not None,
         "here a partial training set": data.partial,
         "here part of the training set held out": held_out,
-        f"there {model}": model != backbone,
+        f"there {model}": backbone not in PUBLISHED_AS.get(model, (model,)),
         "there the test server": split not in reported,
     }
     return [reason for reason, holds in reasons.items() if holds]

@@ -5,10 +5,12 @@ What may go is chosen on one half of validation and reported on the other.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -87,7 +89,7 @@ def prune(
         for seed, model in models.items():
             _write_seed(run, plan, splits, seed, model, found.removed)
         summary = summarise(plan, [_read_seed(plan, seed) for seed in run.seeds])
-        name = run.folder.path.name
+        name = _place(run).name
         origin = f" Pruned: {name} without the adapters of layers {_list(removed)}."
         write_json(plan.folder.config, units.config_file(plan))
         store.write_result(
@@ -175,13 +177,15 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
     assert isinstance(config.method, Adapter)
     norms = "none" if config.method.layernorms == "none" else "all"
     method = config.method.model_copy(update={"layers": tuple(remaining), "layernorms": norms})
-    output = run.folder.path.parent.parent
-    name = f"prune {run.folder.path.name}"
+    source = _place(run)
+    name = f"prune {source.name}"
     origins = dict(run.plan.resolved.origins) | {
         "method.layers": name,
         "method.layernorms": name,
     }
-    changed = config.model_copy(update={"method": method, "output": output, "seeds": run.seeds})
+    changed = config.model_copy(
+        update={"method": method, "output": source.parent.parent, "seeds": run.seeds}
+    )
     made = make_plan(Resolved(changed, run.plan.task, origins))
     return replace(
         made,
@@ -189,6 +193,11 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
         imported=run.plan.imported,
         init_from=run.plan.init_from,
     )
+
+
+def _place(run: Reopened) -> Path:
+    """The run's folder with the store above it, which the path that was given need not name."""
+    return Path(os.path.abspath(run.folder.path))  # noqa: PTH100  (links keep their names)
 
 
 class _Scorer:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from adaptertune.cli import live
+from adaptertune.runs.results import Failure
 from tests.runs.test_execute import plan
 
 
@@ -45,3 +46,24 @@ def test_tokenising_has_a_bar_on_a_terminal(
     table.preparing("tokenising", 4000, 4000)
     console.print(table)
     assert "0 % done" in shown(console)
+
+
+FOREIGN = "RuntimeError: [enforce fail at alloc_cpu.cpp:100:] [/ no memory] in runs[old]"
+
+
+def test_what_a_failure_says_is_shown_as_it_is(
+    tiny_bert: Path, tmp_path: Path, console: Console
+) -> None:
+    """Brackets are no markup, `:100:` is no emoji, and a log's lines are not broken."""
+    lines = live.Lines(plan(tiny_bert, tmp_path), console, lambda: False)
+    lines.failed(0, failure(FOREIGN))
+    lines.note(FOREIGN)
+    lines.line(f"{FOREIGN} {'x' * 100}")
+    expected = [f"seed 0: {FOREIGN}", FOREIGN, f"{FOREIGN} {'x' * 100}"]
+    assert shown(console).splitlines() == expected
+
+
+def failure(error: str) -> Failure:
+    return Failure(
+        seed=0, digest="", error=error, traceback="", attempts=1, failed_at="", host=""
+    )  # fmt: skip

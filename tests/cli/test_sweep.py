@@ -202,6 +202,14 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
     assert "finished earlier" in one.out, "a sweep's cell is a run of train"
 
 
+def test_without_any_score_it_is_no_success(cli: Cli, place: Place) -> None:
+    """So that what comes after it in a script does not go on."""
+    done = cli(*place.rte("--lrs", "1e30", "--epochs", "3"))
+    (result,) = (place.output / "sweeps").glob("*.json")
+    assert done.code == 1
+    assert f"error: {result}: no run came to a score (0 failed, 4 diverged)" in done.err
+
+
 def test_each_method_starts_from_the_run_that_fits_it(cli: Cli, place: Place) -> None:
     common = ["--task", "mnli", "--seeds", "1", "--epochs", "1", "--data-dir", str(place.glue),
               "--backbone", str(place.bert), "--max-length", "32", "--output", str(place.output),

@@ -113,7 +113,7 @@ def test_a_model_of_30_billion_parameters() -> None:
     assert 2.36e9 < high * counts.encoder_layers < 2.4e9
     # 96 adapters of 14,337 m + 7,168 and 97 LayerNorms of 14,336: 1,376,352 m + 2,078,720
     assert count(big, adapter(100), 2).trained == 1_376_352 * 100 + 2_078_720
-    found = sizes_between(big, low, high)
+    found = sizes_between(big, adapter(64), low, high)
     assert found is not None
     smallest, largest = found
     assert (smallest, largest) == (107, 1718)
@@ -329,7 +329,7 @@ def test_sizes_between_are_all_sizes_between(
     def inside(size: int) -> bool:
         return low <= count(form, adapter(size), 2).share_of_encoder <= high
 
-    found = sizes_between(form, low, high)
+    found = sizes_between(form, adapter(1), low, high)
     if found is None:
         # The share grows with the size, so the first one that is large enough tells for all.
         sizes = itertools.count(1)
@@ -345,9 +345,50 @@ def test_sizes_between_are_all_sizes_between(
 
 def test_no_size_is_small_enough() -> None:
     """LayerNorms train in any case: 0.045 % of BERT-base's layers."""
-    assert sizes_between(shape(BASE), 1e-5, 4e-4) is None
-    assert sizes_between(shape(BASE), 1e-7, 1e-6) is None
-    assert sizes_between(shape(BASE), 1e-5, 1.2e-3) == (1, 1)
+    assert sizes_between(shape(BASE), adapter(64), 1e-5, 4e-4) is None
+    assert sizes_between(shape(BASE), adapter(64), 1e-7, 1e-6) is None
+    assert sizes_between(shape(BASE), adapter(64), 1e-5, 1.2e-3) == (1, 1)
+    share = count(shape(BASE), adapter(64), 2).share_of_encoder
+    assert sizes_between(shape(BASE), adapter(1), share, share) == (64, 64), (
+        "both bounds are inside"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "adapters", "norms", "squared"),
+    [
+        ({}, 24, 25, 0),
+        ({"layers": (0, 1, 2, 3, 4, 5)}, 12, 12, 0),
+        ({"layers": (11,), "layernorms": "all"}, 2, 25, 0),
+        ({"places": "feedforward", "layernorms": "none"}, 12, 0, 0),
+        ({"depth": 3}, 24, 25, 2),
+    ],
+)
+def test_sizes_between_are_those_of_the_method(
+    keys: dict[str, Any], adapters: int, norms: int, squared: int
+) -> None:
+    """An adapter has 2md + d + m parameters, and m² + m for each projection more; a LayerNorm 2d."""
+    d, layers, low, high = 768, 12, 0.005, 0.08
+    encoder = layers * (12 * d * d + 13 * d)
+    expected = [
+        m
+        for m in range(1, 4000)
+        if low
+        <= (adapters * (2 * m * d + d + m + squared * (m * m + m)) + norms * 2 * d) / encoder
+        <= high
+    ]
+    assert 1 < expected[0] < expected[-1] < 3999
+    found = sizes_between(shape(BASE), adapter(64, **keys), low, high)
+    assert found == (expected[0], expected[-1])
+
+
+def test_no_size_is_too_large() -> None:
+    """Neither for the arithmetic nor for anybody's patience."""
+    low, high = 1e15, 1e300
+    found = sizes_between(shape(BASE), adapter(1), low, high)
+    assert found is not None
+    for size, share in zip(found, (low, high), strict=True):
+        assert 24 * 1537 * size / (12 * 7_087_872) == pytest.approx(share)
 
 
 def test_no_weights_are_needed() -> None:

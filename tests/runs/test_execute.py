@@ -295,7 +295,7 @@ def test_of_a_pass_that_fails_nothing_counts_as_finished(
 
     monkeypatch.setattr(execute, "keep", failing)
     made = plan(tiny_bert, tmp_path, stack="on")
-    with pytest.raises(TrainingError, match="no seed was finished"):
+    with pytest.raises(TrainingError, match="no seed came to a score"):
         run_cell(made, Quiet())
     assert made.folder.finished_seeds() == []
     assert [
@@ -628,7 +628,7 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
         raise MemoryError
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", starved)
-    with pytest.raises(TrainingError, match="no seed was finished: MemoryError"):
+    with pytest.raises(TrainingError, match="no seed came to a score: MemoryError"):
         run_cell(plan(tiny_bert, tmp_path / "starved", seeds=[0]), Quiet())
 
 
@@ -701,13 +701,49 @@ def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path
     assert (spread.n, spread.mean, spread.best) == (0, None, None)
 
 
+def test_scores_that_are_not_defined_are_told_apart_from_divergence(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, task="stsb", training__epochs=1)
+    run_cell(made, Quiet())
+    folder = made.folder
+
+    def without_values(*, collapsed: bool) -> None:
+        values = {"pearson": None, "spearman": None}
+        scores = {"validation": {"num_examples": 200, "values": values, "collapsed": collapsed}}
+        for path in (folder.seed(seed).result for seed in (0, 1)):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"scores": scores}))
+
+    def complaint() -> str:
+        with pytest.raises(TrainingError) as trained:
+            run_cell(made, Quiet())
+        with pytest.raises(StoreError) as found:
+            load.find(str(folder.path), tmp_path)
+        assert found.value.what == trained.value.what
+        return trained.value.what
+
+    without_values(collapsed=False)
+    assert complaint() == "all 2 seeds finished without a defined pearson"
+    without_values(collapsed=True)
+    same = "finished without a defined pearson: every answer is the same"
+    assert complaint() == f"all 2 seeds {same}"
+    summary = folder.read_result()
+    assert summary is not None
+    lost = summary.seeds[0].model_copy(update={"status": "diverged", "collapsed": False})
+    mixed = summary.model_copy(update={"seeds": [lost, summary.seeds[1]]})
+    why = "diverged: the loss was not finite"
+    assert load.without_score(mixed) == f"1 of 2 seeds {why}, and 1 of 2 seeds {same}"
+    alone = summary.model_copy(update={"seeds": [lost]})
+    assert load.without_score(alone) == f"the only seed {why}"
+
+
 def test_a_last_step_that_leaves_no_numbers_is_no_error(tiny_bert: Path, tmp_path: Path) -> None:
     """The loss is that of before the step, and finite."""
     made = plan(
         tiny_bert, tmp_path, seeds=1, training__epochs=1, training__batch_size=800,
         training__warmup=0.0, training__learning_rate=1e38,
     )  # fmt: skip
-    with pytest.raises(TrainingError, match="smaller --lr"):
+    with pytest.raises(TrainingError, match=r"the only seed finished without .*smaller --lr"):
         run_cell(made, Quiet())
     assert made.folder.seed(0).read_failure() is None
     result = made.folder.seed(0).read_result()
@@ -816,6 +852,9 @@ def test_published_figures_only_beside_equals(tiny_bert: Path, tmp_path: Path) -
         assert not figure.comparable
     reasons = [figure.why_not or "" for figure in equal if not figure.comparable]
     assert all("test server" in reason and "BERT-large" in reason for reason in reasons)
+    large = replace(made.located, name="google-bert/bert-large-uncased")
+    of_large = published_figures(replace(made, data=data, located=large))
+    assert {f.why_not for f in of_large if f.model == "BERT-large"} == {"there the test server"}
 
 
 def test_results_follow_their_schema(tiny_bert: Path, tmp_path: Path) -> None:

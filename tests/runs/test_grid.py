@@ -102,6 +102,9 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     assert found == [("mrpc", "adapter", 1e-3, "held-out"), ("mrpc", "full", 1e-3, "held-out")]
     only_full = options(read(tmp_path), grid={"method.name": (["full"], "--methods")})
     assert {c.config.method.name for c, _ in grid.cells(only_full, BASE)} == {"full"}
+    together = YAML.replace("method.name: full", "method.name: [full, layernorm]")
+    of_two = options(read(tmp_path, together), grid={"method.name": (["full"], "--methods")})
+    assert list(grid.cells(of_two, BASE)) == list(grid.cells(only_full, BASE))
     other = options(read(tmp_path), grid={"method.name": (["bitfit"], "--methods")})
     assert {c.config.method.name for c, _ in grid.cells(other, BASE)} == {"bitfit"}
 

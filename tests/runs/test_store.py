@@ -52,6 +52,21 @@ def test_a_run_is_found_by_its_folder_or_a_seeds(output: Path) -> None:
         assert store.find_cell(str(path), Path("elsewhere")).path == folder
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(".", "."), (".", "seed-2"), ("seed-2", ".."), ("..", "adapter-8-bert-22222222"),
+     ("../..", "rte/adapter-8-bert-22222222/seed-2")],
+)  # fmt: skip
+def test_a_run_has_its_names_wherever_one_stands(
+    output: Path, monkeypatch: pytest.MonkeyPatch, where: str, name: str
+) -> None:
+    folder = output / "rte" / "adapter-8-bert-22222222"
+    monkeypatch.chdir(folder / where)
+    found = store.find_cell(name, Path("elsewhere")).path
+    assert (found.parent.name, found.name) == ("rte", folder.name)
+    assert found.samefile(folder)
+
+
 def test_what_fits_several_or_none_is_refused(output: Path) -> None:
     with pytest.raises(StoreError, match=r"'11111111' fits several runs; choose from .*rte.*sst2"):
         store.find_cell("11111111", output)

@@ -292,8 +292,43 @@ def test_tuned_layernorms_are_refused_or_their_loss_is_measured(
     }
     shown = cli("export", cell, "--to", "shown", "--offline", "--drop-layernorms").out
     assert "Without the tuned LayerNorms, in per cent" in shown
-    again = cli("export", cell, "--to", "out", "--offline", "--drop-layernorms")
-    assert "is not empty; choose another --to" in again.err
+    # A folder that is in use is told of before anything is measured, for which the checkpoint is read.
+    damaged = tmp_path / "damaged"
+    shutil.copytree(cell, damaged)
+    (damaged / "seed-1" / "checkpoint.safetensors").write_bytes(b"damaged")
+    options = ("--seed", "1", "--offline", "--drop-layernorms")
+    again = cli("export", damaged, "--to", "out", *options)
+    assert (again.code, again.err) == (2, "error: out: is not empty; choose another --to\n")
+    assert "checkpoint" in cli("export", damaged, "--to", "new", *options).err
+
+
+def test_offline_asks_no_hub(tiny_bert: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """Even of a run that was trained with the hub at hand, whose base model is missing since."""
+    files = {path.name: path.read_bytes() for path in tiny_bert.iterdir() if path.is_file()}
+    with HubServer() as server:
+        server.add_repo("model", "tester/bert", files)
+
+        def run(cache: str, *arguments: object) -> Finished:
+            done = subprocess.run(
+                [sys.executable, "-m", "adaptertune", *map(str, arguments)],
+                env=server.env(tmp_path / cache) | {"PYTHONPATH": str(CHECKOUT)},
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            return Finished(done.returncode, done.stdout, done.stderr)
+
+        done = run(
+            "full", "train", "--task", "rte", "--backbone", "tester/bert", "--data-dir", tiny_glue,
+            "--size", 8, "--seeds", 1, "--epochs", 1, "--max-length", 24, "--quiet", "--json",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        export = ("export", json.loads(done.out)["folder"], "--drop-layernorms", "--to")
+        before = len(server.requests)
+        done = run("empty", *export, "out", "--offline")
+        assert (done.code, done.out) == (2, "")
+        assert "is not in the local cache, and the network is off; " in done.err
+        assert run("full", *export, "out", "--offline").code == 0
+        assert server.requests[before:] == []
+        assert run("empty", *export, "online").code == 0, "it is fetched where it may be"
 
 
 def test_an_imported_run_is_a_run(trained: dict[str, Path], tiny_bert: Path, cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,35 @@ def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -
     assert [(c.first, c.last) for c in spans(smaller, None, silent, silent).cells] == [
         (found.remaining[0], found.remaining[0])
     ]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("stsb", "{}"), ("stsb/{}", "."), ("stsb/{}/seed-0", ".."), (".", "stsb/{}")],
+)
+def test_the_smaller_run_lies_beside_the_larger_one(
+    run: Reopened,
+    cli: Callable[..., Finished],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    name: str,
+) -> None:
+    """However its folder is named from wherever one is."""
+    own = run.folder.path.name
+    root = tmp_path / "runs"
+    shutil.copytree(run.folder.path, root / "stsb" / own)
+    before = set(tmp_path.rglob("config.json"))
+    monkeypatch.chdir(root / place.format(own))
+    done = cli("prune", name.format(own), "--max-drop", "100", "--json", "--quiet")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    (made,) = set(tmp_path.rglob("config.json")) - before
+    assert made.parent.parent == root / "stsb"
+    assert Path(found["pruned"]) == made.parent
+    assert json.loads(made.read_text())["origins"]["method.layers"] == f"prune {own}"
+    assert f"Pruned: {own} without" in (made.parent / "result.json").read_text()
+    assert cli("show", found["pruned"]).code == 0
 
 
 def _logits(model: Any, encoded: Any) -> Any:

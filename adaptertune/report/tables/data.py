@@ -52,9 +52,9 @@ def task_list(tasks: Sequence[Task], *, with_titles: bool) -> RenderableType:
     for task in tasks:
         low, high = task.range or (0.0, 0.0)
         shown.add_row(
-            f"[bold]{task.name}[/]",
-            *([task.title] if with_titles else []),
-            ", ".join(task.labels) if task.labels else f"score {low:g} to {high:g}",
+            Text(task.name, style="bold"),
+            *([Text(task.title)] if with_titles else []),
+            Text(", ".join(task.labels) if task.labels else f"score {low:g} to {high:g}"),
             "\n".join(tables.METRIC_NAMES[name] for name in task.metrics),
             tables.count(task.rows["train"]) if "train" in task.rows else "–",
             "\n".join(task.evaluation) or f"nothing: {task.trained_on} answers it",

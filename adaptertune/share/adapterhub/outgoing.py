@@ -58,8 +58,7 @@ def export(run: Run, folder: Path, *, offline: bool, drop_layernorms: bool) -> N
     from adaptertune.train.checkpoint import read_tensors
 
     method = exportable(run, drop_layernorms=drop_layernorms)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError("is not empty", where=folder, remedy="choose another --to")
+    check_empty(folder)
     shape = run.locate(offline=offline).shape
     own, _ = read_tensors(run.folder.checkpoint)
     name = re.sub(r"[^A-Za-z0-9_-]", "-", run.task.name)
@@ -124,6 +123,16 @@ def export(run: Run, folder: Path, *, offline: bool, drop_layernorms: bool) -> N
     write_atomically(folder / HEAD_WEIGHTS[0], save(head, {"format": "pt"}))
     write_json(folder / HEAD_CONFIG, described | {"config": classification})
     write_json(folder / CONFIG, described | {"config": bottleneck})
+
+
+def check_empty(folder: Path) -> None:
+    """Whether a run can be written there.
+
+    Raises:
+        StoreError: something is there already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError("is not empty", where=folder, remedy="choose another --to")
 
 
 def exportable(run: Run, *, drop_layernorms: bool) -> configuration.Adapter:
