@@ -36,6 +36,7 @@ spans() {  # of the run whose folder a command prints, whose models must be here
 }
 two=(--methods adapter,full)
 large=(--epochs 1,3)
+rates=(--grid training.learning_rate=3e-5,1e-4,3e-4,1e-3,3e-3)  # the searches', and both between
 mnli_init=(--tasks mnli --epochs 1 --grid method.init_std=1e-7,1e-4,1e-3,1e-2,1e-1,1)
 
 for step in "${steps[@]}"; do
@@ -68,8 +69,13 @@ for step in "${steps[@]}"; do
     parts)  # the plain adapters' seeds are there
       ablate parts --tasks cola --seeds 5
       ablate parts --tasks mnli --epochs 1 --seeds 5
+      ablate parts --tasks stsb --epochs 3 --seeds 5
       ;;
-    lr | depth | variants)
+    lr)
+      ablate lr --tasks cola "${rates[@]}"
+      ablate lr --tasks mnli --epochs 1 "${rates[@]}"
+      ;;
+    depth | variants)
       ablate "$step" --tasks cola
       ablate "$step" --tasks mnli --epochs 1
       ;;

@@ -33,6 +33,7 @@ def spans(
         ),
     ] = None,
     data_dir: options.DataDir = None,
+    offline: options.Offline = False,
     output: options.Output = None,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -54,7 +55,9 @@ def spans(
     with bar.progress(talk) as on_progress:
         from adaptertune.study import spans as study
 
-        reopened = reopen.reopen(folder, finished, device=device, data_dir=data_dir)
+        reopened = reopen.reopen(
+            folder, finished, device=device, data_dir=data_dir, offline=offline
+        )
         result = study.spans(reopened, chosen, on_progress, talk.out)
     if as_json:
         print(result.model_dump_json())

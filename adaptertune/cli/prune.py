@@ -22,6 +22,7 @@ def prune(
         ),
     ] = 0.5,
     data_dir: options.DataDir = None,
+    offline: options.Offline = False,
     output: options.Output = None,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -42,7 +43,9 @@ def prune(
     with bar.progress(talk) as on_progress:
         from adaptertune.study import prune as study
 
-        reopened = reopen.reopen(folder, finished, device=device, data_dir=data_dir)
+        reopened = reopen.reopen(
+            folder, finished, device=device, data_dir=data_dir, offline=offline
+        )
         result = study.prune(reopened, max_drop / 100, on_progress, talk.out)
     if as_json:
         print(result.model_dump_json())
