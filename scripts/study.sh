@@ -36,7 +36,7 @@ spans() {  # of the run whose folder a command prints, whose models must be here
 }
 two=(--methods adapter,full)
 large=(--epochs 1,3)
-rates=(--grid training.learning_rate=3e-5,1e-4,3e-4,1e-3,3e-3)  # the searches', and both between
+rates=(--grid training.learning_rate=3e-5,1e-4,3e-4,1e-3,3e-3)  # all that either was searched over
 mnli_init=(--tasks mnli --epochs 1 --grid method.init_std=1e-7,1e-4,1e-3,1e-2,1e-1,1)
 
 for step in "${steps[@]}"; do
