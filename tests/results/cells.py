@@ -35,6 +35,7 @@ CHOSEN: dict[str, tuple[str, int, float, float]] = {
     "QNLI": ("qnli", 3, 1e-3, 1e-4),
     "SST-2": ("sst2", 1, 1e-3, 1e-4),
     "MNLI": ("mnli", 1, 1e-3, 1e-4),
+    "QQP": ("qqp", 1, 1e-3, 1e-4),
 }
 
 
@@ -219,7 +220,8 @@ def spread(cell: Cell) -> str:
 
 
 def signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return text[1:] if text.endswith("0.0") and len(text) == 4 else text
 
 
 def as_rate(value: float) -> str:

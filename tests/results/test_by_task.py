@@ -92,7 +92,7 @@ def test_how_often_training_fails(told: str) -> None:
         shown = " | ".join(f"{sum(fallen)} of {len(fallen)}" for fallen in found)
         assert f"| {name} | – | – | {shown} |" in told
         if size == 64:
-            few = {6: "six", 9: "nine", 1: "one"}
+            few = {1: "one", 6: "six", 10: "ten"}
             often = f"at 3e-3 {few[sum(found[2])]} of {few[len(found[2])]} trainings collapsed, at 1e-3 "
             assert f"{often}{few[sum(found[1])]} of {len(found[1])}." in told
     found = [counts.pop((None, one)) for one in (3e-5, 1e-4, 3e-4)]
