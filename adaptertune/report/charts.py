@@ -76,6 +76,7 @@ class Point:
     note: str  # for the tooltip
     line: str = ""  # points of one series and line are joined
     hollow: bool = False
+    beside: str = ""  # written at the point
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,11 @@ def curves(
 
     ``order``: the number of each series' colour, the same in every chart of a report.
     """
+    padding = 44 if any(point.beside for point in points) else 16
     scale = (
-        alt.Scale(type="log", nice=False, padding=16)
+        alt.Scale(type="log", nice=False, padding=padding)
         if x.log
-        else alt.Scale(zero=False, padding=16)
+        else alt.Scale(zero=False, padding=padding)
     )
     base = alt.Chart(_data(points)).encode(
         x=alt.X(
@@ -210,6 +212,9 @@ def curves(
             y=score, shape=shape, color=alt.value("white"), tooltip=tooltip
         )
         layers.append(inside.transform_filter("datum.hollow"))
+    if any(point.beside for point in points):
+        beside = base.mark_text(align="left", dx=8, dy=-8, fontSize=10)
+        layers.append(beside.encode(y=score, text="beside:N"))
     if faint:
         behind = (
             alt.Chart(_data(faint))

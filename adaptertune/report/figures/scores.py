@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adaptertune import stats
 from adaptertune.report import charts, tables
@@ -131,8 +132,11 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
     epochs = f" · {min(trained_for)} to {max(trained_for)} epochs" if len(trained_for) > 1 else ""
     points = []
     for series, name, chosen in found:
-        told = f"{name} ({chosen.config['training']['epochs']} epochs)" if epochs else name
-        points += _point(series, chosen, column, chosen.facts.ledger["trained"], told, series)
+        own, trained = chosen.config["training"]["epochs"], chosen.facts.ledger["trained"]
+        told = f"{name} ({own} epochs)" if epochs else name
+        made = _point(series, chosen, column, trained, told, f"{series}, {own} epochs")
+        points += [replace(point, beside=f"{own} ep." if epochs else "") for point in made]
+    joined = " Lines join what was trained for the same number of epochs." if epochs else ""
     if len(points) < 2:
         return []
     named = heading(column, group.comparison.columns)
@@ -142,7 +146,8 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
             f"{named}-parameters",
             "Score against trained parameters",
             f"{named}{epochs}{data_note(column)}",
-            f"{metric_title(column)}, mean over seeds; each size at its best candidate. {ERROR_BARS}",
+            f"{metric_title(column)}, mean over seeds; each size at its best candidate.{joined} "
+            f"{ERROR_BARS}",
             [point.note for point in points],
             charts.curves(points, TRAINED, Axis(metric_title(column)), colours(group)),
         )
