@@ -77,7 +77,11 @@ def test_longer_training_closes_the_gap_on_stsb(told: str) -> None:
 
 
 def test_what_trains_beside_adapters(told: str) -> None:
-    rows = {"CoLA, 6 epochs": ("CoLA, 6", "matthews"), "MNLI-m, 1 epoch": ("MNLI", "accuracy")}
+    rows = {
+        "CoLA, 6 epochs": ("CoLA, 6", "matthews"),
+        "STS-B, 3 epochs": ("STS-B, 3", "pearson"),
+        "MNLI-m, 1 epoch": ("MNLI", "accuracy"),
+    }
     signs = {}
     for label, (name, metric) in rows.items():
         points = [one.scores[metric] for one in points_of("parts", CHOSEN[name][0])]
@@ -88,24 +92,34 @@ def test_what_trains_beside_adapters(told: str) -> None:
         assert f"| {label} | {' | '.join([*cells, spread(pair(name)[1])])} |" in told
         intervals = [one.difference and one.difference.interval for one in points[1:]]
         signs[name] = [one and (one.low > 0) - (one.high < 0) for one in intervals]
-    assert signs == {"CoLA, 6": [0, 0], "MNLI": [0, 1]}
-    pooler = points_of("parts", "mnli")[-1].scores["accuracy"]
-    assert pooler.difference is not None
-    assert pooler.difference.interval is not None
-    gained, ends = pooler.difference.mean, pooler.difference.interval
-    of_pooler = (
-        "gain {:.1f} points there of the {:.1f} that they are behind (95 % {:.1f} to {:.1f} by"
-    )
-    assert of_pooler.format(100 * gained, -ahead("MNLI"), 100 * ends.low, 100 * ends.high) in told
-    own = dict(enumerate(scores(pair("MNLI")[0])))
-    by_seed = sorted(100 * value - own[seed] for seed, value in pooler.values.items())
-    assert sum(gain > 0 for gain in by_seed) == 4
-    of_t = scipy.stats.t.interval(
-        0.95, len(by_seed) - 1, statistics.fmean(by_seed), scipy.stats.sem(by_seed)
-    )
-    low, high = (f"{end:.1f}".replace("-", "\N{MINUS SIGN}") for end in of_t)
-    assert f"bootstrap, {low} to {high} by Student's t, four of five seeds)" in told
-    assert f"{statistics.fmean(by_seed[:-1]):.1f} without the seed that gains the most" in told
+    assert signs == {"CoLA, 6": [0, 0], "STS-B, 3": [-1, 1], "MNLI": [0, 1]}
+    without_norms, _ = (one.scores["pearson"].difference for one in points_of("parts", "stsb")[1:])
+    assert without_norms is not None
+    assert f"trained LayerNorms they lose {-100 * without_norms.mean:.1f} on STS-B" in told
+    for_stsb = "gain {:.1f} points on STS-B (95 % {} to {} by Student's t, five of five seeds)"
+    gains = gains_by_pooler("stsb", "pearson", "STS-B, 3")
+    assert for_stsb.format(statistics.fmean(gains), *interval_by_t(gains)) in told
+    assert gains[0] > 0
+    assert statistics.fmean(gains) > -ahead("STS-B, 3")
+    for_mnli = "{:.1f} of {:.1f} on MNLI ({} to {}, four of five seeds; {:.1f} without the seed"
+    gains = gains_by_pooler("mnli", "accuracy", "MNLI")
+    gained, without_most = statistics.fmean(gains), statistics.fmean(gains[:-1])
+    figures = gained, -ahead("MNLI"), *interval_by_t(gains), without_most
+    assert for_mnli.format(*figures) in told
+    assert sum(gain > 0 for gain in gains) == 4
+
+
+def gains_by_pooler(task: str, metric: str, name: str) -> list[float]:
+    """What each seed gains if the pooler trains too, in points, the least first."""
+    own = scores(pair(name)[0])
+    trained = points_of("parts", task)[-1].scores[metric].values
+    return sorted(100 * value - own[seed] for seed, value in trained.items())
+
+
+def interval_by_t(values: list[float]) -> list[str]:
+    mean, error = statistics.fmean(values), scipy.stats.sem(values)
+    ends = scipy.stats.t.interval(0.95, len(values) - 1, mean, error)
+    return [f"{end:.1f}".replace("-", "\N{MINUS SIGN}") for end in ends]
 
 
 def test_the_backbones_pooler_is_noise(told: str) -> None:
