@@ -87,17 +87,15 @@ def test_how_often_training_fails(told: str) -> None:
                 seed.status == "diverged" or seed.scores[cell.reported[0]].collapsed
                 for seed in cell.seeds
             )
-    for size, name in {8: "adapters 8", 64: "adapters 64", 256: "adapters 256"}.items():
-        found = [counts.pop((size, one)) for one in (3e-4, 1e-3, 3e-3)]
-        shown = " | ".join(f"{sum(fallen)} of {len(fallen)}" for fallen in found)
-        assert f"| {name} | – | – | {shown} |" in told
+    names = {8: "adapters 8", 64: "adapters 64", 256: "adapters 256", None: "full fine-tuning"}
+    for size, name in names.items():
+        found = [counts.pop((size, one), []) for one in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)]
+        shown = [f"{sum(fallen)} of {len(fallen)}" if fallen else "–" for fallen in found]
+        assert f"| {name} | {' | '.join(shown)} |" in told
         if size == 64:
-            few = {1: "one", 6: "six", 10: "ten"}
-            often = f"at 3e-3 {few[sum(found[2])]} of {few[len(found[2])]} trainings collapsed, at 1e-3 "
-            assert f"{often}{few[sum(found[1])]} of {len(found[1])}." in told
-    found = [counts.pop((None, one)) for one in (3e-5, 1e-4, 3e-4)]
-    shown = " | ".join(f"{sum(fallen)} of {len(fallen)}" for fallen in found)
-    assert f"| full fine-tuning | {shown} | – | – |" in told
+            few = {1: "one", 8: "eight", 12: "twelve"}
+            often = f"at 3e-3 {few[sum(found[4])]} of {few[len(found[4])]} trainings collapsed, at 1e-3 "
+            assert f"{often}{few[sum(found[3])]} of {len(found[3])}." in told
     assert not counts
 
 

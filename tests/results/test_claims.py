@@ -215,6 +215,19 @@ def test_the_claims_of_first_values(told: str) -> None:
     assert list(point.scores["matthews"].values.values()).count(0) == 2
 
 
+def test_the_claim_of_rates(told: str) -> None:
+    found: dict[str, list[float]] = {}
+    for point in points_of("lr", "cola"):
+        assert len(point.scores["matthews"].values) == 3
+        method = "adapters 64" if point.method == "adapter-64" else "full fine-tuning"
+        found.setdefault(method, []).append(100 * (point.scores["matthews"].mean or 0))
+    for method, of_method in found.items():
+        assert f"| {method} | {' | '.join(f'{mean:.1f}' for mean in of_method)} |" in told
+    learn = {method: [mean > 20 for mean in of_method] for method, of_method in found.items()}
+    assert learn["adapters 64"] == [False, False, True, True, False]
+    assert learn["full fine-tuning"] == [True, True, False, False, False]
+
+
 VARIANTS = {  # as an ablation's chosen settings tell them apart, and as the README calls them
     "activation tanh": "tanh",
     "activation relu": "ReLU",
