@@ -5,12 +5,10 @@ What may go is chosen on one half of validation and reported on the other.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -89,7 +87,7 @@ def prune(
         for seed, model in models.items():
             _write_seed(run, plan, splits, seed, model, found.removed)
         summary = summarise(plan, [_read_seed(plan, seed) for seed in run.seeds])
-        name = _place(run).name
+        name = run.folder.path.name
         origin = f" Pruned: {name} without the adapters of layers {_list(removed)}."
         write_json(plan.folder.config, units.config_file(plan))
         store.write_result(
@@ -177,7 +175,7 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
     assert isinstance(config.method, Adapter)
     norms = "none" if config.method.layernorms == "none" else "all"
     method = config.method.model_copy(update={"layers": tuple(remaining), "layernorms": norms})
-    source = _place(run)
+    source = run.folder.path
     name = f"prune {source.name}"
     origins = dict(run.plan.resolved.origins) | {
         "method.layers": name,
@@ -193,11 +191,6 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
         imported=run.plan.imported,
         init_from=run.plan.init_from,
     )
-
-
-def _place(run: Reopened) -> Path:
-    """The run's folder with the store above it, which the path that was given need not name."""
-    return Path(os.path.abspath(run.folder.path))  # noqa: PTH100  (links keep their names)
 
 
 class _Scorer:
