@@ -90,18 +90,27 @@ def known_backbones() -> dict[str, Known]:
 
 @cache
 def full_name(name: str) -> str:
-    """``bert-base`` as ``google-bert/bert-base-uncased``; any other name as it is."""
-    return next((full for full, known in known_backbones().items() if name in known.aliases), name)
+    """``bert-base`` as ``google-bert/bert-base-uncased``, ``bert-base@main`` with its revision; any
+    other name as it is.
+    """
+    alias, at, revision = name.partition("@")
+    model = next((full for full, it in known_backbones().items() if alias in it.aliases), alias)
+    return f"{model}{at}{revision}"
+
+
+def without_revision(name: str) -> str:
+    """The model of ``id@revision``; a revision of it is still that model."""
+    return name.partition("@")[0]
 
 
 def known(name: str) -> Known | None:
-    """The catalogue's entry for a name or alias, if it has one."""
-    return known_backbones().get(full_name(name))
+    """The catalogue's entry for a name or alias, at whatever revision, if it has one."""
+    return known_backbones().get(without_revision(full_name(name)))
 
 
 def package(name: str) -> Package | None:
-    """The package that carries a backbone, if one does."""
-    entry = known(name)
+    """The package that carries a backbone, if one does; it has no revisions."""
+    entry = known_backbones().get(full_name(name))
     return entry.package if entry else None
 
 

@@ -87,6 +87,16 @@ def test_aliases_are_all_different() -> None:
     )
 
 
+def test_a_revision_of_a_known_model_is_that_model() -> None:
+    large = catalogue.known_backbones()["google-bert/bert-large-uncased"]
+    for name in ("bert-large@main", "google-bert/bert-large-uncased@0123abc"):
+        assert catalogue.known(name) is large
+    assert catalogue.full_name("bert-large@main") == "google-bert/bert-large-uncased@main"
+    assert catalogue.full_name("somebody/bert@main") == "somebody/bert@main"
+    assert catalogue.known("somebody/bert@main") is None
+    assert catalogue.package("minilm") and not catalogue.package("minilm@main")
+
+
 def test_what_minilm_suggests() -> None:
     found = catalogue.suggestions("minilm")
     assert found.training == {"epochs": 6}

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from adaptertune import catalogue
 from adaptertune import config as configuration
 from adaptertune.runs import results, start, store
 from adaptertune.runs.plan import Plan
@@ -169,7 +170,8 @@ def apart(
         f"here started from {init_from.task if init_from else ''}": init_from is not None,
         "here a partial training set": data.partial,
         "here part of the training set held out": held_out,
-        f"there {model}": backbone not in PUBLISHED_AS.get(model, (model,)),
+        f"there {model}": catalogue.without_revision(backbone)
+        not in PUBLISHED_AS.get(model, (model,)),
         "there the test server": split not in reported,
     }
     return [reason for reason, holds in reasons.items() if holds]

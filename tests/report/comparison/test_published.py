@@ -46,7 +46,7 @@ def test_the_papers_validation_figures_are_comparable_with_the_same_model_on_com
 def test_table_1_is_of_the_model_that_the_papers_searches_train(tmp_path: Path, name: str) -> None:
     large = grid.read(name).config.settings["backbone"]
     cased = "google-bert/bert-large-cased"
-    for backbone in (large, cased):
+    for backbone in (large, cased, f"{large}@0123abc"):
         add(tmp_path / backbone, "rte", one_metric(0.7), backbone=backbone)
         assert {row.why_not for row in only(tmp_path / backbone).published} == {
             "there the test server"
