@@ -90,9 +90,10 @@ class Adapter(Strict):
 
 
 class Full(Strict):
-    """Full fine-tuning: everything trains."""
+    """Full fine-tuning: everything trains, or everything but the pooler, which adapters leave too."""
 
     name: Literal["full"] = "full"
+    pooler: Literal["frozen", "trained"] = "trained"
 
 
 class TopLayers(Strict):

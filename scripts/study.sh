@@ -50,7 +50,9 @@ for step in "${steps[@]}"; do
       search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
       ;;
     longer)  # at the rates that the search chose for six epochs, and on STS-B for three
-      search --tasks stsb --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all
+      stsb=(--tasks stsb --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all)
+      search "${stsb[@]}"
+      search "${stsb[@]}" --set method.pooler=trained
       search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20 --seeds 2
       search --tasks cola --methods full --lrs 3e-5 --epochs 20 --seeds 2
       ;;
@@ -66,10 +68,13 @@ for step in "${steps[@]}"; do
       ablate size --tasks cola --grid method.size=1,8,64,512
       ablate size --tasks mnli --epochs 1 --grid method.size=1,64,512
       ;;
-    parts)  # the plain adapters' seeds are there
+    parts)  # the plain adapters' seeds are there; full fine-tuning at the rate that the search chose
       ablate parts --tasks cola --seeds 5
       ablate parts --tasks mnli --epochs 1 --seeds 5
       ablate parts --tasks stsb --epochs 3 --seeds 5
+      frozen=(--methods full --lrs 1e-4 --set method.pooler=frozen)
+      search --tasks mnli "${frozen[@]}" --epochs 1
+      search --tasks stsb "${frozen[@]}" --epochs 3
       ;;
     lr)
       ablate lr --tasks cola "${rates[@]}"

@@ -110,8 +110,10 @@ def training_step(
                     product(queries, size, size, of_input=True, of_weight=True)
                 product(queries, size, width, of_input=True, of_weight=True)
     if shape.has_pooler:
-        own_pooler = isinstance(method, config.Adapter) and method.pooler == "trained"
-        product(batch, width, width, of_input=True, of_weight=trains_weights or own_pooler)
+        own = trains_weights
+        if isinstance(method, config.Adapter | config.Full):
+            own = method.pooler == "trained"
+        product(batch, width, width, of_input=True, of_weight=own)
     product(batch, width, num_outputs, of_input=True, of_weight=True)  # head
     return Flops(forward, backward)
 

@@ -147,20 +147,14 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
             trained_norms = 0
         trained |= {"adapters": adapters, "LayerNorms": trained_norms}
         if method.pooler == "trained":
-            if not shape.has_pooler:
-                raise ConfigError(
-                    "the backbone has no pooler to train",
-                    where="method.pooler",
-                    remedy="leave it frozen",
-                )
+            _require_pooler(shape, "train", "leave it frozen")
             trained |= {"pooler": pooler}
     elif isinstance(method, config.Full):
-        trained |= {
-            "embeddings": tables,
-            "encoder": num_layers * layer,
-            "LayerNorms": norms,
-            "pooler": pooler,
-        }
+        trained |= {"embeddings": tables, "encoder": num_layers * layer, "LayerNorms": norms}
+        if method.pooler == "trained":
+            trained |= {"pooler": pooler}
+        else:
+            _require_pooler(shape, "freeze", "leave the setting out")
     elif isinstance(method, config.TopLayers):
         if method.k > num_layers:
             raise ConfigError(
@@ -203,6 +197,13 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         encoder_layers=num_layers * (layer + 2 * norm),
         all_parameters=tables + num_layers * layer + norms + pooler,
     )
+
+
+def _require_pooler(shape: Shape, what: str, remedy: str) -> None:
+    if not shape.has_pooler:
+        raise ConfigError(
+            f"the backbone has no pooler to {what}", where="method.pooler", remedy=remedy
+        )
 
 
 def sizes_between(

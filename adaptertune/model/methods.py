@@ -115,7 +115,7 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
         if method.pooler == "trained":
             pattern += r"|\.pooler\."
     elif isinstance(method, config.Full):
-        pattern = r""
+        pattern = r"" if method.pooler == "trained" else r"^backbone\.(?!pooler\.)"
     elif isinstance(method, config.TopLayers):
         if method.k > num_layers:
             raise ConfigError(

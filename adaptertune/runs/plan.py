@@ -174,6 +174,8 @@ def method_label(method: configuration.Method, *, sized: bool = True) -> str:
         words.append(method.k)
     elif isinstance(method, configuration.LoRA) and sized:
         words.append(method.rank)
+    elif isinstance(method, configuration.Full):
+        words += itertools.chain(*method.model_dump(exclude_defaults=True).items())
     elif isinstance(method, configuration.Adapter):
         hidden = {"name", "size", "init_std", "activation"}
         given = method.model_dump(exclude_defaults=True, exclude=hidden)

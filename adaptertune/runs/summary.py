@@ -198,7 +198,7 @@ def _paper_rows(plan: Plan) -> tuple[str, ...]:
         if method != plain:
             return ()
         return ("adapters_64", "adapters_8_256") if method.size == 64 else ("adapters_8_256",)
-    if isinstance(method, configuration.Full):
+    if method == configuration.Full():
         return ("full",)
     if isinstance(method, configuration.TopLayers) and method.k == 1:
         return ("top_1_layer",)

@@ -22,6 +22,7 @@ METHODS: list[config.Method] = [
     config.Adapter(size=5, init_std=1e-2, activation="gelu"),
     config.Adapter(size=5, init_std=1e-2, activation="gelu", layers=(1,)),
     config.Full(),
+    config.Full(pooler="frozen"),
     config.TopLayers(k=1),
     config.TopLayers(k=2),
     config.LayerNorm(),

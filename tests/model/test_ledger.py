@@ -206,7 +206,8 @@ def counted(form: Shape, method: config.Method, num_outputs: int) -> dict[str, i
             return "LayerNorm" in name
         if isinstance(method, config.BitFit):
             return name.endswith("bias")
-        return True
+        assert isinstance(method, config.Full)
+        return method.pooler == "trained" or not name.startswith("pooler")
 
     return {
         "all": sum(plain.values()),
@@ -222,6 +223,7 @@ METHODS: list[config.Method] = [
     adapter(64, layers=(1,)),
     adapter(8, layernorms="none", pooler="trained"),
     config.Full(),
+    config.Full(pooler="frozen"),
     config.TopLayers(k=1),
     config.TopLayers(k=2),
     config.LayerNorm(),
@@ -251,13 +253,20 @@ def test_closed_form_equals_counting_a_real_bert(form: str, method: config.Metho
         assert counts.stored == expected["trained"] + expected["head"]
 
 
-WITHOUT_POOLER = [method for method in METHODS if getattr(method, "pooler", "frozen") == "frozen"]
+CHOOSE_POOLER: list[tuple[config.Method, str]] = [
+    (adapter(8, pooler="trained"), "no pooler to train"),
+    (config.Full(pooler="frozen"), "no pooler to freeze"),
+]
+WITHOUT_POOLER = [method for method in METHODS if "pooler" not in method.model_fields_set]
 
 
-def test_no_pooler_trains_where_there_is_none(tiny_kind: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(("method", "message"), CHOOSE_POOLER, ids=["adapter", "full"])
+def test_no_choice_of_a_pooler_where_there_is_none(
+    tiny_kind: Callable[[str], Path], method: config.Method, message: str
+) -> None:
     located = backbone.locate(str(tiny_kind("electra")), offline=True)
-    with pytest.raises(ConfigError, match="no pooler to train"):
-        count(located.shape, adapter(8, pooler="trained"), 3)
+    with pytest.raises(ConfigError, match=message):
+        count(located.shape, method, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -91,6 +91,7 @@ CASES = [
     (ADAPTER, adapter_names(0) | adapter_names(1) | NORMS | HEAD),
     (UPPER, adapter_names(1) | {name for name in LAYER_1 if "LayerNorm" in name} | HEAD),
     (config.Full(), EVERYTHING),
+    (config.Full(pooler="frozen"), EVERYTHING - POOLER),
     (config.TopLayers(k=1), LAYER_1 | POOLER | HEAD),
     (config.TopLayers(k=2), LAYER_0 | LAYER_1 | POOLER | HEAD),
     (config.LayerNorm(), NORMS | HEAD),

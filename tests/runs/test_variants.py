@@ -56,6 +56,11 @@ def test_labels_tell_variants_apart(keys: dict[str, Any], label: str) -> None:
 def test_a_variant_is_not_the_papers_row(tiny_bert: Path, tmp_path: Path) -> None:
     assert _paper_rows(plan(tiny_bert, tmp_path)) == ("adapters_8_256",)
     assert _paper_rows(plan(tiny_bert, tmp_path, method__reads="input")) == ()
+    full = {"method__name": "full"}
+    assert _paper_rows(variant_plan(tiny_bert, tmp_path, **full)) == ("full",)
+    frozen = variant_plan(tiny_bert, tmp_path, **full, method__pooler="frozen")
+    assert _paper_rows(frozen) == ()
+    assert method_label(frozen.config.method) == "full-pooler-frozen"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +70,9 @@ def test_a_variant_is_not_the_papers_row(tiny_bert: Path, tmp_path: Path) -> Non
         {"method__places": "feedforward", "method__reads": "input", "method__scale": 4.0},
         {"method__name": "lora", "method__rank": 3},
         {"method__name": "ia3"},
+        {"method__name": "full", "method__pooler": "frozen"},
     ],
-    ids=["batch", "parallel", "lora", "ia3"],
+    ids=["batch", "parallel", "lora", "ia3", "full"],
 )
 def test_an_interrupted_variant_goes_on_and_ends_equal(
     tiny_bert: Path, tmp_path: Path, changes: dict[str, Any]
@@ -77,7 +83,8 @@ def test_an_interrupted_variant_goes_on_and_ends_equal(
     whole, stopped = made("whole"), made("stopped")
     progress = Quiet()
     run_cell(whole, progress)
-    assert any("generic pass" in note for note in progress.notes)
+    is_generic = any("generic pass" in note for note in progress.notes)
+    assert is_generic == (changes.get("method__name") != "full")
     with pytest.raises(Interrupted, match="goes on from here"):
         run_cell(stopped, Quiet(40))
     run_cell(stopped, Quiet())

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from adaptertune import config as configuration
 from adaptertune import stats
 from adaptertune.report import words
 from adaptertune.report.comparison import costs, methods
@@ -212,8 +213,9 @@ def _row(
 
 
 def of_full(cells: Iterable[Cell]) -> list[Cell]:
-    """Full fine-tuning's."""
-    return [cell for cell in cells if cell.config["method"]["name"] == "full"]
+    """Full fine-tuning's, everything trained."""
+    everything = configuration.Full().model_dump()
+    return [cell for cell in cells if cell.config["method"] == everything]
 
 
 def reference_candidates(cell: Cell, column: Column, full: Sequence[Cell]) -> list[Cell]:

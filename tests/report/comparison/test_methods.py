@@ -46,6 +46,26 @@ def test_candidates_differ_in_rate_and_epochs_and_the_one_that_a_sweep_chooses_i
     assert "first seed" not in shown.protocol
 
 
+def test_full_fine_tuning_with_a_frozen_pooler_is_a_row_of_its_own_and_nobodys_reference(
+    tmp_path: Path,
+) -> None:
+    """A run of an early version, which does not name the pooler, trained it."""
+    full = add(tmp_path, "rte", one_metric(0.6), options={"method.name": "full"})
+    frozen = {"method.name": "full", "method.pooler": "frozen"}
+    add(tmp_path, "rte", one_metric(0.7), options=frozen)
+    add(tmp_path, "rte", one_metric(0.65))
+    old = json.loads(full.config.read_text())
+    for described in (old["config"], old["identity"]):
+        assert described["method"].pop("pooler") == "trained"
+    full.config.write_text(json.dumps(old))
+    shown = only(tmp_path)
+    labels = [row.label for row in shown.rows]
+    assert labels == ["full fine-tuning", "full fine-tuning, pooler frozen", "adapters 64"]
+    beside = shown.rows[2].places[0].beside
+    assert beside is not None
+    assert beside.difference.mean == pytest.approx(0.05)
+
+
 def test_more_seeds_are_no_more_draws_at_the_best_run(tmp_path: Path) -> None:
     """Seed 0 alone is everybody's, and one that diverged is had; without a shared seed all count."""
     add(tmp_path, "rte", one_metric(0.6, 0.9, 0.9), options=rate(1e-4))
