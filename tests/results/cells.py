@@ -117,7 +117,8 @@ PLAIN: dict[str, dict[str, Any]] = {
         "depth": 1,
         "layernorms": "adapted",
         "pooler": "frozen",
-    }
+    },
+    "full": {"pooler": "trained"},
 }
 
 

@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 
 from adaptertune.model import backbone
+from adaptertune.report.evidence import Cell
 from tests.results.cells import (
     CHOSEN,
     ahead,
@@ -22,6 +23,7 @@ from tests.results.cells import (
     scores,
     spread,
     steps_an_epoch,
+    usual_cells,
 )
 
 
@@ -101,12 +103,29 @@ def test_what_trains_beside_adapters(told: str) -> None:
     assert for_stsb.format(statistics.fmean(gains), *interval_by_t(gains)) in told
     assert gains[0] > 0
     assert statistics.fmean(gains) > -ahead("STS-B, 3")
+    longer = with_pooler("stsb", 6)
+    assert f"With six epochs on STS-B they have {spread(longer)} so," in told
+    (fallen,) = [x for x in pair("STS-B, 6")[0].seeds if x.scores["validation"].collapsed]
+    is_up = longer.values("validation", "pearson")[fallen.seed]
+    assert f"collapsed with a frozen pooler has {100 * is_up:.1f}." in told
     for_mnli = "{:.1f} of {:.1f} on MNLI ({} to {}, four of five seeds; {:.1f} without the seed"
     gains = gains_by_pooler("mnli", "accuracy", "MNLI")
     gained, without_most = statistics.fmean(gains), statistics.fmean(gains[:-1])
     figures = gained, -ahead("MNLI"), *interval_by_t(gains), without_most
     assert for_mnli.format(*figures) in told
     assert sum(gain > 0 for gain in gains) == 4
+
+
+def with_pooler(task: str, epochs: int) -> Cell:
+    """Adapters with a trained pooler, the paper's otherwise, with five seeds."""
+    (cell,) = [
+        one
+        for one in usual_cells()
+        if one.facts.task == task and one.config["training"]["epochs"] == epochs
+        if one.config["method"]["name"] == "adapter" and one.config["method"]["pooler"] == "trained"
+    ]
+    assert len(cell.seeds) == 5
+    return cell
 
 
 def gains_by_pooler(task: str, metric: str, name: str) -> list[float]:

@@ -76,10 +76,10 @@ def test_how_often_training_fails(told: str) -> None:
     counts: dict[tuple[int | None, float], list[bool]] = {}
     for cell in usual_cells():
         method = cell.config["method"]
-        is_plain = method["name"] == "full" or (
-            method.items() >= PLAIN["adapter"].items() and method["size"] in (8, 64, 256)
-            if method["name"] == "adapter"
-            else False
+        is_plain = (
+            method["name"] in PLAIN
+            and method.items() >= PLAIN[method["name"]].items()
+            and method.get("size") in (8, 64, 256, None)
         )
         if is_plain and cell.facts.task != "wnli":
             key = method.get("size"), cell.config["training"]["learning_rate"]
