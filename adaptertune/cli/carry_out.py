@@ -133,8 +133,15 @@ class _Tracked:
     view: SweepLines
     tracking: Tracking
 
-    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
-        self.view.stage(name, todo, num_done, num_failed)
+    def stage(
+        self,
+        name: str,
+        todo: Sequence[Unit],
+        num_done: int,
+        num_failed: int,
+        later: Sequence[Unit] = (),
+    ) -> None:
+        self.view.stage(name, todo, num_done, num_failed, later)
 
     def of(self, plan: Plan) -> Progress:
         return self.tracking.of(plan, self.view.of(plan))

@@ -102,12 +102,21 @@ class SweepLines:
         self.num_ahead = self.num_done = self.num_failed = 0
         self.stage_name = "trainings"
         self._ahead: dict[tuple[str, int], float] = {}  # seconds of what is not settled yet
+        self._later = 0.0  # seconds of the next stage
         self._before: dict[tuple[str, int], float] = {}  # shares that earlier processes did
         self._settled = 0.0  # seconds, without those shares
         self._started = time.monotonic()
 
-    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+    def stage(
+        self,
+        name: str,
+        todo: Sequence[Unit],
+        num_done: int,
+        num_failed: int,
+        later: Sequence[Unit] = (),
+    ) -> None:
         self.stage_name = name
+        self._later = sum(map(self._seconds, later))
         self._ahead = {
             (unit.plan.digest, seed): self._seconds(unit) / len(unit.seeds)
             for unit in todo
@@ -155,10 +164,10 @@ class SweepLines:
         self.line(f"[{of}{self.num_done}/{self.num_ahead}] {text}, {self.left()} left")
 
     def left(self) -> str:
-        """Time to the end, by the forecast corrected by how it has been so far. What earlier or other
-        processes did is not ahead, and says nothing of this one's pace.
+        """Time to the end of all stages, by the forecast corrected by how it has been so far. What
+        earlier or other processes did is not ahead, and says nothing of this one's pace.
         """
-        ahead, done = sum(self._ahead.values()), self._settled
+        ahead, done = sum(self._ahead.values()) + self._later, self._settled
         for key, run in self.running.items():
             seconds = self._ahead.get(key, 0.0)
             ahead -= seconds * run.share

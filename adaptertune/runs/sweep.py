@@ -110,10 +110,18 @@ class View(Protocol):
     def of(self, plan: Plan) -> Progress:
         """The progress of one cell."""
 
-    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+    def stage(
+        self,
+        name: str,
+        todo: Sequence[Unit],
+        num_done: int,
+        num_failed: int,
+        later: Sequence[Unit] = (),
+    ) -> None:
         """These units are ahead; so many other trainings were settled earlier, so many failed.
 
         ``name``: trainings, or where a cell's first seed decides, first seeds and then other seeds.
+        ``later``: what the next stage will take, as far as it is known.
         """
 
 
@@ -260,6 +268,17 @@ def others(cell: Cell) -> list[Unit]:
     return units.of_cell(cell.plan, cell.plan.config.seeds[1:])
 
 
+def after_choice(sweep: Sweep, row: Row, book: Book, found: Survey) -> Sequence[Unit]:
+    """What is ahead of a winner's other seeds; while it is not known, those of the longest cell."""
+    candidates = {cell.plan.digest for cell in row.cells}
+    if any(unit.plan.digest in candidates for unit in found.ahead):
+        return others(max(row.cells, key=lambda cell: cell.plan.num_steps))
+    best = chosen(row, book, sweep)
+    if best is None:
+        return ()
+    return survey(others(best), Book(), retry_before=None).ahead
+
+
 def run(
     sweep: Sweep,
     found: Survey,
@@ -281,20 +300,28 @@ def run(
     if sweep.config.seeds_on == "all" or sweep.config.seeds == 1:
         _settle("trainings", found, book, executor, view)
     else:
-        _settle("first seeds", found, book, executor, view)
+        later = [unit for row in sweep.methods for unit in after_choice(sweep, row, book, found)]
+        _settle("first seeds", found, book, executor, view, later)
         best = [chosen(row, book, sweep) for row in sweep.methods]
-        later = [unit for cell in best if cell is not None for unit in others(cell)]
-        others_found = survey(later, book, retry_before=retry_before)
+        rest = [unit for cell in best if cell is not None for unit in others(cell)]
+        others_found = survey(rest, book, retry_before=retry_before)
         _settle("other seeds", others_found, book, executor, view)
     result = _summary(sweep, book)
     store.write_result(sweep.result, result)
     return result
 
 
-def _settle(name: str, found: Survey, book: Book, executor: Executor, view: View) -> None:
+def _settle(
+    name: str,
+    found: Survey,
+    book: Book,
+    executor: Executor,
+    view: View,
+    later: Sequence[Unit] = (),
+) -> None:
     """Have all units settled that are ahead, and each cell summarised when its last one is."""
     num_open = Counter(unit.plan.digest for unit in found.ahead)
-    view.stage(name, found.ahead, found.num_done, found.num_failed)
+    view.stage(name, found.ahead, found.num_done, found.num_failed, later)
     for made in found.plans:
         if not num_open[made.digest] and not _is_summarised(made):
             conclude(made)

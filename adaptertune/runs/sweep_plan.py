@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from adaptertune.runs import sweep as sweeps
 from adaptertune.runs.results import Record
-from adaptertune.runs.sweep import Book, Row, Survey, Sweep
+from adaptertune.runs.sweep import Book, Survey, Sweep
 from adaptertune.runs.units import Unit
 
 
@@ -64,7 +64,7 @@ def make(
         num_runs = len(row.cells) * (row.num_seeds or sweep.config.seeds)
         if row.num_seeds:
             num_runs += sweep.config.seeds - row.num_seeds
-            ahead += _later(sweep, row, book, is_known=not ahead)
+            ahead += sweeps.after_choice(sweep, row, book, found)
         data = row.cells[0].plan.data
         sources = {cell.plan.init_from.run for cell in row.cells if cell.plan.init_from}
         rows.append(
@@ -92,13 +92,3 @@ def make(
         rows=rows,
         result=str(sweep.result),
     )
-
-
-def _later(sweep: Sweep, row: Row, book: Book, *, is_known: bool) -> Sequence[Unit]:
-    """What is ahead of a winner's other seeds; while it is not known, those of the longest cell."""
-    if not is_known:
-        return sweeps.others(max(row.cells, key=lambda cell: cell.plan.num_steps))
-    best = sweeps.chosen(row, book, sweep)
-    if best is None:
-        return ()
-    return sweeps.survey(sweeps.others(best), sweeps.Book(), retry_before=None).ahead

@@ -30,12 +30,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def begun(bert: Path, output: Path, stage: str) -> tuple[sweep.Sweep, live_sweep.SweepLines]:
-    """A view of four trainings of one epoch, each said to take 100 seconds."""
+def begun(
+    bert: Path, output: Path, stage: str, num_later: int = 0
+) -> tuple[sweep.Sweep, live_sweep.SweepLines]:
+    """A view of four trainings of one epoch, each said to take 100 seconds, and of so many later."""
     made = make(bert, output, seeds=1)
     console = Console(file=io.StringIO(), width=100)
     view = live_sweep.SweepLines(made, lambda unit: 100.0 * len(unit.seeds), console, lambda: False)
-    view.stage(stage, sweep.first_units(made), 0, 0)
+    units = sweep.first_units(made)
+    view.stage(stage, units, 0, 0, units[:num_later])
     return made, view
 
 
@@ -111,3 +114,18 @@ def test_the_seeds_that_choose_are_counted_as_such(
     assert isinstance(view.console.file, io.StringIO)
     told = view.console.file.getvalue()
     assert told == "[first seeds 1/4] rte adapter-4, seed 0: accuracy 60.0, 5 min 00 s left\n"
+
+
+def test_the_time_left_is_to_the_end_of_all_stages(
+    tiny_bert: Path, tmp_path: Path, clock: Clock
+) -> None:
+    made, view = begun(tiny_bert, tmp_path, "first seeds", num_later=2)
+    for number, cell in enumerate(made.cells, start=1):
+        clock.now = 100.0 * number
+        view.settled(cell.plan, 0, "done")
+    assert view.left() == "3 min 20 s"
+    clock.now = 0.0
+    view.stage("other seeds", sweep.first_units(made)[:2], 0, 0)
+    clock.now = 100.0
+    view.settled(made.cells[0].plan, 0, "done")
+    assert view.left() == "1 min 40 s"

@@ -106,13 +106,22 @@ class Watched:
     def __init__(self) -> None:
         self.stages: list[tuple[int, int, int]] = []
         self.names: list[str] = []
+        self.later: list[int] = []  # trainings
         self.progress = Quiet()
 
     def of(self, plan: Plan) -> Quiet:
         return self.progress
 
-    def stage(self, name: str, todo: Sequence[Unit], num_done: int, num_failed: int) -> None:
+    def stage(
+        self,
+        name: str,
+        todo: Sequence[Unit],
+        num_done: int,
+        num_failed: int,
+        later: Sequence[Unit] = (),
+    ) -> None:
         self.names.append(name)
+        self.later.append(sum(len(unit.seeds) for unit in later))
         self.stages.append((len(todo), num_done, num_failed))
 
 
@@ -211,6 +220,7 @@ def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) ->
     ]  # fmt: skip
     assert view.stages == [(4, 0, 0), (4, 0, 0)]
     assert view.names == ["first seeds", "other seeds"]
+    assert view.later == [4, 0]
     assert choices(result) == {
         "adapter-4": ((4, 1e-3), 2, 4, 61.0, 62.0),
         "adapter-8": ((8, 1e-3), 2, 4, 67.0, 70.0),
@@ -221,6 +231,7 @@ def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) ->
     again = Watched()
     run(make(tiny_bert, tmp_path, seeds_on="winner"), nothing, again)
     assert again.stages == [(0, 4, 0), (0, 4, 0)]
+    assert again.later == [0, 0]
     assert made.result.read_bytes() == before
 
 
