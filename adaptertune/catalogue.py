@@ -104,8 +104,14 @@ def without_revision(name: str) -> str:
 
 
 def known(name: str) -> Known | None:
-    """The catalogue's entry for a name or alias, at whatever revision, if it has one."""
-    return known_backbones().get(without_revision(full_name(name)))
+    """The catalogue's entry for a name or alias, if it has one and no folder goes by that name.
+
+    A model of the hub may have any revision; a package has none.
+    """
+    full = full_name(name)
+    entry = known_backbones().get(without_revision(full))
+    is_other = folder(name) or (entry and entry.package and full != without_revision(full))
+    return None if is_other else entry
 
 
 def package(name: str) -> Package | None:

@@ -98,6 +98,18 @@ def test_a_revision_of_a_known_model_is_that_model() -> None:
     assert catalogue.package("minilm@main") is None
 
 
+def test_a_folder_is_no_model_of_the_catalogue_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("bert-base@mine", "minilm@old", "bert-large"):
+        (tmp_path / name).mkdir()
+        assert catalogue.known(name) is None
+    assert catalogue.known("minilm@other") is None, "a package has no revisions"
+    (tmp_path / "minilm").mkdir()
+    assert catalogue.known("minilm") is not None, "its name goes before a folder's"
+
+
 def test_what_minilm_suggests() -> None:
     found = catalogue.suggestions("minilm")
     assert found.training == {"epochs": 6}

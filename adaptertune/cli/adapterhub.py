@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +57,7 @@ def import_(
         "device": device, "threads": threads, "output": output,
     }  # fmt: skip
     own = options.as_settings(given, data_dir=data_dir, offline=offline)
-    plan = incoming.check(foreign, make_plan(resolve(incoming.settings(foreign) | own)))
+    plan = incoming.check(foreign, make_plan(resolve(incoming.settings(foreign, own))))
     with bar.progress(talk) as on_progress:
         result = incoming.write_run(foreign, plan, on_progress, talk.out)
     if as_json:
@@ -65,7 +66,7 @@ def import_(
     console = tables.console()
     conclude(result, console)
     words = "TEXT TEXT" if plan.task.is_pair else "TEXT"
-    console.out(f"Next        adaptertune predict {result.folder} {words}")
+    console.out(f"Next        adaptertune predict {shlex.quote(result.folder)} {words}")
 
 
 def export(
@@ -115,7 +116,7 @@ def export(
     if loss is not None:
         console.print(_loss(found.task, loss))
     console.out(f"Folder      {to}")
-    name, base = str(to), found.result.backbone.name
+    name, base = str(to), catalogue.without_revision(found.result.backbone.name)
     if catalogue.package(base):  # a name of ours, that nobody else knows
         base = str(found.locate(offline=offline).folder)
     console.out(

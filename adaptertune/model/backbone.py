@@ -147,7 +147,7 @@ def _package_folder(package: catalogue.Package) -> Path:
 def _download(name: str, *, offline: bool) -> tuple[Path, str]:
     """The snapshot folder of a hub repository and its commit."""
     repo, _, revision = name.partition("@")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if name.startswith((".", "/", "~")) or repo.count("/") > 1:
         raise BackboneError("no such folder", where=name, remedy="give a model folder or a hub id")
 
     def fetch(*patterns: str) -> Path:

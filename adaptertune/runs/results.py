@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from adaptertune.catalogue import Architecture
+from adaptertune.catalogue import Architecture, without_revision
 
 FORMAT = 1
 
@@ -59,7 +59,7 @@ class BackboneFacts(Record):
     @property
     def at_commit(self) -> str:
         """Its name as what it was: of one from the hub, with the commit."""
-        return f"{self.name}@{self.commit}" if self.commit and "@" not in self.name else self.name
+        return f"{without_revision(self.name)}@{self.commit}" if self.commit else self.name
 
 
 class SplitScores(Record):

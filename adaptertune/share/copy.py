@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from adaptertune.catalogue import without_revision
 from adaptertune.config import parse_runs
 from adaptertune.files import write_json
 from adaptertune.runs.load import Run, find
@@ -64,6 +65,7 @@ def _strip(content: dict[str, Any]) -> None:
     if settings["data"].get("folder") is not None:
         settings["data"]["folder"] = UNTOLD
     settings["task"] = Path(settings["task"]).name
+    settings["recipe"] = Path(settings["recipe"]).name
     if settings.get("init_from"):
         settings["init_from"] = [_portable_run(run) for run in parse_runs(settings["init_from"])]
     if content.get("data") and content["data"]["source"] == "folder":
@@ -83,5 +85,5 @@ def _portable_run(run: str) -> str:
 
 def portable_name(backbone: str) -> str:
     """A backbone's name on the hub or in the catalogue; of a folder of this machine its last part."""
-    is_path = backbone.startswith(("/", ".", "~")) or backbone.count("/") > 1
+    is_path = backbone.startswith(("/", ".", "~")) or without_revision(backbone).count("/") > 1
     return Path(backbone).name if is_path else backbone

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel
 
 from adaptertune import download
-from adaptertune.config import RunConfig
+from adaptertune.catalogue import without_revision
+from adaptertune.config import Full, RunConfig
 from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError
 from adaptertune.files import write_atomically
 from adaptertune.model.ledger import Part
@@ -246,8 +247,9 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
         ],
     }
     # Without a commit it is a folder, whatever its name looks like.
-    if result.backbone.commit and REPOSITORY.fullmatch(result.backbone.name):
-        front["base_model"] = result.backbone.name
+    base = without_revision(result.backbone.name)
+    if result.backbone.commit and REPOSITORY.fullmatch(base):
+        front["base_model"] = base
     rows = [
         f"| {split} | {metric} | {_percent(spread.best)} | {_percent(spread.mean)} "
         f"| {_percent(spread.deviation)} | {spread.n} |"
@@ -262,6 +264,8 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
         partial = " **Generated sample text, not GLUE.**"
     low, high = task.range or (0.0, 0.0)
     trained = "trained with adaptertune"
+    is_frozen = isinstance(run.method, Full) and run.method.pooler == "frozen"
+    but = " but for its pooler" if is_frozen else ""
     how = [
         f"Data: {_plain(result.data.description)}, {result.data.num_train:,} training rows. Precision "
         f"{result.precision}.",
@@ -284,7 +288,7 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
     lines = [
         f"# {_plain(task.title)}: {method_label(run.method)} on {_plain(result.backbone.name)}",
         "",
-        f"{TRAINED[method]}, {trained}. This repository holds what "
+        f"{TRAINED[method]}{but}, {trained}. This repository holds what "
         "trained; the base model is fetched by its name.",
         "",
         "```sh",

@@ -734,6 +734,17 @@ def test_another_configuration_is_refused_by_name(
     assert "; " in done.err.removeprefix("error: "), "it says what to do"
 
 
+def test_a_base_model_that_nobody_else_can_have_is_asked_for(
+    good: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """And none is taken in its place."""
+    shutil.copytree(good, tmp_path / "in")
+    edited("adapter_config.json", model_name="/home/them/bert")(tmp_path / "in")
+    done = cli("import", "in", "--task", "rte", "--offline")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "its base model was '/home/them/bert', which is no name of the hub; say" in done.err
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

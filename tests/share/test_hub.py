@@ -129,10 +129,12 @@ def test_a_folder_is_no_base_model_of_the_hub(cell: Path) -> None:
     run = load.find(str(cell), cell.parent)
     summary = run.cell.finished_result()
     for commit in (None, "0" * 40):
-        backbone = run.result.backbone.model_copy(update={"name": "my/bert", "commit": commit})
+        changes = {"name": "my/bert@main", "commit": commit}
+        backbone = run.result.backbone.model_copy(update=changes)
+        assert backbone.at_commit == ("my/bert@main" if commit is None else f"my/bert@{commit}")
         named = replace(run, result=run.result.model_copy(update={"backbone": backbone}))
         text = hub.card(named, summary, REPO, license="mit")
-        assert ("base_model: my/bert" in text) == (commit is not None)
+        assert ("base_model: my/bert\n" in text) == (commit is not None)
 
 
 def test_the_card_names_the_method_that_trained(cell: Path) -> None:
@@ -148,6 +150,10 @@ def test_the_card_names_the_method_that_trained(cell: Path) -> None:
         assert "Bottleneck" not in card
         assert "- adapters\n" not in card
         assert ("parameter-efficient" in card) == (name != "full")
+    frozen = run.result.config | {"method": {"name": "full", "pooler": "frozen"}}
+    other = replace(run, result=run.result.model_copy(update={"config": frozen}))
+    card = hub.card(other, summary, REPO, license="mit")
+    assert "The whole base model but for its pooler, trained with adaptertune" in card
 
 
 def test_a_card_has_words_for_every_method() -> None:
@@ -160,6 +166,7 @@ def test_a_card_has_words_for_every_method() -> None:
     [
         ("/home/me/bert", "bert"), ("../work/bert", "bert"), ("~/bert/", "bert"), ("a/b/c", "c"),
         ("minilm", "minilm"), ("owner/name@main", "owner/name@main"),
+        ("owner/name@refs/pr/1", "owner/name@refs/pr/1"),
     ],
 )  # fmt: skip
 def test_of_a_backbones_folder_only_its_name_is_told(name: str, told: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,8 +64,13 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
     return folder, results.Imported(source=name, commit=commit, library="", sha256=sha256)
 
 
-def settings(foreign: Foreign) -> dict[str, tuple[Any, str]]:
-    """The settings that follow from a folder, for ``config.resolve``: key -> (value, origin)."""
+def settings(foreign: Foreign, own: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """The settings that follow from a folder, with a user's own, for ``config.resolve``:
+    key -> (value, origin).
+
+    Raises:
+        ConfigError: neither says the base model, and the folder says one that nobody else can have.
+    """
     method = foreign.method.model_dump(mode="json", exclude_defaults=True) | {"name": "adapter"}
     found: dict[str, tuple[Any, str]] = {
         f"method.{key}": (value, CONFIG) for key, value in method.items() if key != "init_std"
@@ -74,7 +79,13 @@ def settings(foreign: Foreign) -> dict[str, tuple[Any, str]]:
     found["training.precision"] = ("fp32", "that its logits are AdapterHub's")
     if foreign.backbone is not None:
         found["backbone"] = (foreign.backbone, CONFIG)
-    return found
+    elif foreign.model_name and "backbone" not in own:
+        raise ConfigError(
+            f"its base model was '{foreign.model_name}', which is no name of the hub",
+            where=foreign.folder / CONFIG,
+            remedy="say with --backbone which model that is",
+        )
+    return {**found, **own}
 
 
 def check(foreign: Foreign, plan: Plan) -> Plan:
