@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
 # … and those that decide no number, or are told as a result ("auto" became fp32 or bf16).
 INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "training.precision"}
+# Settings that a run of an early version does not name, and what it did.
+SINCE: dict[str, object] = {"init_from": None, "protocol": "paper", "compile": False}
 # What is read of a cell's ``config.json``.
 DESCRIPTION = {"config", "origins", "identity", "digest"}
 
@@ -76,6 +78,7 @@ class Cell:
     epochs: Mapping[int, tuple[EpochLine, ...]]
     failed: Mapping[int, str]
     """Seeds that ended with an error, and which; they are missing too."""
+    is_pruned: bool = False
     search: Search | None = None
     """None where no sweep lists it: it was trained alone, or for an ablation."""
 
@@ -112,9 +115,11 @@ class Cell:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the numbers and is neither data nor base model, by dotted key."""
-        found = deciding(self.config)
+        found = SINCE | deciding(self.config)
         if self.facts.init_from:  # by whatever path it was named
             found["init_from"] = self.facts.init_from.run
+        if self.is_pruned:  # its layers were chosen by what it scores without the others
+            found["pruned"] = "afterwards"
         return found | {"precision": self.facts.precision}
 
     def values(self, split: str, metric: str) -> dict[int, float]:
@@ -222,6 +227,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
                 seeds=seeds,
                 epochs={result.seed: _read_epochs(folder.seed(result.seed)) for result in seeds},
                 failed=failed,
+                is_pruned=bool(described["identity"].get("pruned_from")),
                 search=searches.get(described["digest"]),
             )
         )

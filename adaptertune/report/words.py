@@ -234,6 +234,12 @@ def remarks(comparison: Comparison) -> list[str]:
     seeds = _by_column(comparison, lambda entry: entry.num_seeds)
     if epochs:
         found.append(f"Epochs: {epochs}. Seeds: {seeds}.")
+    of_full = [row for row in comparison.rows if row.method == "full"]
+    others = [place for row in comparison.rows if row.method != "full" for place in row.places]
+    if of_full and others and not any(place.beside for place in others):
+        found.append(
+            "Nothing is set beside full fine-tuning: none that trains everything was trained alike."
+        )
     if narrower := _fewer_sizes(comparison):
         found.append(f"Not all of a method's sizes were tried on every set: {narrower}.")
     if any(row.glue_average is not None for row in comparison.published):

@@ -34,6 +34,8 @@ class Reopened:
     result: CellResult
     plan: Plan
     seeds: tuple[int, ...]
+    lookups: Lookups
+    """Base model and data of the plan, for others that are to have the very same."""
 
     def load(self, seed: int) -> Classifier:
         """A seed's trained model, on the plan's device.
@@ -103,4 +105,4 @@ def reopen(
             remedy="bring the files back, or name their folder with --data-dir",
         )
     made = replace(plan, imported=result.imported, init_from=result.init_from)
-    return Reopened(folder, result, made, seeds)
+    return Reopened(folder, result, made, seeds, lookups)

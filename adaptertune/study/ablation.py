@@ -210,8 +210,9 @@ def _key(kind: Kind, cell: Cell) -> _Key:
 
 def _reference(kind: Kind, key: _Key, chosen: Mapping[_Key, _Read]) -> _Key | None:
     """The point that another is held against; None for itself, or if there is none."""
-    if kind.beside == "full":
-        wanted = _Key(configuration.Full(), key.value)
+    if kind.beside == "full":  # as all of the sweep's
+        full = (one for one in chosen if isinstance(one.method, configuration.Full))
+        wanted = next((one for one in full if one.value == key.value), key)
     else:
         first = next(iter(chosen)) if kind.beside == "first" else key
         wanted = _Key(first.method, _recipes_own(kind, chosen[first].cell.plan.config))

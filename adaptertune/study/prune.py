@@ -184,7 +184,7 @@ def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
     changed = config.model_copy(
         update={"method": method, "output": source.parent.parent, "seeds": run.seeds}
     )
-    made = make_plan(Resolved(changed, run.plan.task, origins))
+    made = make_plan(Resolved(changed, run.plan.task, origins), run.lookups)
     return replace(
         made,
         pruned_from=run.result.digest,

@@ -224,6 +224,20 @@ def test_learning_rates_are_paired_with_full_fine_tuning(tiny_bert: Path, tmp_pa
     assert (high.wins, high.losses) == (3, 0)
 
 
+def test_learning_rates_are_paired_with_what_full_fine_tuning_there_is(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    rates: dict[str, Any] = {
+        "training__learning_rate": [1e-4, 1e-3],
+        "method__pooler": ["frozen"],
+    }
+    (task,) = ablation.summarise("lr", ablate("lr", tiny_bert, tmp_path, **rates)).tasks
+    assert [(p.method, p.value, p.reference) for p in task.points] == [
+        ("adapter-64", 1e-4, 2), ("adapter-64", 1e-3, 3),
+        ("full-pooler-frozen", 1e-4, None), ("full-pooler-frozen", 1e-3, None),
+    ]  # fmt: skip
+
+
 def test_depth_has_all_layers_and_goes_by_what_trains(tiny_bert: Path, tmp_path: Path) -> None:
     made = ablate("depth", tiny_bert, tmp_path, method__size=[64, 1, 4])
     assert [one.get("method.k") for one in made.config.grids] == [None, (1, 2), None]

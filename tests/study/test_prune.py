@@ -21,7 +21,7 @@ from adaptertune.model.removal import Removal
 from adaptertune.runs import analyses
 from adaptertune.runs.reopen import Reopened, reopen
 from adaptertune.runs.store import CellFolder
-from adaptertune.study.prune import halves, prune, search
+from adaptertune.study.prune import halves, prune, search, smaller_plan
 from adaptertune.study.spans import spans
 from adaptertune.train import evaluate
 from tests.conftest import Finished
@@ -112,6 +112,8 @@ def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -
     found = prune(run, 2.0, silent, silent)  # a correlation can't lose more
     assert found.pruned is not None
     assert len(found.remaining) == 1
+    made = smaller_plan(run, found.remaining)
+    assert made.located is run.plan.located, "whatever else goes by its name by now"
     assert sorted(found.removed + found.remaining) == [0, 1]
     width, size = 32, 8
     assert found.trained_before - found.trained_after == 2 * (2 * width * size + width + size)

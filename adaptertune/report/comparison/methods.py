@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from adaptertune import config as configuration
 from adaptertune import paths, stats
-from adaptertune.report.evidence import Cell
+from adaptertune.report.evidence import SINCE, Cell
 from adaptertune.runs import selection
 
 # What a search varies: cells that differ in nothing else are candidates of one method.
@@ -42,9 +42,6 @@ SHORT_NAMES = {
 
 # A row's identity: family, sizes it may choose from, and what else sets it apart.
 RowKey = tuple[str, tuple[int, ...], str]
-
-# Settings that a run of an early version does not name.
-_SINCE: dict[str, object] = {"init_from": None, "protocol": "paper", "compile": False}
 
 
 def label(family: str, sizes: Sequence[int], variant: str) -> str:
@@ -128,10 +125,8 @@ def alike(cell: Cell, other: Cell) -> bool:
 
 
 def _common(cell: Cell) -> dict[str, object]:
-    """The settings that are neither the method's own nor searched; those that came after an old run with
-    what it did.
-    """
-    found = {**_SINCE, **_usual(cell), **cell.settings}
+    """The settings that are neither the method's own nor searched."""
+    found = {**_usual(cell), **cell.settings}
     return {
         key: value
         for key, value in found.items()
@@ -178,9 +173,9 @@ def _fixed_size(cells: Sequence[Cell], sizes: Sequence[int]) -> int:
 def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, list[Cell]]:
     """Cells of one family by what sets them apart besides what is searched, in words.
 
-    A method's own settings, the recipe and the run that it started from always do. Others do where
-    they differ on one task: two tasks may well ask for different lengths. What the recipe itself says
-    is not named.
+    A method's own settings, the recipe, the run that it started from and pruning always do. Others do
+    where they differ on one task: two tasks may well ask for different lengths. What the recipe itself
+    says is not named.
 
     Args:
         most: what most cells of a comparison have where no recipe says anything; it is not named either.
@@ -191,9 +186,10 @@ def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, li
         by_task.setdefault((cell.facts.task, cell.facts.data.fingerprint), []).append(cell)
     telling = []
     for key in sorted({key for cell in cells for key in cell.settings} - free):
-        always = key in ("recipe", "init_from") or key.startswith("method.")
+        always = key in ("recipe", "init_from", "pruned") or key.startswith("method.")
         groups = [cells] if always else by_task.values()
-        if any(len({_frozen(cell, key) for cell in group}) > 1 for group in groups):
+        differs = any(len({_frozen(cell, key) for cell in group}) > 1 for group in groups)
+        if differs or (always and any(_is_unusual(cell, key) for cell in cells)):
             telling.append(key)
     if "recipe" in telling:  # a recipe's name tells what it decides
         telling = ["recipe", *(key for key in telling if not _follows(key, "recipe", cells))]
@@ -209,12 +205,17 @@ def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, li
     return dict(sorted(found.items()))  # the usual one, which has no words, first
 
 
+def _is_unusual(cell: Cell, key: str) -> bool:
+    """Whether a setting is not that of the default recipe, or of the method's own defaults."""
+    return key in cell.settings and cell.settings[key] != _usual(cell).get(key)
+
+
 def _usual(cell: Cell) -> Mapping[str, object]:
-    return _recipe_settings(cell.config["recipe"], cell.config["method"]["name"])
+    return SINCE | _recipe_settings(cell.config["recipe"], cell.config["method"]["name"])
 
 
 @functools.cache
-def _recipe_settings(name: str, method: str) -> Mapping[str, object]:
+def _recipe_settings(name: str, method: str) -> dict[str, object]:
     """The settings that nobody needs to name: those of the cell's recipe, of the default one, and the
     method's own defaults.
     """

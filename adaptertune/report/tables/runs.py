@@ -131,12 +131,12 @@ def run_list(root: Path, found: Sequence[ListedRun]) -> RenderableType:
         shown.add_row(f"[bold]{heading}[/]")
         apart = _apart({one.folder: one.result for one in listed if one.result})
         for one in listed:
-            name = Path(one.folder).name
+            name = escape(Path(one.folder).name)
             if one.result is None:
                 shown.add_row(name + (f"\n  [red]{escape(one.error)}[/]" if one.error else ""))
                 continue
             spread = one.result.scores[one.result.selecting_split][one.result.headline]
-            settings_apart = apart[one.folder]
+            settings_apart = escape(apart[one.folder])
             shown.add_row(
                 name + (f"\n  [dim]{settings_apart}[/]" if settings_apart else ""),
                 str(len(one.result.seeds)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptertune import config as configuration
-from adaptertune.report import evidence
+from adaptertune.report import evidence, words
 from adaptertune.report.comparison import methods
 from adaptertune.report.schema import Entry
 from adaptertune.runs import results
@@ -64,6 +64,55 @@ def test_full_fine_tuning_with_a_frozen_pooler_is_a_row_of_its_own_and_nobodys_r
     beside = shown.rows[2].places[0].beside
     assert beside is not None
     assert beside.difference.mean == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ({"method.name": "full", "method.pooler": "frozen"}, "full fine-tuning, pooler frozen"),
+        ({"method.reads": "input"}, "adapters 64, reads input"),
+        ({"recipe": "official-code"}, "adapters 64, recipe official-code"),
+        ({"method.layers": "3-5"}, "adapters 64, layers 3,4,5"),
+        ({}, "adapters 64"),
+    ],
+)
+def test_a_variant_has_its_name_where_nothing_else_ran(
+    tmp_path: Path, options: dict[str, object], label: str
+) -> None:
+    add(tmp_path, "rte", one_metric(0.7), options=options)
+    assert [row.label for row in only(tmp_path).rows] == [label]
+
+
+def test_where_nothing_may_be_set_beside_full_fine_tuning_that_is_said(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.65))
+    frozen = {"method.name": "full", "method.pooler": "frozen"}
+    add(tmp_path, "rte", one_metric(0.7), options=frozen)
+    said = "Nothing is set beside full fine-tuning: none that trains everything was trained alike."
+    assert said in words.remarks(only(tmp_path))
+    add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"})
+    assert said not in words.remarks(only(tmp_path))
+
+
+def test_a_pruned_run_is_a_method_of_its_own(tmp_path: Path) -> None:
+    some = {"method.layers": "3-5", "method.layernorms": "all"}
+    pruned = add(tmp_path, "rte", one_metric(0.7), options=some)
+    add(tmp_path, "rte", one_metric(0.6), options=some | {"training.learning_rate": 3e-3})
+    described = json.loads(pruned.config.read_text())
+    described["identity"]["pruned_from"] = "0" * 64
+    pruned.config.write_text(json.dumps(described))
+    labels = [row.label for row in only(tmp_path).rows]
+    plain = "adapters 64, layernorms all, layers 3,4,5"
+    assert labels == [plain, f"{plain}, pruned afterwards"]
+
+
+def test_runs_of_an_early_version_are_candidates_beside_later_ones(tmp_path: Path) -> None:
+    early = add(tmp_path, "rte", one_metric(0.7), options=rate(1e-4))
+    add(tmp_path, "rte", one_metric(0.6), options=rate(1e-3))
+    described = json.loads(early.config.read_text())
+    for key in ("init_from", "protocol", "compile"):
+        del described["config"][key]
+    early.config.write_text(json.dumps(described))
+    assert entry(only(tmp_path), "adapters 64", "RTE").num_candidates == 2
 
 
 def test_more_seeds_are_no_more_draws_at_the_best_run(tmp_path: Path) -> None:
