@@ -400,13 +400,14 @@ class _Stack:
         self.origins: dict[str, str] = {}
         self._document = document
         self._file: Plain = document.data if document else {}
+        # By key, and by each key of what was given as a whole.
         self._options = {key: origin for key, (_, origin) in command_line.items()}
         self._command_line: Plain = {}
-        for key, (value, _) in command_line.items():
+        for key, (value, origin) in command_line.items():
             layer = value
             for part in reversed(key.split(".")):
                 layer = {part: layer}
-            _merge(self._command_line, layer, {}, lambda _: None)
+            _merge(self._command_line, layer, self._options, lambda _, origin=origin: origin)
 
     def add(self, layer: Plain, origin: str) -> None:
         """Put a layer over those added before."""

@@ -203,6 +203,14 @@ class Task(Strict):
                 yield "'files' and 'hub' differ in whether there is a second text"
         if self.trainable and not self.evaluation:
             yield "'evaluation' must name at least one split"
+        for what, splits in (("evaluation", ("train", *self.test)), ("test", ("train",))):
+            for split in sorted(set(splits) & set(getattr(self, what))):
+                reason = "trains" if split == "train" else "has no labels"
+                yield f"'{what}' names '{split}', which {reason}"
+        for what in ("evaluation", "test", "metrics"):
+            names = getattr(self, what)
+            if len(set(names)) < len(names):
+                yield f"'{what}' names something twice"
         for where, place in (("files", self.files), ("hub", self.hub)):
             values = place.label_values if place else None
             if values is not None and not len(values) == len(set(values)) == self.num_outputs:

@@ -128,6 +128,17 @@ def test_command_line_over_file_over_task_over_backbone_over_recipe(tmp_path: Pa
     assert last.origins["task"] == "--task"
 
 
+def test_settings_that_are_given_as_a_whole_are_the_users(tmp_path: Path) -> None:
+    found = resolved(task="rte", training={"epochs": 7}, method={"size": 4})
+    for key, value in (("training.epochs", 7), ("method.size", 4)):
+        block, _, name = key.partition(".")
+        assert getattr(getattr(found.config, block), name) == value
+        assert found.origins[key] == f"--{block}"
+    assert found.origins["training.batch_size"] == "recipe paper"
+    with pytest.raises(ConfigError, match=r"^--training: 'training\.epochs'"):
+        resolved(task="rte", training={"epochs": 0})
+
+
 def test_defaults_are_the_papers() -> None:
     found = resolved(task="rte")
     c = found.config

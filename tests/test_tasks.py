@@ -272,6 +272,15 @@ INCONSISTENT: dict[str, tuple[Edit, str]] = {
     "nothing to evaluate": (
         lambda own: own.update(evaluation=[]), "'evaluation' must name at least one split",
     ),
+    "training rows that evaluate": (
+        lambda own: own.update(evaluation=["dev", "train"]), "'evaluation' names 'train', which trains",
+    ),
+    "unlabelled rows that evaluate": (
+        lambda own: own.update(test=["dev"]), "'evaluation' names 'dev', which has no labels",
+    ),
+    "a split twice": (
+        lambda own: own.update(evaluation=["dev", "dev"]), "'evaluation' names something twice",
+    ),
     "no training file": (
         lambda own: files(own)["splits"].pop("train"), "'files.splits' lacks 'train'",
     ),

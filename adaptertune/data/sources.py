@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from adaptertune.data.tables import Bad
 from adaptertune.errors import DataError, HubError
 from adaptertune.tasks import Columns, Hub, Task, TsvFile
 from adaptertune.yamlfile import nearest
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -142,7 +145,8 @@ def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, 
             raise DataError(f"task '{task.name}' has no files for split '{name}'")
         path = folder / entry.file
         subset = path.with_name(f"{path.stem}_subset{path.suffix}")
-        if name == "train" and not path.exists() and subset.exists():
+        is_counted = name in task.rows  # so that it can be said to be partial
+        if name == "train" and is_counted and not path.exists() and subset.exists():
             path = subset
         if not path.is_file():
             raise DataError(
@@ -203,7 +207,14 @@ def examples(
     elif columns.label is None:
         raise DataError(f"no label column is named for split '{name}'", where=path)
     numbers = {text: number for number, text in enumerate(spelt or task.labels or ())}
-    with tables.opened(path, tables.ENDINGS.get(path.suffix.lower(), "tsv")) as table:
+    format = tables.ENDINGS.get(path.suffix.lower(), "tsv")
+    if format == "text":
+        raise DataError(
+            "plain text has lines and no columns",
+            where=path,
+            remedy="name it .tsv, .csv, .jsonl or .parquet, as it is",
+        )
+    with tables.opened(path, format) as table:
         for row in table.rows(columns):
             if isinstance(row, Bad):
                 yield row
@@ -367,9 +378,25 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
             stored = getattr(features.get(columns.label), "names", None)
             values = table[columns.label].to_pylist()
             labels = _hub_labels(task, values, stored, f"{place}, {name}")
-        second = None if columns.second is None else table[columns.second].to_pylist()
-        splits.append(Split(name, table[columns.first].to_pylist(), second, labels))
+        first, second = (
+            None if column is None else _hub_texts(table, column, f"{place}, {name}")
+            for column in (columns.first, columns.second)
+        )
+        assert first is not None
+        splits.append(Split(name, first, second, labels))
     return splits
+
+
+def _hub_texts(table: pyarrow.Table, column: str | int, place: str) -> list[str]:
+    """A column's texts, of which empty ones are left: GLUE has such."""
+    values: list[Any] = table[column].to_pylist()
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise DataError(
+                f"column '{column}' holds no text ({type(value).__name__})",
+                where=f"{place}, row {row}",
+            )
+    return values
 
 
 def _hub_labels(task: Task, values: Sequence[Any], stored: Sequence[str] | None, place: str) -> Any:
@@ -385,6 +412,13 @@ def _hub_labels(task: Task, values: Sequence[Any], stored: Sequence[str] | None,
                 what, remedy = _complaint(task, str(value), {})
                 raise DataError(what, where=f"{place}, row {row}", remedy=remedy)
         return np.array(values, dtype=np.float32)
+    for row, value in enumerate(values):
+        if type(value) is not int:
+            raise DataError(
+                f"label {value!r} is not the number of a class",
+                where=f"{place}, row {row}",
+                remedy="read the files by 'hub.splits', with 'label_values'",
+            )
     labels = np.asarray(values, dtype=np.int64)
     outside = np.flatnonzero((labels < 0) | (labels >= task.num_outputs))
     if outside.size:

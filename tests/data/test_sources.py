@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 
 from adaptertune import paths, tasks
 from adaptertune.config import resolve
-from adaptertune.data.sources import Source, Split, fingerprint, load_splits
+from adaptertune.data.sources import (
+    Source,
+    Split,
+    _hub_labels,
+    _hub_texts,
+    fingerprint,
+    load_splits,
+)
 from adaptertune.errors import ConfigError, DataError
 from adaptertune.runs.plan import plan
 from adaptertune.runs.results import DataFacts
@@ -156,6 +164,42 @@ def test_a_whole_training_set_goes_before_a_subset(tiny_glue: Path) -> None:
     (tiny_glue / "RTE/train.tsv").unlink()
     assert len(one("rte", tiny_glue, "train")) == 1
     assert fingerprint(task, source, ["train"]) != whole
+
+
+def test_a_subset_of_an_unknown_number_of_rows_stands_in_for_nothing(
+    tiny_glue: Path, tmp_path: Path
+) -> None:
+    """Nothing could say that it is partial."""
+    rte = (paths.CONFIGS / "tasks/rte.yaml").read_text()
+    (counted,) = (line for line in rte.splitlines(keepends=True) if line.startswith("rows:"))
+    (tmp_path / "own.yaml").write_text(rte.replace(counted, ""))
+    (tiny_glue / "RTE/train.tsv").rename(tiny_glue / "RTE/train_subset.tsv")
+    assert len(one("rte", tiny_glue, "train")) == 16
+    with pytest.raises(DataError, match=r"RTE/train\.tsv: no such file"):
+        one(tmp_path / "own.yaml", tiny_glue, "train")
+
+
+def test_plain_text_has_no_columns(tiny_glue: Path, tmp_path: Path) -> None:
+    rte = (paths.CONFIGS / "tasks/rte.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(rte.replace("{file: train.tsv}", "{file: train.txt}"))
+    (tiny_glue / "RTE/train.tsv").rename(tiny_glue / "RTE/train.txt")
+    with pytest.raises(
+        DataError, match=r"train\.txt: plain text has lines and no columns; name it"
+    ):
+        one(tmp_path / "own.yaml", tiny_glue, "train")
+
+
+@pytest.mark.parametrize("value", ["neg", None, 0.5, True])
+def test_a_label_of_the_hub_is_the_number_of_a_class(value: object) -> None:
+    with pytest.raises(DataError, match=r"^here, row 1: label .* is not the number of a class"):
+        _hub_labels(tasks.load("rte"), [0, value], None, "here")
+
+
+def test_a_text_of_the_hub_is_text() -> None:
+    table = pyarrow.table({"text": ["", "b", None]})
+    with pytest.raises(DataError, match=r"^here, row 2: column 'text' holds no text \(NoneType\)"):
+        _hub_texts(table, "text", "here")
+    assert _hub_texts(table.slice(0, 2), "text", "here") == ["", "b"]
 
 
 def test_only_a_training_set_may_be_a_subset(tiny_glue: Path) -> None:
