@@ -102,7 +102,7 @@ def predict(
         raise ConfigError("give either a task and its texts, or --input")
     if texts and (format or skip_bad):
         raise ConfigError("--format and --skip-bad go with --input")
-    rows.check_apart({"the input": input, "--to": to, "--skip-bad": skip_bad})
+    rows.check_apart(input, to=to, skip_bad=skip_bad)
     from adaptertune.data import tables as files
     from adaptertune.files import writing_atomically
     from adaptertune.report import tables

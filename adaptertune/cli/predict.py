@@ -79,7 +79,7 @@ def predict(
         raise ConfigError("give either texts or --input", remedy="e.g. predict RUN 'A sentence.'")
     if texts and (format or first or second or skip_bad):
         raise ConfigError("--format, --first, --second and --skip-bad go with --input")
-    rows.check_apart({"the input": input, "--to": to, "--skip-bad": skip_bad})
+    rows.check_apart(input, to=to, skip_bad=skip_bad)
     from adaptertune.data import tables as files
     from adaptertune.files import writing_atomically
     from adaptertune.report import tables

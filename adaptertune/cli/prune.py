@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,4 +54,4 @@ def prune(
     console = tables.console()
     console.print(pruning.pruning(result))
     if result.pruned:
-        console.out(f"Next        adaptertune show {result.pruned}")
+        console.out(f"Next        adaptertune show {shlex.quote(result.pruned)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,14 +59,18 @@ def source(
     raise ConfigError(f"no format '{format}'", where="--format", remedy=nearest(format, FORMATS))
 
 
-def check_apart(files: Mapping[str, Path | None]) -> None:
+def check_apart(input: Path | None, *, to: Path | None, skip_bad: Path | None) -> None:
     """Whether no file is to be written over another one of the same command, by whatever path.
 
     Raises:
-        ConfigError: two are the same.
+        ConfigError: two are the same, or one to write is called as standard input and output are.
     """
     seen: dict[Path, str] = {}
+    files = {"the input": input, "--to": to, "--skip-bad": skip_bad}
     for role, path in files.items():
+        if str(path) == "-" and path is not input:
+            remedy = "leave it out" if role == "--to" else "name a file"
+            raise ConfigError("'-' is no file", where=role, remedy=remedy)
         if path is None or str(path) == "-":
             continue
         other = seen.setdefault(path.resolve(), role)

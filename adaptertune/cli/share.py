@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,4 +57,5 @@ def pull(
         print(json.dumps({"repository": repository, "folder": folder, "task": run.task.name}))
         return
     print(f"Run         {folder}")
-    print(f"Next        adaptertune predict {folder} {'TEXT TEXT' if run.task.is_pair else 'TEXT'}")
+    words = "TEXT TEXT" if run.task.is_pair else "TEXT"
+    print(f"Next        adaptertune predict {shlex.quote(folder)} {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -98,7 +99,7 @@ def new(
         console.out(f"· {note}")
     console.out(f"\n{made.path.read_text()}")
     console.out(f"Task        {made.path}")
-    console.out(f"Next        adaptertune task check {made.path}")
+    console.out(f"Next        adaptertune task check {shlex.quote(str(made.path))}")
 
 
 @app.command("check")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -105,7 +106,7 @@ def train(
     else:
         console = tables.console()
         conclude(result, console)
-        console.out(f"Next        adaptertune show {result.folder}")
+        console.out(f"Next        adaptertune show {shlex.quote(result.folder)}")
 
 
 def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:

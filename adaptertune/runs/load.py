@@ -101,7 +101,13 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
     """
     cell = store.find_cell(run, output)
     own = re.fullmatch(r"seed-(\d+)", Path(run).name)
-    if seed is None and own and (Path(run).parent / "config.json").is_file():
+    if own and (Path(run).parent / "config.json").is_file():
+        if seed not in (None, int(own[1])):
+            raise StoreError(
+                f"is the folder of seed {own[1]}, not of {seed}",
+                where=run,
+                remedy="leave --seed out, or name the run's folder",
+            )
         seed = int(own[1])
     if seed is None:
         summary = cell.read_result()

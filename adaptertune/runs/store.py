@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -104,12 +104,24 @@ class CellFolder:
         return [seed for seed in self.seeds() if self.seed(seed).result.exists()]
 
     def read_result(self) -> CellResult | None:
-        """The summary, or None if there is none yet.
+        """The summary, or None if there is none yet. Its paths are those where the run lies now.
 
         Raises:
             StoreError: the file is there but damaged.
         """
-        return _read(self.result, CellResult)
+        found = _read(self.result, CellResult)
+        if found is None:
+            return None
+        here: dict[str, Any] = {
+            "folder": str(self.path),
+            "seeds": [
+                line.model_copy(update={"folder": str(self.seed(line.seed).path)})
+                for line in found.seeds
+            ],
+        }
+        if found.checkpoint is not None and found.best_seed is not None:
+            here["checkpoint"] = str(self.seed(found.best_seed).checkpoint)
+        return found.model_copy(update=here)
 
     def finished_result(self) -> CellResult:
         """The summary.

@@ -106,10 +106,11 @@ def protocol_in_words(plan: Plan, num_seeds: int) -> str:
     if num_seeds < 2:
         return f"One seed, {epoch}; no spread can be known from one seed.{begun}"
     if plan.is_held_out:
+        own = "in this run " if plan.init_from else ""  # the other had its own protocol
         return (
             f"Each seed keeps {epoch}, {plan.data.num_held_out:,} rows of the training set that did "
             f"not train. Mean and deviation are over {num_seeds} seeds. 'Best' is the seed that is "
-            f"best on {split}; nothing was selected on validation.{begun}"
+            f"best on {split}; nothing {own}was selected on validation.{begun}"
         )
     return (
         f"Each seed keeps {epoch}. Mean and deviation are over {num_seeds} seeds. 'Best' is the "
@@ -210,7 +211,7 @@ def conclude(plan: Plan) -> None:
 
     A call with fewer seeds takes none away from those who look at the run later.
     """
-    seeds = sorted({*plan.config.seeds, *plan.folder.finished_seeds()})
+    seeds = sorted({*plan.config.seeds, *plan.folder.seeds()})
     config = plan.config.model_copy(update={"seeds": tuple(seeds)})
     whole = replace(plan, resolved=replace(plan.resolved, config=config))
     store.write_result(plan.folder.result, so_far(whole))

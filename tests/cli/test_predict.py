@@ -167,6 +167,12 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
         ("--input", "x.tsv", "--to", "y.tsv", "--skip-bad", "y.tsv"),
         r"y\.tsv: --skip-bad is --to itself",
     ),
+    "answers to no file": (
+        ("--input", "x.tsv", "--to", "-"), "--to: '-' is no file; leave it out",
+    ),
+    "bad rows to no file": (
+        ("--input", "x.tsv", "--skip-bad", "-"), "--skip-bad: '-' is no file; name a file",
+    ),
     "columns without a file": (
         ("a", "b", "--first", "x"), "--format, --first, --second and --skip-bad go",
     ),

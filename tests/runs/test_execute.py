@@ -35,7 +35,7 @@ from adaptertune.runs import execute, load, results, store, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
-from adaptertune.runs.summary import published_figures, summarise
+from adaptertune.runs.summary import conclude, published_figures, summarise
 from adaptertune.train import checkpoint, loop
 from adaptertune.train import device as devices
 
@@ -576,6 +576,9 @@ def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
     assert failure is not None
     assert failure.error == "ZeroDivisionError: of all things"
     assert "in broken" in failure.traceback
+    other = replace(made.resolved, config=made.config.model_copy(update={"seeds": (1,)}))
+    conclude(replace(made, resolved=other))  # a call that asks for the other seed alone
+    assert made.folder.finished_result().num_failed == 1
     kept = list(serial.run(units.of_cell(made), lambda _: Quiet(), retry_before=None))
     assert [(one.is_earlier, len(one.failures)) for one in kept] == [(True, 1), (True, 0)]
     run_cell(made, Quiet())

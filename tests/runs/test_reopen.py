@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from adaptertune.errors import StoreError
+from adaptertune.runs import load
 from adaptertune.runs.reopen import reopen
+from adaptertune.runs.store import CellFolder
 from tests.study.test_spans import train
 
 
@@ -20,3 +23,25 @@ def test_it_keeps_to_the_local_cache_if_asked_or_trained_so(
     asked = reopen(folder, result, offline=True).plan
     assert asked.config.offline
     assert asked.digest == result.digest, "the numbers are the same ones"
+
+
+def test_a_run_tells_where_it_lies_now(tiny_bert: Path, tmp_path: Path) -> None:
+    """Not where it was trained, though that is what its file says."""
+    before = train(tiny_bert, tmp_path / "before", seeds=2)
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = CellFolder(tmp_path / "after" / before.path.relative_to(tmp_path / "before"))
+    found = moved.finished_result()
+    assert found.folder == str(moved.path)
+    assert [Path(line.folder) for line in found.seeds] == [
+        moved.seed(line.seed).path for line in found.seeds
+    ]
+    assert found.checkpoint is not None
+    assert Path(found.checkpoint).is_file()
+
+
+def test_a_seeds_folder_is_that_of_no_other_seed(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = train(tiny_bert, tmp_path, seeds=2)
+    one = str(folder.seed(0).path)
+    assert load.find(one, tmp_path, 0).result.seed == 0
+    with pytest.raises(StoreError, match=r"seed-0: is the folder of seed 0, not of 1; leave"):
+        load.find(one, tmp_path, 1)
