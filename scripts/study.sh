@@ -68,12 +68,12 @@ for step in "${steps[@]}"; do
       ablate size --tasks cola --grid method.size=1,8,64,512
       ablate size --tasks mnli --epochs 1 --grid method.size=1,64,512
       ;;
-    parts)  # the plain adapters' seeds are there; full fine-tuning at the rate that the search chose
+    parts)  # the plain adapters' seeds are there
       ablate parts --tasks cola --seeds 5
       ablate parts --tasks mnli --epochs 1 --seeds 5
       ablate parts --tasks stsb --epochs 3 --seeds 5
-      frozen=(--methods full --lrs 1e-4 --set method.pooler=frozen)
-      search --tasks mnli "${frozen[@]}" --epochs 1
+      frozen=(--methods full --set method.pooler=frozen)
+      search --tasks mnli "${frozen[@]}" --lrs 1e-4 --epochs 1
       search --tasks stsb "${frozen[@]}" --epochs 3
       ;;
     lr)

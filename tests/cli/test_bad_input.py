@@ -309,7 +309,7 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     ),
     "a setting of another method": (
         lambda p: p.train("--method", "full", "--size", "8"),
-        r"--size: unknown key 'method\.size'; remove 'size'",
+        r"--size: unknown key 'method\.size'; choose from: name, pooler",
     ),
     "a folder for a file": (
         lambda p: p.train("--config", str(p.folder)), r".*: cannot be read \(Is a directory\)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_where_a_run_is(cli: Cli, short: list[str]) -> None:
     for line in (
         f"Run         {folder}",
         f"Checkpoint  {folder}/seed-0/checkpoint.safetensors",
-        f"Next        adaptertune show {folder}",
+        f"Next        adaptertune show {shlex.quote(str(folder))}",
     ):
         assert line in done.out.splitlines(), line
 

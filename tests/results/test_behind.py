@@ -91,7 +91,9 @@ def test_what_trains_beside_adapters(told: str) -> None:
         cells = [
             f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}" for one in points
         ]
-        assert f"| {label} | {' | '.join([*cells, spread(pair(name)[1])])} |" in told
+        task, epochs, *_ = CHOSEN[name]
+        frozen = "–" if task == "cola" else spread(with_pooler("full", "frozen", task, epochs))
+        assert f"| {label} | {' | '.join([*cells, spread(pair(name)[1]), frozen])} |" in told
         intervals = [one.difference and one.difference.interval for one in points[1:]]
         signs[name] = [one and (one.low > 0) - (one.high < 0) for one in intervals]
     assert signs == {"CoLA, 6": [0, 0], "STS-B, 3": [-1, 1], "MNLI": [0, 1]}
@@ -103,7 +105,7 @@ def test_what_trains_beside_adapters(told: str) -> None:
     assert for_stsb.format(statistics.fmean(gains), *interval_by_t(gains)) in told
     assert gains[0] > 0
     assert statistics.fmean(gains) > -ahead("STS-B, 3")
-    longer = with_pooler("stsb", 6)
+    longer = with_pooler("adapter", "trained", "stsb", 6)
     assert f"With six epochs on STS-B they have {spread(longer)} so," in told
     (fallen,) = [x for x in pair("STS-B, 6")[0].seeds if x.scores["validation"].collapsed]
     is_up = longer.values("validation", "pearson")[fallen.seed]
@@ -116,15 +118,38 @@ def test_what_trains_beside_adapters(told: str) -> None:
     assert sum(gain > 0 for gain in gains) == 4
 
 
-def with_pooler(task: str, epochs: int) -> Cell:
-    """Adapters with a trained pooler, the paper's otherwise, with five seeds."""
+def test_what_a_frozen_pooler_costs_either(told: str) -> None:
+    """Adapters against full fine-tuning, where both leave it and where both train it."""
+    differences = []
+    for name in ("STS-B, 3", "MNLI"):
+        task, epochs, *_ = CHOSEN[name]
+        adapters, full = pair(name)
+        both_train = with_pooler("adapter", "trained", task, epochs), full
+        both_leave = adapters, with_pooler("full", "frozen", task, epochs)
+        assert f"{spread(both_leave[1])} on {'STS-B' if task == 'stsb' else 'MNLI'} (" in told
+        for one, other in (both_leave, both_train):
+            differences.append(statistics.fmean(scores(one)) - statistics.fmean(scores(other)))
+    left_on_stsb, trained_on_stsb, left_on_mnli, trained_on_mnli = differences
+    assert (
+        f"adapters are {left_on_stsb:.1f} points ahead on STS-B and {-left_on_mnli:.1f} behind on MNLI; "
+        f"where both train it, {trained_on_stsb:.1f} ahead and {-trained_on_mnli:.1f} behind."
+        in told
+    )
+    in_short = (
+        "where both methods train it, adapters are {:.1f} ahead on the one and {:.1f} behind on"
+    )
+    assert in_short.format(trained_on_stsb, -trained_on_mnli) in told
+
+
+def with_pooler(method: str, pooler: str, task: str, epochs: int) -> Cell:
+    """The paper's method otherwise, with five seeds."""
     (cell,) = [
         one
         for one in usual_cells()
         if one.facts.task == task and one.config["training"]["epochs"] == epochs
-        if one.config["method"]["name"] == "adapter" and one.config["method"]["pooler"] == "trained"
+        if one.config["method"]["name"] == method and one.config["method"]["pooler"] == pooler
+        if len(one.seeds) == 5
     ]
-    assert len(cell.seeds) == 5
     return cell
 
 
