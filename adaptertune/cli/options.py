@@ -108,7 +108,8 @@ Backbone = Annotated[
     _option(
         "--backbone",
         panel=MODEL,
-        text="A model of the hub, a folder, or minilm (default: google-bert/bert-base-uncased).",
+        text="A model of the hub, perhaps @REVISION, a folder, or minilm "
+        "(default: google-bert/bert-base-uncased).",
     ),
 ]
 InitFrom = Annotated[
