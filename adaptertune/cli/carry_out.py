@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adaptertune.runs.plan import Plan
     from adaptertune.runs.progress import Progress
     from adaptertune.runs.results import SweepResult
-    from adaptertune.runs.sweep import Executor, Sweep
+    from adaptertune.runs.sweep import Executor, Survey, Sweep
     from adaptertune.runs.units import Unit
     from adaptertune.trackers import Tracking
 
@@ -133,15 +133,8 @@ class _Tracked:
     view: SweepLines
     tracking: Tracking
 
-    def stage(
-        self,
-        name: str,
-        todo: Sequence[Unit],
-        num_done: int,
-        num_failed: int,
-        later: Sequence[Unit] = (),
-    ) -> None:
-        self.view.stage(name, todo, num_done, num_failed, later)
+    def stage(self, name: str, found: Survey, later: Sequence[Unit]) -> None:
+        self.view.stage(name, found, later)
 
     def of(self, plan: Plan) -> Progress:
         return self.tracking.of(plan, self.view.of(plan))

@@ -21,7 +21,7 @@ from adaptertune.runs.plan import Plan, method_labels
 
 if TYPE_CHECKING:
     from adaptertune.runs.results import Failure, SeedResult
-    from adaptertune.runs.sweep import Sweep
+    from adaptertune.runs.sweep import Survey, Sweep
     from adaptertune.runs.units import Unit
     from adaptertune.train.loop import EpochRecord
 
@@ -107,29 +107,24 @@ class SweepLines:
         self._settled = 0.0  # seconds, without those shares
         self._started = time.monotonic()
 
-    def stage(
-        self,
-        name: str,
-        todo: Sequence[Unit],
-        num_done: int,
-        num_failed: int,
-        later: Sequence[Unit] = (),
-    ) -> None:
+    def stage(self, name: str, found: Survey, later: Sequence[Unit]) -> None:
         self.stage_name = name
         self._later = sum(map(self._seconds, later))
         self._ahead = {
             (unit.plan.digest, seed): self._seconds(unit) / len(unit.seeds)
-            for unit in todo
+            for unit in found.ahead
             for seed in unit.seeds
         }
         self.num_ahead, self.num_done = len(self._ahead), 0
         self._before, self._settled = {}, 0.0
         self._started = time.monotonic()
-        self.num_failed += num_failed
-        if num_done:
-            failed = f" ({num_failed} failed; --retry-failed tries again)" if num_failed else ""
-            settled = "1 training was" if num_done == 1 else f"{num_done:,} trainings were"
-            self.line(f"{settled} settled earlier{failed}")
+        self.num_failed += found.num_failed
+        if found.num_done:
+            again = f" ({found.num_failed} failed; --retry-failed tries again)"
+            settled = (
+                "1 training was" if found.num_done == 1 else f"{found.num_done:,} trainings were"
+            )
+            self.line(f"{settled} settled earlier{again if found.num_failed else ''}")
 
     def of(self, plan: Plan) -> CellProgress:
         if plan.digest not in self._cells:

@@ -110,15 +110,8 @@ class View(Protocol):
     def of(self, plan: Plan) -> Progress:
         """The progress of one cell."""
 
-    def stage(
-        self,
-        name: str,
-        todo: Sequence[Unit],
-        num_done: int,
-        num_failed: int,
-        later: Sequence[Unit] = (),
-    ) -> None:
-        """These units are ahead; so many other trainings were settled earlier, so many failed.
+    def stage(self, name: str, found: Survey, later: Sequence[Unit]) -> None:
+        """A stage begins, of whose units the store was surveyed.
 
         ``name``: trainings, or where a cell's first seed decides, first seeds and then other seeds.
         ``later``: what the next stage will take, as far as it is known.
@@ -321,7 +314,7 @@ def _settle(
 ) -> None:
     """Have all units settled that are ahead, and each cell summarised when its last one is."""
     num_open = Counter(unit.plan.digest for unit in found.ahead)
-    view.stage(name, found.ahead, found.num_done, found.num_failed, later)
+    view.stage(name, found, later)
     for made in found.plans:
         if not num_open[made.digest] and not _is_summarised(made):
             conclude(made)

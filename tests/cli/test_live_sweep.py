@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from adaptertune.cli import live_sweep
 from adaptertune.runs import sweep
+from adaptertune.runs.units import Unit
 from tests.runs.test_sweep import make
 
 
@@ -30,6 +32,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+def surveyed(todo: Sequence[Unit]) -> sweep.Survey:
+    """A store that has nothing of these."""
+    return sweep.Survey((), tuple(todo), 0, 0)
+
+
 def begun(
     bert: Path, output: Path, stage: str, num_later: int = 0
 ) -> tuple[sweep.Sweep, live_sweep.SweepLines]:
@@ -38,7 +45,7 @@ def begun(
     console = Console(file=io.StringIO(), width=100)
     view = live_sweep.SweepLines(made, lambda unit: 100.0 * len(unit.seeds), console, lambda: False)
     units = sweep.first_units(made)
-    view.stage(stage, units, 0, 0, units[:num_later])
+    view.stage(stage, surveyed(units), units[:num_later])
     return made, view
 
 
@@ -125,7 +132,7 @@ def test_the_time_left_is_to_the_end_of_all_stages(
         view.settled(cell.plan, 0, "done")
     assert view.left() == "3 min 20 s"
     clock.now = 0.0
-    view.stage("other seeds", sweep.first_units(made)[:2], 0, 0)
+    view.stage("other seeds", surveyed(sweep.first_units(made)[:2]), ())
     clock.now = 100.0
     view.settled(made.cells[0].plan, 0, "done")
     assert view.left() == "1 min 40 s"

@@ -18,7 +18,7 @@ from adaptertune.errors import StoreError
 from adaptertune.executors import serial
 from adaptertune.runs import execute, grid, results, store, sweep, units
 from adaptertune.runs.plan import Plan
-from adaptertune.runs.sweep import Sweep
+from adaptertune.runs.sweep import Survey, Sweep
 from adaptertune.runs.units import Settled, Unit
 from tests.conftest import CHECKOUT
 from tests.runs.test_execute import Quiet
@@ -112,17 +112,10 @@ class Watched:
     def of(self, plan: Plan) -> Quiet:
         return self.progress
 
-    def stage(
-        self,
-        name: str,
-        todo: Sequence[Unit],
-        num_done: int,
-        num_failed: int,
-        later: Sequence[Unit] = (),
-    ) -> None:
+    def stage(self, name: str, found: Survey, later: Sequence[Unit]) -> None:
         self.names.append(name)
         self.later.append(sum(len(unit.seeds) for unit in later))
-        self.stages.append((len(todo), num_done, num_failed))
+        self.stages.append((len(found.ahead), found.num_done, found.num_failed))
 
 
 def run(
