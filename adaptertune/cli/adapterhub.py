@@ -116,7 +116,7 @@ def export(
     if loss is not None:
         console.print(_loss(found.task, loss))
     console.out(f"Folder      {to}")
-    name, base = str(to), catalogue.without_revision(found.result.backbone.name)
+    name, base = str(to), found.result.backbone.model
     if catalogue.package(base):  # a name of ours, that nobody else knows
         base = str(found.locate(offline=offline).folder)
     console.out(

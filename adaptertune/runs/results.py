@@ -57,9 +57,14 @@ class BackboneFacts(Record):
     """transformers' model_type. BERT's head reads its pooler, the others' the first token's state."""
 
     @property
+    def model(self) -> str:
+        """Its name, of one from the hub without a revision; a folder's may hold an ``@``."""
+        return without_revision(self.name) if self.commit else self.name
+
+    @property
     def at_commit(self) -> str:
         """Its name as what it was: of one from the hub, with the commit."""
-        return f"{without_revision(self.name)}@{self.commit}" if self.commit else self.name
+        return f"{self.model}@{self.commit}" if self.commit else self.name
 
 
 class SplitScores(Record):

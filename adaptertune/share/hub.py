@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel
 
 from adaptertune import download
-from adaptertune.catalogue import without_revision
 from adaptertune.config import Full, RunConfig
 from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError
 from adaptertune.files import write_atomically
@@ -247,9 +246,8 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
         ],
     }
     # Without a commit it is a folder, whatever its name looks like.
-    base = without_revision(result.backbone.name)
-    if result.backbone.commit and REPOSITORY.fullmatch(base):
-        front["base_model"] = base
+    if result.backbone.commit and REPOSITORY.fullmatch(result.backbone.model):
+        front["base_model"] = result.backbone.model
     rows = [
         f"| {split} | {metric} | {_percent(spread.best)} | {_percent(spread.mean)} "
         f"| {_percent(spread.deviation)} | {spread.n} |"

@@ -132,6 +132,7 @@ def test_a_folder_is_no_base_model_of_the_hub(cell: Path) -> None:
         changes = {"name": "my/bert@main", "commit": commit}
         backbone = run.result.backbone.model_copy(update=changes)
         assert backbone.at_commit == ("my/bert@main" if commit is None else f"my/bert@{commit}")
+        assert backbone.model == ("my/bert@main" if commit is None else "my/bert")
         named = replace(run, result=run.result.model_copy(update={"backbone": backbone}))
         text = hub.card(named, summary, REPO, license="mit")
         assert ("base_model: my/bert\n" in text) == (commit is not None)

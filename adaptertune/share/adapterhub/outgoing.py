@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptertune import config as configuration
-from adaptertune.catalogue import without_revision
 from adaptertune.errors import ConfigError, StoreError
 from adaptertune.files import write_atomically, write_json
 from adaptertune.runs.load import Run
@@ -89,7 +88,7 @@ def export(run: Run, folder: Path, *, offline: bool, drop_layernorms: bool) -> N
         "name": name,
         "model_type": "bert",
         "model_class": "BertAdapterModel",
-        "model_name": portable_name(without_revision(run.result.backbone.name)),
+        "model_name": portable_name(run.result.backbone.model),
         "hidden_size": shape.width,
         "version": VERSION,
     }
