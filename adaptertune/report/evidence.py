@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Settings with a place of their own in a command and in a result …
 ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
 # … and those that decide no number, or are told as a result ("auto" became fp32 or bf16).
-INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "training.precision"}
+INDIFFERENT = {"device", "threads", "stack", "trunk_cache", "cuda_graphs", "training.precision"}
 # Settings that a run of an early version does not name, and what it did.
 SINCE: dict[str, object] = {"init_from": None, "protocol": "paper", "compile": False}
 # What is read of a cell's ``config.json``.

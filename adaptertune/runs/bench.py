@@ -77,7 +77,9 @@ def bench(
         )
         cached[label] = _cached_layers(plan, model, splits)
         known = trunk.in_memory(model, examples, device) if cached[label] else examples
-        trainees[label] = speed.Trainee(model, known, plan.config.training, device)
+        trainees[label] = speed.Trainee(
+            model, known, plan.config.training, device, by_graph=plan.by_graph
+        )
 
     forms = [collate(examples, indices).tokens.shape for indices in batches]  # (examples, length)
     rates: list[list[float]] = [[] for _ in batches]

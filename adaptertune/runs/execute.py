@@ -152,6 +152,7 @@ class Runner:
                 plan.config.training,
                 device=device,
                 num_parts=num_parts,
+                by_graph=plan.by_graph,
             )
         except loop.Stopped as stop:
             for watcher in watchers:

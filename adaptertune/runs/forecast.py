@@ -38,7 +38,9 @@ def announce(
     num_trainings = num_later + 1 - steps_done / plan.num_steps
     training = plan.config.training
     device = torch.device(plan.device)
-    found = timing.measure(models, train, evaluation, training, device, num_trainings)
+    found = timing.measure(
+        models, train, evaluation, training, device, num_trainings, by_graph=plan.by_graph
+    )
     seconds = num_trainings * found.training(training.epochs)
     if seconds >= timing.WORTH_SECONDS:
         num_seeds = num_later + len(models)
@@ -46,7 +48,9 @@ def announce(
         seeds += " in one pass" if plan.is_stacked else ""
         note(line(seconds, seeds, found.step, found.num_measured))
         if train.hidden is not None:
-            ratio = timing.saving_by_known_layers(models, train, training, device)
+            ratio = timing.saving_by_known_layers(
+                models, train, training, device, by_graph=plan.by_graph
+            )
             note(
                 f"measured    a step on kept hidden states is {ratio:.2f}x as fast as one that "
                 "computes them"

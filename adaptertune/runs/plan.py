@@ -43,6 +43,11 @@ class Plan:
     initial: Path | None = None  # the file of these, where there is something to train
 
     @property
+    def by_graph(self) -> bool:
+        """Whether steps are recorded and replayed as CUDA graphs."""
+        return self.config.cuda_graphs and self.device.startswith("cuda")
+
+    @property
     def config(self) -> RunConfig:
         return self.resolved.config
 

@@ -74,7 +74,9 @@ class Forecaster:
             try:
                 with devices.cpu_threads(plan.config.threads):
                     models = load_models(plan, seeds)
-                    return timing.pace(models, train, splits[0], training, device, 1.0)
+                    return timing.pace(
+                        models, train, splits[0], training, device, 1.0, by_graph=plan.by_graph
+                    )
             except Exception as error:
                 if training.batch_size == 1 or not devices.is_out_of_memory(error):
                     raise

@@ -18,24 +18,15 @@ import torch
 
 from adaptertune import seeds
 from adaptertune.config import Training
-from adaptertune.data.batches import (
-    Batch,
-    Indices,
-    collate,
-    join,
-    moved,
-    num_batches,
-    num_steps,
-    training_batches,
-)
+from adaptertune.data.batches import Indices, collate, num_batches, num_steps, training_batches
 from adaptertune.data.encode import Encoded
 from adaptertune.metrics import TaskMetric
-from adaptertune.model.classifier import Classifier, logits, loss
-from adaptertune.model.dropout import Dropout
+from adaptertune.model.classifier import Classifier
 from adaptertune.tasks import Task
 from adaptertune.train import evaluate
 from adaptertune.train.checkpoint import trained_tensors
 from adaptertune.train.device import clock
+from adaptertune.train.gradients import Gradients
 from adaptertune.train.optim import of_training
 
 REPORT_SECONDS = (
@@ -130,6 +121,7 @@ def fit(
     *,
     device: torch.device,
     num_parts: int = 1,
+    by_graph: bool = False,
 ) -> list[Outcome | Diverged]:
     """Train prepared models and leave them with their kept epochs' parameters.
 
@@ -141,6 +133,7 @@ def fit(
         selecting: the split that is evaluated after each epoch and selects among epochs.
         num_parts: compute each step's batch in so many parts, one after another, where memory is
             short: the same gradients but for rounding and dropout masks.
+        by_graph: whether steps are recorded and replayed as CUDA graphs; see ``train.gradients``.
 
     Returns:
         What became of each lane, in their order; of one whose loss was not finite, when.
@@ -154,44 +147,27 @@ def fit(
     ]
     # On CUDA dropout draws from torch's global generator: it is lent for the duration.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _Pass(fittings).run()
-
-
-def losses(
-    models: Sequence[Classifier],
-    batches: Sequence[Batch],
-    dropout: Dropout,
-    device: torch.device,
-    *,
-    trunk_dropout: bool,
-) -> list[torch.Tensor]:
-    """Each model's mean loss on its own batch, by one pass over all of them."""
-    joint = replace(join(batches), labels=None).to(device)  # those are each model's own
-    values = logits(
-        models,
-        joint.tokens,
-        joint.segments,
-        joint.mask,
-        dropout,
-        hidden=joint.hidden,
-        trunk_dropout=trunk_dropout,
-    )
-    found = []
-    for value, batch in zip(values, batches, strict=True):
-        assert batch.labels is not None
-        labels = moved(batch.labels, device)
-        found.append(loss(value[: len(labels)], labels))
-    return found
+        return _Pass(fittings, by_graph).run()
 
 
 class _Pass:
     """Several trainings under way, step by step together."""
 
-    def __init__(self, fittings: Sequence[_Fitting]) -> None:
-        self.all = fittings
+    def __init__(self, fittings: Sequence[_Fitting], by_graph: bool) -> None:
+        self.all, self.by_graph = fittings, by_graph
         self.diverged = {f.seed: f.diverged for f in fittings if f.diverged}
         self.active = [f for f in fittings if f.seed not in self.diverged]
         assert len({fitting.step for fitting in fittings}) == 1, "lanes at different steps"
+        self.gradients = self._gradients()
+
+    def _gradients(self) -> Gradients:
+        first = self.all[0]
+        return Gradients(
+            [fitting.model for fitting in self.active],
+            first.device,
+            trunk_dropout=first.training.trunk_dropout,
+            by_graph=self.by_graph,
+        )
 
     def run(self) -> list[Outcome | Diverged]:
         while self.active:
@@ -223,8 +199,10 @@ class _Pass:
                     self._report(fitting)
                 going_on = [f for f in fittings if f.seed not in self.diverged]
                 # Only then: the others' dropout masks must not depend on when a divergence was seen.
-                if fittings[0].is_evaluation_due() or not going_on:
+                is_due = fittings[0].is_evaluation_due() or not going_on
+                if is_due and going_on != fittings:
                     self.active = going_on
+                    self.gradients = self._gradients()
                 if not going_on:
                     return
             self._pause()
@@ -248,21 +226,11 @@ class _Pass:
         weights: Sequence[float],
     ) -> torch.Tensor:
         """Of a part of a step; the lanes' shares in the losses, by which gradients are weighted."""
-        device, step = fittings[0].device, fittings[0].step
         batches = [collate(f.train, some) for f, some in zip(fittings, indices, strict=True)]
         first, *others = [fitting.seed for fitting in fittings]
         parts = ("part", part) if part else ()
-        values = losses(
-            [fitting.model for fitting in fittings],
-            batches,
-            Dropout(seeds.derive(first, "dropout", step, *others, *parts), device),
-            device,
-            trunk_dropout=fittings[0].training.trunk_dropout,
-        )
-        shares = [weight * value for weight, value in zip(weights, values, strict=True)]
-        together = torch.stack(shares)
-        together.sum().backward()  # type: ignore[no-untyped-call]
-        return together.detach()
+        seed = seeds.derive(first, "dropout", fittings[0].step, *others, *parts)
+        return self.gradients.add(batches, seed, weights)
 
     def _report(self, fitting: _Fitting) -> None:
         try:

@@ -62,6 +62,7 @@ class AdamW:
         self.step_count = 0
         self._flats = [_Flat(group) for group in _groups(self.named)]
         fused = all(p.device.type in ("cuda", "cpu") for _, p in self.named)
+        self._holds_gradients = any(flat.holds_gradients for flat in self._flats)
         self._torch = torch.optim.AdamW(
             [
                 {
@@ -95,7 +96,7 @@ class AdamW:
             group["eps"] = self._epsilon / second
             group["weight_decay"] = self._decay / rate_factor if group["decayed"] else 0.0
         self._torch.step()
-        self._torch.zero_grad(set_to_none=True)
+        self._torch.zero_grad(set_to_none=not self._holds_gradients)
         self.step_count += 1
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -142,23 +143,29 @@ def of_training(
 class _Flat:
     """Parameters that are updated as one: on a CPU, a call for each small one takes 5 ms a step.
 
-    The parameters become views of ``joined``. One alone is that parameter itself.
+    The parameters become views of ``joined``. One alone is that parameter itself. On CUDA gradients are
+    views too, which stay: backward adds to them, and a step sets them to 0.
     """
 
     def __init__(self, named: Sequence[tuple[str, nn.Parameter]]) -> None:
         self.named = named
         self.decayed = is_decayed(named[0][0])
-        if len(named) == 1:
-            self.joined = named[0][1]
-            return
-        self.joined = nn.Parameter(torch.cat([p.detach().reshape(-1) for _, p in named]))
-        views = self.parts(self.joined.detach())
-        for (_, parameter), (_, view) in zip(named, views, strict=True):
-            parameter.data = view
+        self.holds_gradients = named[0][1].device.type == "cuda"
+        self.joined = named[0][1]
+        if len(named) > 1:
+            self.joined = nn.Parameter(torch.cat([p.detach().reshape(-1) for _, p in named]))
+            views = self.parts(self.joined.detach())
+            for (_, parameter), (_, view) in zip(named, views, strict=True):
+                parameter.data = view
+        if self.holds_gradients:
+            self.joined.grad = torch.zeros_like(self.joined)
+            views = self.parts(self.joined.grad)
+            for (_, parameter), (_, view) in zip(named, views, strict=True):
+                parameter.grad = view
 
     def gather_gradients(self) -> None:
-        """Move the gradients to ``joined``."""
-        if len(self.named) == 1:
+        """Move the gradients to ``joined``, if they are not there."""
+        if len(self.named) == 1 or self.holds_gradients:
             return
         found = []
         for _, parameter in self.named:
@@ -180,17 +187,20 @@ class _Flat:
 def _groups(
     named: Sequence[tuple[str, nn.Parameter]],
 ) -> list[list[tuple[str, nn.Parameter]]]:
-    """What is updated as one: on a CPU the small decayed ones, and the small ones that are not."""
+    """What is updated as one: on CUDA the decayed ones, and those that are not; on a CPU the small
+    ones of either kind.
+    """
     groups: list[list[tuple[str, nn.Parameter]]] = []
     for decayed in (True, False):
-        small = []
+        together = []
         for name, parameter in named:
             if is_decayed(name) != decayed:
                 continue
-            if parameter.device.type == "cpu" and parameter.numel() <= SMALL:
-                small.append((name, parameter))
+            on = parameter.device.type
+            if on == "cuda" or (on == "cpu" and parameter.numel() <= SMALL):
+                together.append((name, parameter))
             else:
                 groups.append([(name, parameter)])
-        if small:
-            groups.append(small)
+        if together:
+            groups.append(together)
     return groups

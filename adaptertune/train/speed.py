@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import statistics
-import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +25,7 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import adapted_outputs, adapters_removed
 from adaptertune.train import optim
 from adaptertune.train.device import clock
+from adaptertune.train.gradients import Gradients
 
 PRODUCT_REPEATS = 5
 MARK = "forward done"  # in the profiler's record
@@ -74,33 +74,49 @@ class Trainee:
     """A model in training, step by step under the clock. The model changes, hardly."""
 
     def __init__(
-        self, model: Classifier, train: Encoded, training: Training, device: torch.device
+        self,
+        model: Classifier,
+        train: Encoded,
+        training: Training,
+        device: torch.device,
+        *,
+        by_graph: bool = False,
     ) -> None:
         self.model, self.device = model, device
         self._train, self._training = train, training
         self._optimizer = optim.of_training(model.named_parameters(), training, LONG_TRAINING)
+        self._gradients = Gradients(
+            [model], device, trunk_dropout=training.trunk_dropout, by_graph=by_graph
+        )
+
+    def warm_up(self, batches: Sequence[Indices]) -> None:
+        """Let memory and kernels be made; on CUDA, graphs too, when a batch comes the second time."""
+        is_cuda = self.device.type == "cuda"
+        for indices in [*batches, *batches] if is_cuda else [batches[-1], batches[0]]:
+            self.step(indices)
 
     def step(self, indices: Indices) -> StepTime:
         """A timed step. On CUDA it is done twice, for waiting for each part makes it longer."""
-        marks = self._step(indices, lambda: clock(self.device))
+        marks = self._step(indices)
         total = marks[-1] - marks[0]
         if self.device.type == "cuda":
             start = clock(self.device)
-            self._step(indices, time.perf_counter)
+            self._gradients.add([collate(self._train, indices)], self._optimizer.step_count, [1.0])
+            self._optimizer.step()
             total = clock(self.device) - start
         batch, forward, backward, optimizer = (b - a for a, b in itertools.pairwise(marks))
         return StepTime(batch, forward, backward, optimizer, total)
 
-    def _step(self, indices: Indices, now: Callable[[], float]) -> list[float]:
-        marks = [now()]
+    def _step(self, indices: Indices) -> list[float]:
+        marks = [clock(self.device)]
         batch = collate(self._train, indices).to(self.device)
-        marks.append(now())
+        marks.append(clock(self.device))
         value = self._loss(batch)
-        marks.append(now())
+        marks.append(clock(self.device))
         value.backward()  # type: ignore[no-untyped-call]
-        marks.append(now())
+        marks.append(clock(self.device))
         self._optimizer.step()
-        marks.append(now())
+        marks.append(clock(self.device))
         return marks
 
     def _loss(self, batch: Batch) -> torch.Tensor:
@@ -120,6 +136,7 @@ class Trainee:
         """What a step on these examples takes; the steps before it have made the moments."""
         batch = collate(self._train, indices).to(self.device)
         gradients = 0
+        held = sum(p.grad.nbytes for p in self.model.parameters() if p.grad is not None)
 
         def backward(value: torch.Tensor) -> None:
             nonlocal gradients
@@ -142,7 +159,7 @@ class Trainee:
             gradients=gradients,
             optimizer=moments,
             activations=activations,
-            peak=sum(weights.values()) + moments + growth,
+            peak=sum(weights.values()) + moments + held + growth,
         )
 
 
@@ -177,8 +194,7 @@ def time_steps(
     """
     found: dict[str, list[list[StepTime]]] = {name: [[] for _ in batches] for name in trainees}
     for trainee in trainees.values():
-        trainee.step(batches[-1])
-        trainee.step(batches[0])
+        trainee.warm_up(batches)
     for step in range(num_steps):
         number = step % len(batches)
         between(number)

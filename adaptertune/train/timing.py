@@ -26,10 +26,9 @@ from adaptertune.data.batches import (
 )
 from adaptertune.data.encode import Encoded
 from adaptertune.model.classifier import Classifier
-from adaptertune.model.dropout import Dropout
 from adaptertune.train import evaluate, optim
 from adaptertune.train.device import clock
-from adaptertune.train.loop import losses
+from adaptertune.train.gradients import Gradients
 
 WORTH_SECONDS = 10.0  # of work: nobody needs to know before less
 # What measuring may take: so many seconds, or this share of the training if that is longer.
@@ -93,15 +92,18 @@ def measure(
     training: Training,
     device: torch.device,
     num_trainings: float,
+    *,
+    by_graph: bool = False,
 ) -> Forecast:
     """A forecast for models from some of their own steps: :func:`pace` and :func:`apply`.
 
     Args:
         models: by seed; several train in one pass.
+        by_graph: as :func:`~adaptertune.train.loop.fit` takes it.
         evaluation: the selecting split, then the others.
         num_trainings: how many are ahead, a begun one as a fraction.
     """
-    found = pace(models, train, evaluation[0], training, device, num_trainings)
+    found = pace(models, train, evaluation[0], training, device, num_trainings, by_graph=by_graph)
     return apply(found, train, evaluation, training, list(models))
 
 
@@ -112,6 +114,8 @@ def pace(
     training: Training,
     device: torch.device,
     num_trainings: float,
+    *,
+    by_graph: bool = False,
 ) -> Pace:
     """What a long, a median and a short step of an epoch take, and a batch of the evaluation.
 
@@ -123,9 +127,10 @@ def pace(
     together = list(models.values())
     to_evaluate = evaluation_batches(selecting.lengths, evaluate.BATCH_SIZE)
     middle = to_evaluate[len(to_evaluate) // 2]
-    if together[0].is_compiled:  # what is compiled now need not be later
-        for number in _long_median_short(len(order)):
-            _gradients(together, train, order[number], device, training.trunk_dropout)
+    step = _Step(together, training, device, by_graph=by_graph)
+    if together[0].is_compiled or by_graph:  # what is compiled or recorded now need not be later
+        for number in _long_median_short(len(order)) * (2 if by_graph else 1):
+            step(train, order[number])
         _forward(together[0], selecting, middle, device)
     started = clock(device)
     optimizer = len(together) * optimizer_seconds(together[0], training, device)
@@ -137,8 +142,7 @@ def pace(
             budget = max(BUDGET_SECONDS, BUDGET_SHARE * expected)
             if expected < WORTH_SECONDS or clock(device) - started > budget:
                 break
-        work = partial(_gradients, together, train, order[number], device, training.trunk_dropout)
-        seconds = _seconds(work, device)
+        seconds = _seconds(partial(step, train, order[number]), device)
         steps[number] = min(seconds + optimizer, steps.get(number, math.inf))
         if turn < 2:
             seconds = _seconds(partial(_forward, together[0], selecting, middle, device), device)
@@ -183,19 +187,27 @@ def apply(
 
 
 def saving_by_known_layers(
-    models: Mapping[int, Classifier], train: Encoded, training: Training, device: torch.device
+    models: Mapping[int, Classifier],
+    train: Encoded,
+    training: Training,
+    device: torch.device,
+    *,
+    by_graph: bool = False,
 ) -> float:
     """How many times as fast a median step is that finds its lower layers' hidden states in ``train``
     as one that computes them: the faster of two each, in turn.
     """
     order = _steps(train, training, list(models))
-    middle, together = order[len(order) // 2], list(models.values())
+    middle = order[len(order) // 2]
+    step = _Step(list(models.values()), training, device, by_graph=by_graph)
 
     def seconds(split: Encoded) -> float:
-        work = partial(_gradients, together, split, middle, device, training.trunk_dropout)
-        return _seconds(work, device)
+        return _seconds(partial(step, split, middle), device)
 
     computed = replace(train, hidden=None)
+    if by_graph:
+        for split in (computed, train) * 2:
+            step(split, middle)
     turns = [(seconds(computed), seconds(train)) for _ in range(2)]
     slow, fast = map(min, zip(*turns, strict=True))
     return float(slow / fast)
@@ -237,30 +249,42 @@ def optimizer_seconds(model: nn.Module, training: Training, device: torch.device
 
     def step() -> float:
         for _, parameter in stand_ins:
-            parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return _seconds(optimizer.step, device)
 
     step()  # makes the moments
     return min(step(), step()) * total / (OPTIMIZER_NUMBERS - room)
 
 
-def _gradients(
-    models: Sequence[Classifier],
-    train: Encoded,
-    indices: Sequence[Indices],
-    device: torch.device,
-    trunk_dropout: bool,
-) -> None:
+class _Step:
     """A step without its end: the gradients are made and forgotten, and so is what batch norms count."""
-    buffers = [buffer for model in models for buffer in model.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        batches = [collate(train, each) for each in indices]
-        values = losses(models, batches, Dropout(0, device), device, trunk_dropout=trunk_dropout)
-        trained = [p for model in models for p in model.parameters() if p.requires_grad]
-        torch.autograd.grad(torch.stack(values).sum(), trained, allow_unused=True)
-    for buffer, value in zip(buffers, before, strict=True):
-        buffer.copy_(value)
+
+    def __init__(
+        self,
+        models: Sequence[Classifier],
+        training: Training,
+        device: torch.device,
+        *,
+        by_graph: bool,
+    ) -> None:
+        self._models, self._device = models, device
+        self._gradients = Gradients(
+            models, device, trunk_dropout=training.trunk_dropout, by_graph=by_graph
+        )
+
+    def __call__(self, train: Encoded, indices: Sequence[Indices]) -> None:
+        buffers = [buffer for model in self._models for buffer in model.buffers()]
+        before = [buffer.clone() for buffer in buffers]
+        is_cuda = self._device.type == "cuda"
+        with torch.random.fork_rng(devices=[self._device] if is_cuda else []):
+            batches = [collate(train, each) for each in indices]
+            self._gradients.add(batches, 0, [1.0] * len(batches))
+        for model in self._models:
+            for parameter in model.parameters():
+                parameter.grad = None
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
 
 
 def _forward(model: Classifier, split: Encoded, indices: Indices, device: torch.device) -> None:

@@ -36,7 +36,7 @@ from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
 from adaptertune.runs.summary import conclude, published_figures, summarise
-from adaptertune.train import checkpoint, loop
+from adaptertune.train import checkpoint, gradients, loop
 from adaptertune.train import device as devices
 
 # Snapshots after every step instead of every 20 seconds.
@@ -220,8 +220,8 @@ def test_epochs_before_an_interruption_count(
     alone = plan(tiny_bert, tmp_path, seeds=1)
     with pytest.raises(Interrupted):
         run_cell(alone, StopsAfter(seed=0, num_epochs=1, num_steps=2))
-    whole = loop.losses
-    monkeypatch.setattr(loop, "losses", lambda *a, **k: [math.nan * x for x in whole(*a, **k)])
+    whole = gradients.losses
+    monkeypatch.setattr(gradients, "losses", lambda *a, **k: [math.nan * x for x in whole(*a, **k)])
     with pytest.raises(TrainingError):
         run_cell(alone, Quiet())
     result = alone.folder.seed(0).read_result()
@@ -264,9 +264,9 @@ def test_a_seed_that_diverged_costs_the_others_of_its_pass_nothing(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command once more neither trains nor deletes them; it would be for nothing."""
-    whole = loop.losses
+    whole = gradients.losses
     monkeypatch.setattr(
-        loop,
+        gradients,
         "losses",
         lambda *a, **k: [x * y for x, y in zip(whole(*a, **k), (1.0, math.nan), strict=False)],
     )
@@ -938,7 +938,7 @@ def test_compiling_makes_another_run(
 
     monkeypatch.setattr(forward, "compiled_layer", counted)
     torchs_own = lambda seed, device: Dropout(seed, torch.device("meta"))  # as on CUDA
-    monkeypatch.setattr(loop, "Dropout", torchs_own)
+    monkeypatch.setattr(gradients, "Dropout", torchs_own)
     run_cell(compiled, Quiet())
     assert seen
 

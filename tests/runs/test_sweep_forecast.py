@@ -21,7 +21,8 @@ def test_measured_as_the_runs_are_trained_once_a_number_of_threads(
 ) -> None:
     threads = []
 
-    def pace(*_: Any) -> timing.Pace:
+    def pace(*_: Any, by_graph: bool) -> timing.Pace:
+        assert not by_graph
         threads.append(torch.get_num_threads())
         return timing.Pace(LINE, LINE, 3)
 
@@ -39,15 +40,15 @@ def test_where_memory_runs_out_smaller_batches_are_measured(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitting: int
 ) -> None:
     """And the forecast is of the whole ones; if not even one example fits, it is the error."""
-    gradients, tried = timing._gradients, []
+    step, tried = timing._Step.__call__, []
 
-    def crowded(models: Any, train: Any, indices: Sequence[Any], *others: Any) -> None:
+    def crowded(self: Any, train: Any, indices: Sequence[Any]) -> None:
         tried.append(max(map(len, indices)))
         if tried[-1] > fitting:
             raise torch.OutOfMemoryError
-        gradients(models, train, indices, *others)
+        step(self, train, indices)
 
-    monkeypatch.setattr(timing, "_gradients", crowded)
+    monkeypatch.setattr(timing._Step, "__call__", crowded)
     monkeypatch.setattr(timing, "fit_line", lambda _: LINE)
     made = plan(tiny_bert, tmp_path, training__batch_size=32)
     if not fitting:
@@ -57,5 +58,5 @@ def test_where_memory_runs_out_smaller_batches_are_measured(
         return
     found = Forecaster(lambda _: None).seconds(made, [0])
     assert sorted(set(tried), reverse=True)[:3] == [32, 16, 8]
-    monkeypatch.setattr(timing, "_gradients", gradients)
+    monkeypatch.setattr(timing._Step, "__call__", step)
     assert found == Forecaster(lambda _: None).seconds(made, [0])

@@ -1,0 +1,148 @@
+"""One pass over several models' batches, forward and backward, by launches or as a CUDA graph.
+
+A step of a small batch is a thousand short kernels, which a CPU launches more slowly than a GPU runs
+them. Recorded once for each shape of batch, a CUDA graph launches them all together: the same kernels on
+the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+
+from adaptertune.data.batches import Batch, join, moved
+from adaptertune.model.classifier import Classifier, logits, loss
+from adaptertune.model.dropout import Dropout
+
+# What is recorded at most: shapes that come later are launched. An octave of lengths has eight, each
+# with padding and without.
+MOST_GRAPHS = 64
+
+Key = tuple[tuple[object, ...], ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Several models' batches as one on the device, and each model's labels."""
+
+    joint: Batch
+    labels: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch], device: torch.device) -> Placed:
+        """Bring batches to a device, without waiting for it."""
+        whole = join(batches)
+        joint = Batch(whole.tokens, whole.segments, whole.mask, None, whole.hidden).to(device)
+        labels = []
+        for batch in batches:
+            assert batch.labels is not None
+            labels.append(moved(batch.labels, device))
+        return cls(joint, tuple(labels))
+
+    def tensors(self) -> list[torch.Tensor | None]:
+        """All of them, in one order."""
+        return [*(getattr(self.joint, field.name) for field in fields(Batch)), *self.labels]
+
+    def key(self) -> Key:
+        """What a recorded pass depends on."""
+        return tuple(() if t is None else (t.shape, t.dtype) for t in self.tensors())
+
+    def copy(self, other: Placed) -> None:
+        """Take over the numbers of another one of the same key."""
+        for own, theirs in zip(self.tensors(), other.tensors(), strict=True):
+            if own is not None:
+                own.copy_(theirs)  # type: ignore[arg-type]
+
+
+def losses(
+    models: Sequence[Classifier], placed: Placed, dropout: Dropout, *, trunk_dropout: bool
+) -> list[torch.Tensor]:
+    """Each model's mean loss on its own batch, by one pass over all of them."""
+    joint = placed.joint
+    values = logits(
+        models,
+        joint.tokens,
+        joint.segments,
+        joint.mask,
+        dropout,
+        hidden=joint.hidden,
+        trunk_dropout=trunk_dropout,
+    )
+    return [
+        loss(value[: len(labels)], labels)
+        for value, labels in zip(values, placed.labels, strict=True)
+    ]
+
+
+class Gradients:
+    """Adds the gradients of several models' losses to what their parameters hold.
+
+    Args:
+        by_graph: whether a shape of batch that comes again is recorded as a CUDA graph. The parameters
+            must then keep both their memory and that of their gradients.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Classifier],
+        device: torch.device,
+        *,
+        trunk_dropout: bool,
+        by_graph: bool,
+    ) -> None:
+        self._models, self._device = models, device
+        self._trunk_dropout, self._by_graph = trunk_dropout, by_graph
+        self._seen: set[Key] = set()
+        self._graphs: dict[Key, _Graph] = {}
+
+    def add(self, batches: Sequence[Batch], seed: int, weights: Sequence[float]) -> torch.Tensor:
+        """Add the gradients of the models' batches; (models,) weighted losses, good until the next call.
+
+        Args:
+            seed: of the dropout masks.
+            weights: of each model's loss.
+        """
+        placed = Placed.of(batches, self._device)
+        dropout = Dropout(seed, self._device)  # not while recording: it seeds torch's generator
+        if not self._by_graph or any(weight != 1 for weight in weights):
+            return self._backward(placed, dropout, weights)
+        key = placed.key()
+        if key not in self._graphs:
+            # The first time, whatever is loaded, compiled or looked up once happens outside of a graph.
+            if key not in self._seen or len(self._graphs) == MOST_GRAPHS:
+                self._seen.add(key)
+                return self._backward(placed, dropout, weights)
+            self._graphs[key] = self._record(placed, dropout)
+        return self._graphs[key].replay(placed)
+
+    def _record(self, placed: Placed, dropout: Dropout) -> _Graph:
+        graph = torch.cuda.CUDAGraph()
+        # One after another they may share memory; what outlives a replay has its own.
+        others = next(iter(self._graphs.values()), None)
+        with torch.cuda.graph(graph, pool=others.graph.pool() if others else None):
+            found = self._backward(placed, dropout, [1.0] * len(self._models))
+        return _Graph(graph, placed, found)
+
+    def _backward(self, placed: Placed, dropout: Dropout, weights: Sequence[float]) -> torch.Tensor:
+        values = losses(self._models, placed, dropout, trunk_dropout=self._trunk_dropout)
+        shares = [weight * value for weight, value in zip(weights, values, strict=True)]
+        together = torch.stack(shares)
+        together.sum().backward()  # type: ignore[no-untyped-call]
+        return together.detach()
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A recorded pass: where it reads its batch, and where it leaves the losses."""
+
+    graph: torch.cuda.CUDAGraph
+    placed: Placed
+    losses: torch.Tensor
+
+    def replay(self, placed: Placed) -> torch.Tensor:
+        if placed is not self.placed:
+            self.placed.copy(placed)
+        self.graph.replay()
+        return self.losses
