@@ -201,9 +201,7 @@ class RunConfig(Strict):
     stack: Literal["auto", "on", "off"] = "auto"  # all seeds in one pass
     trunk_cache: Annotated[float, Field(ge=0)] = 10.0  # GB on disk at most; 0 turns it off
     compile: bool = False  # torch.compile makes the layers' kernels; for CUDA
-    cuda_graphs: bool = (
-        True  # steps recorded and replayed: on CUDA, the same kernels launched at once
-    )
+    cuda_graphs: bool = True  # on CUDA, steps are recorded and replayed: the same kernels
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> RunConfig:

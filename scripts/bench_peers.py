@@ -5,15 +5,16 @@
     python scripts/bench_peers.py --data-dir path/to/glue --tasks rte --rows 64 --rounds 1   # a look
 
 Every arm sees the same rows, backbone, batch size, length limit and epochs, and trains in a process
-of its own with the same number of threads, on the CPU. The arms take turns in rounds, the order
-rotated from round to round; a ratio is taken within a round, and its median and range over the rounds
-are shown. Nothing else may run meanwhile: what other processes took of the CPU is noted beside each
-measurement; one that was disturbed is marked, and taken again by the next call. (Threads that spin while
-they wait, the default of the peers' processes, suffer far more from a busy neighbour than threads that
-sleep, which is ours.)
+of its own with the same number of threads, on the CPU or, with --device cuda, on a GPU. The arms take
+turns in rounds, the order rotated from round to round; a ratio is taken within a round, and its median
+and range over the rounds are shown. Nothing else may run meanwhile: what other processes took of the
+CPU is noted beside each measurement; one that was disturbed is marked, and taken again by the next
+call. (Threads that spin while they wait, the default of the peers' processes, suffer far more from a
+busy neighbour than threads that sleep, which is ours.)
 
-What is timed is the training loop alone, by each trainer's own clock; "command" is
-everything from start to exit. Peak memory is the process's largest resident set over its whole life.
+What is timed is the training loop alone, by each trainer's own clock; "command" is everything from
+start to exit. Peak memory is the process's largest resident set over its whole life, a GPU's not
+included.
 
 The peers get an environment of their own, made on first use (``peer_requirements.txt``). Measurements
 are kept in ``--output``, and a second call takes only those that are missing; a change of code, data,
@@ -301,6 +302,7 @@ class Bench:
     backbone: str
     epochs: int
     threads: int
+    device: str
     rates: Mapping[str, float]  # by arm, where --lr gives one
     python: Path  # of the peers
     logs: Path
@@ -316,6 +318,7 @@ class Bench:
                 "epochs": self.epochs,
                 "fixed": [SIZE, BATCH_SIZE, MAX_LENGTH],
                 "threads": self.threads,
+                "device": self.device,
                 "code": _code(),
                 "ours": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
                 "machine": [platform.node(), platform.machine(), os.cpu_count()],
@@ -355,7 +358,7 @@ class Bench:
             "--max-length", str(MAX_LENGTH), "--set", f"seeds={seeds}",
             # As the peers do: the last epoch counts, without a choice on validation.
             "--set", "training.keep_epoch=last",
-            "--device", "cpu", "--output", str(scratch / "runs"),
+            "--device", self.device, "--output", str(scratch / "runs"),
         )  # fmt: skip
         # The package that this script imported, whatever the current folder holds.
         path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
@@ -394,6 +397,7 @@ class Bench:
             "max_length": MAX_LENGTH,
             "seeds": seeds,
             "scratch": str(scratch / "trainer"),
+            "device": self.device,
         }
         write_json(scratch / "job.json", job)
         result = scratch / "result.json"
@@ -573,6 +577,7 @@ def bench(options: argparse.Namespace, console: Console, scratch: Path) -> int:
         backbone=options.backbone,
         epochs=options.epochs,
         threads=options.threads,
+        device=options.device,
         rates=options.lr,
         python=python,
         logs=options.output / "logs",
@@ -647,6 +652,7 @@ def parse_options() -> argparse.Namespace:
     add("--rows", type=_count, help="only the first rows of each set: a quick look")
     add("--epochs", type=_count, default=1)
     add("--threads", type=_count, default=2, help="of each process")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--backbone", default="minilm", help="minilm, a folder, or a BERT in the hub's cache")
     add("--lr", type=_rate, action="append", default=[], metavar="ARM=RATE", help="repeatable")
     add("--environment", type=Path, default=default_environment(), help="of the peers")

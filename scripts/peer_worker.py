@@ -37,6 +37,7 @@ class Job:
     max_length: int
     seeds: list[int]
     scratch: str
+    device: Literal["cpu", "cuda"]
 
 
 def main() -> None:
@@ -92,7 +93,7 @@ def run(
         learning_rate=job.learning_rate,
         bf16=job.bf16,
         seed=seed,
-        use_cpu=True,
+        use_cpu=job.device == "cpu",
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

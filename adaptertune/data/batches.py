@@ -131,19 +131,20 @@ def collate(encoded: Encoded, indices: Indices) -> Batch:
     return Batch(torch.from_numpy(tokens), torch.from_numpy(segments), mask, labels, hidden)
 
 
-def join(batches: Sequence[Batch]) -> Batch:
+def join(batches: Sequence[Batch], length: int | None = None) -> Batch:
     """Batches one behind the other, padded to the longest and to the largest; without labels.
 
-    A row that is there for padding only has no token: its mask is False throughout.
+    A row that is there for padding only has no token: its mask is False throughout. With a ``length``
+    they are padded to that one, and have a mask even where nothing is padded.
     """
-    if len(batches) == 1:
+    if len(batches) == 1 and length is None:
         return batches[0]
     rows = max(len(batch.tokens) for batch in batches)
-    length = max(batch.tokens.shape[1] for batch in batches)
+    width = length or max(batch.tokens.shape[1] for batch in batches)
 
     def grown(tensor: torch.Tensor) -> torch.Tensor:
         trailing = (0, 0) * (tensor.dim() - 2)
-        missing = (0, length - tensor.shape[1], 0, rows - len(tensor))
+        missing = (0, width - tensor.shape[1], 0, rows - len(tensor))
         return torch.nn.functional.pad(tensor, (*trailing, *missing))
 
     def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
@@ -152,7 +153,7 @@ def join(batches: Sequence[Batch]) -> Batch:
 
     shapes = {batch.tokens.shape for batch in batches}
     masks: list[torch.Tensor | None] = [batch.mask for batch in batches]
-    if len(shapes) > 1 or any(mask is not None for mask in masks):
+    if length or len(shapes) > 1 or any(mask is not None for mask in masks):
         masks = [
             torch.ones_like(batch.tokens, dtype=torch.bool) if batch.mask is None else batch.mask
             for batch in batches

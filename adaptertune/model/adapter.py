@@ -93,7 +93,8 @@ class Adapter(nn.Module):
     def is_plain(self) -> bool:
         """Whether it is the paper's own, which has faster ways than :meth:`forward`."""
         is_default = (self.reads, self.multiplies, self.scale) == ("output", False, 1.0)
-        return is_default and self.norm is None and not self.inner
+        # (torch.compile knows the length of a list of modules, and not whether it is empty.)
+        return is_default and self.norm is None and len(self.inner) == 0
 
     def forward(
         self, hidden: torch.Tensor, read: torch.Tensor | None = None, *, training: bool = False

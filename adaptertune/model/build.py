@@ -26,9 +26,10 @@ def load_model(
     stream = torch.Generator().manual_seed(seeds.derive(seed, "head"))
     model = Classifier(bert, num_outputs, stream)
     prepare(model, method, seed)
+    model.to(device)  # first: what is laid out below would be moved piece by piece
     model.set_compute_type(torch.bfloat16 if precision == "bf16" else torch.float32)
     model.is_compiled = is_compiled
-    return model.to(device)
+    return model
 
 
 def share_frozen(model: Classifier, owner: Classifier) -> None:

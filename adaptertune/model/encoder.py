@@ -65,6 +65,14 @@ class Encoder(nn.Module):
         self.pooler: Any = pooler
 
     @property
+    def num_positions(self) -> int:
+        """How many tokens an example may have."""
+        table = self.embeddings.position_embeddings
+        if table is None:  # DeBERTa knows distances only, however long the text
+            return int(self.config.max_position_embeddings)
+        return len(table.weight) - self.first_position
+
+    @property
     def has_untrained_pooler(self) -> bool:
         """Whether no pre-training made its pooler: then the biases are all 0, as they began. The
         poolers of sentence encoders that take the mean of the tokens are such.

@@ -349,11 +349,20 @@ def _split_heads(
     if not all(isinstance(module, nn.Linear) for module in modules):
         shape = (batch, length, heads, width // heads)
         return tuple(linear(module, hidden).view(shape).transpose(1, 2) for module in modules)
-    weight = torch.cat([module.weight.to(hidden.dtype) for module in modules])
-    bias = torch.cat([module.bias.to(hidden.dtype) for module in modules])
+    weight, bias = (
+        _joined([getattr(module, kind).to(hidden.dtype) for module in modules])
+        for kind in ("weight", "bias")
+    )
     joined = functional.linear(hidden, weight, bias)
     split = joined.view(batch, length, len(modules), heads, width // heads)
     return split.permute(2, 0, 3, 1, 4).unbind()
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The parts one behind the other, without a copy where they are frozen and lie so."""
+    if torch.compiler.is_compiling() or any(part.requires_grad for part in parts):
+        return torch.cat(list(parts))
+    return fused.joined(parts)
 
 
 def _norm(modules: Sequence[nn.LayerNorm], hidden: torch.Tensor) -> torch.Tensor:

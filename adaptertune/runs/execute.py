@@ -170,10 +170,10 @@ class Runner:
                     plan, lane.seed, watcher, trunk_seconds=share, diverged_epoch=outcome.epoch
                 )
             else:
-                at_a_time, logits = evaluate.batch_size(num_parts), outcome.logits
+                logits = outcome.logits
                 if watcher.resumed:  # they may be another machine's, whose last bits differ
-                    logits = evaluate.logits(lane.model, splits[0], device, at_a_time)
-                scores = keep(plan, splits, lane.model, logits, at_a_time, folder)
+                    logits = evaluate.logits(lane.model, splits[0], device, num_parts)
+                scores = keep(plan, splits, lane.model, logits, num_parts, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
                 facts = results.CheckpointFacts(
@@ -276,13 +276,14 @@ def keep(
     splits: Sequence[Encoded],
     model: Classifier,
     logits_before: npt.NDArray[np.float32],
-    batch_size: int,
+    num_parts: int,
     folder: store.SeedFolder,
 ) -> dict[str, results.SplitScores]:
     """Write the checkpoint, read it back, and score it: the figures are those of the file on disk.
 
     Args:
         logits_before: the model's own on the selecting split.
+        num_parts: as they were computed; see :func:`~adaptertune.train.evaluate.batch_size`.
 
     Raises:
         CheckpointError: the file's logits are not those.
@@ -318,8 +319,9 @@ def keep(
     for encoded in splits:
         if encoded.name == plan.selecting_split:
             logits = logits_before
-            first = evaluation_batches(encoded.lengths, batch_size)[0]
-            again = evaluate.logits(model, encoded.subset(first), device, batch_size)
+            at_a_time = evaluate.batch_size(encoded, device, num_parts)
+            first = evaluation_batches(encoded.lengths, at_a_time)[0]  # the longest are in it
+            again = evaluate.logits(model, encoded.subset(first), device, num_parts)
             if not np.array_equal(again, logits[first], equal_nan=True):
                 raise CheckpointError(
                     "logits changed in saving and loading",
@@ -327,7 +329,7 @@ def keep(
                     remedy="this is a bug: please report it",
                 )
         else:
-            logits = evaluate.logits(model, encoded, device, batch_size)
+            logits = evaluate.logits(model, encoded, device, num_parts)
         found = evaluate.score(plan.task, metric, encoded, logits)
         scores[encoded.name] = results.SplitScores(
             num_examples=found.num_examples, values=found.values, collapsed=found.collapsed

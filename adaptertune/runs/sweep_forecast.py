@@ -31,6 +31,8 @@ class Forecaster:
         """Of training these seeds, in one pass if there are several; hidden states of frozen lower
         layers count as not kept, for that depends on what ran before.
         """
+        import torch
+
         from adaptertune.train import timing
 
         once, config = self._lookups.once, plan.config
@@ -45,7 +47,9 @@ class Forecaster:
         training = config.training
         found = once(
             ("forecast", pace, plan.tokens.key, training.batch_size, plan.is_held_out),
-            lambda: timing.apply(pace, train, splits, training, list(seeds)),
+            lambda: timing.apply(
+                pace, train, splits, training, list(seeds), torch.device(plan.device)
+            ),
         )
         return found.training(training.epochs)
 

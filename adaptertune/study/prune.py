@@ -267,7 +267,7 @@ def _write_seed(
             where=folder.path,
             remedy="this is a bug: please report it",
         )
-    scores = execute.keep(plan, splits, smaller, logits, evaluate.BATCH_SIZE, folder)
+    scores = execute.keep(plan, splits, smaller, logits, 1, folder)
     source = _read(run.folder.seed(seed))
     facts = results.CheckpointFacts(
         file=folder.checkpoint.name,

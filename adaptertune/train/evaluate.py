@@ -19,11 +19,19 @@ if TYPE_CHECKING:
     from adaptertune.metrics import TaskMetric
 
 BATCH_SIZE = 64
+LONGEST = 512  # tokens of an example, as far as BERT reads
 
 
-def batch_size(num_parts: int) -> int:
-    """Examples at a time, where memory made each training step be computed in so many parts."""
-    return max(1, BATCH_SIZE // num_parts)
+def batch_size(encoded: Encoded, device: torch.device, num_parts: int = 1) -> int:
+    """Examples at a time. On a GPU, where a large batch takes little longer than a small one, as many
+    as take the memory of ``BATCH_SIZE`` of the longest that there can be.
+
+    ``num_parts``: in how many parts memory made each training step be computed.
+    """
+    size = BATCH_SIZE
+    if device.type == "cuda":
+        size *= max(1, LONGEST // encoded.longest)
+    return max(1, size // num_parts)
 
 
 @dataclass(frozen=True)
@@ -40,15 +48,16 @@ def logits(
     model: nn.Module,
     encoded: Encoded,
     device: torch.device,
-    batch_size: int = BATCH_SIZE,
+    num_parts: int = 1,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> npt.NDArray[np.float32]:
     """(examples, outputs) in the split's own order.
 
-    ``on_batch`` is told the number of examples done since the last call.
+    ``num_parts``: as in :func:`batch_size`. ``on_batch`` is told the number of examples done since the
+    last call.
     """
     outputs: list[torch.Tensor] = []
-    order = evaluation_batches(encoded.lengths, batch_size)
+    order = evaluation_batches(encoded.lengths, batch_size(encoded, device, num_parts))
     with torch.inference_mode():
         for indices in order:
             batch = collate(encoded, indices).to(device)

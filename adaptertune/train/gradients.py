@@ -16,9 +16,8 @@ from adaptertune.data.batches import Batch, join, moved
 from adaptertune.model.classifier import Classifier, logits, loss
 from adaptertune.model.dropout import Dropout
 
-# What is recorded at most: shapes that come later are launched. An octave of lengths has eight, each
-# with padding and without.
-MOST_GRAPHS = 64
+MULTIPLE = 8  # tokens
+MOST_GRAPHS = 64  # shapes that come later are launched
 
 Key = tuple[tuple[object, ...], ...]
 
@@ -31,9 +30,17 @@ class Placed:
     labels: tuple[torch.Tensor, ...]
 
     @classmethod
-    def of(cls, batches: Sequence[Batch], device: torch.device) -> Placed:
-        """Bring batches to a device, without waiting for it."""
-        whole = join(batches)
+    def of(cls, batches: Sequence[Batch], device: torch.device, num_positions: int) -> Placed:
+        """Bring batches to a device, without waiting for it.
+
+        A GPU gets few shapes, each of which is recorded (or compiled) once: lengths are multiples of
+        eight, if the model has so many positions, and there is always a mask.
+        """
+        length = None
+        if device.type == "cuda":
+            longest = max(batch.tokens.shape[1] for batch in batches)
+            length = max(longest, min(-(-longest // MULTIPLE) * MULTIPLE, num_positions))
+        whole = join(batches, length)
         joint = Batch(whole.tokens, whole.segments, whole.mask, None, whole.hidden).to(device)
         labels = []
         for batch in batches:
@@ -104,7 +111,7 @@ class Gradients:
             seed: of the dropout masks.
             weights: of each model's loss.
         """
-        placed = Placed.of(batches, self._device)
+        placed = Placed.of(batches, self._device, self._models[0].backbone.num_positions)
         dropout = Dropout(seed, self._device)  # not while recording: it seeds torch's generator
         if not self._by_graph or any(weight != 1 for weight in weights):
             return self._backward(placed, dropout, weights)

@@ -414,7 +414,7 @@ class _Fitting:
             self.model,
             self.selecting,
             self.device,
-            evaluate.batch_size(self.num_parts),
+            self.num_parts,
             on_batch,
         )
         scores = evaluate.score(self.task, self.metric, self.selecting, found)

@@ -104,7 +104,7 @@ def measure(
         num_trainings: how many are ahead, a begun one as a fraction.
     """
     found = pace(models, train, evaluation[0], training, device, num_trainings, by_graph=by_graph)
-    return apply(found, train, evaluation, training, list(models))
+    return apply(found, train, evaluation, training, list(models), device)
 
 
 def pace(
@@ -125,7 +125,7 @@ def pace(
     """
     order = _steps(train, training, list(models))
     together = list(models.values())
-    to_evaluate = evaluation_batches(selecting.lengths, evaluate.BATCH_SIZE)
+    to_evaluate = evaluation_batches(selecting.lengths, evaluate.batch_size(selecting, device))
     middle = to_evaluate[len(to_evaluate) // 2]
     step = _Step(together, training, device, by_graph=by_graph)
     if together[0].is_compiled or by_graph:  # what is compiled or recorded now need not be later
@@ -160,6 +160,7 @@ def apply(
     evaluation: Sequence[Encoded],
     training: Training,
     of_seeds: Sequence[int],
+    device: torch.device,
 ) -> Forecast:
     """A forecast for any task from a pace of the same method and backbone.
 
@@ -172,7 +173,7 @@ def apply(
         found.evaluation.total(
             [
                 _tokens(split, [indices])
-                for indices in evaluation_batches(split.lengths, evaluate.BATCH_SIZE)
+                for indices in evaluation_batches(split.lengths, evaluate.batch_size(split, device))
             ]
         )
         for split in evaluation

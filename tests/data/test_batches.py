@@ -11,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from adaptertune import seeds, tasks
 from adaptertune.data.batches import (
     Batch,
     collate,
     evaluation_batches,
+    join,
     num_batches,
     padded_length,
     training_batches,
@@ -248,3 +250,18 @@ def test_collate_of_a_tokenised_split(tiny_bert: Path, tiny_glue: Path) -> None:
                 assert batch.mask[row].tolist() == [
                     at < length for at in range(batch.mask.shape[1])
                 ]
+
+
+def test_joined_to_a_length_there_is_always_a_mask() -> None:
+    tokens = torch.arange(1, 13).view(2, 6)
+    whole = Batch(tokens, torch.ones_like(tokens), None, None, torch.ones(2, 6, 3))
+    found = join([whole], 8)
+    assert found.mask is not None
+    assert found.hidden is not None
+    assert found.mask.tolist() == [[True] * 6 + [False] * 2] * 2
+    assert torch.equal(found.tokens, functional.pad(tokens, (0, 2)))
+    assert found.hidden.shape == (2, 8, 3)
+    assert not found.hidden[:, 6:].any()
+    same = join([whole], 6)
+    assert same.mask is not None
+    assert bool(same.mask.all())

@@ -595,7 +595,6 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
 ) -> None:
     """Dropout off, so that parts have the whole batch's gradients but for rounding."""
     from adaptertune.model import dropout
-    from adaptertune.train import loop
 
     monkeypatch.setattr(dropout.Dropout, "mask", lambda self, shape, *_: (torch.ones(shape), 1.0))
     plain = plan(tiny_bert, tmp_path / "plain", seeds=[0])
@@ -638,7 +637,6 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
 def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptertune.train import loop
 
     step = loop._Pass._add_gradients
 

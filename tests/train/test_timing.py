@@ -56,6 +56,7 @@ def test_the_sum(of_seeds: list[int]) -> None:
         [validation, other],
         TRAINING,
         of_seeds,
+        torch.device("cpu"),
     )
     num = len(of_seeds)
     # Six steps of 8 examples a seed but for one of 4, which may meet others' 8 and is filled up then.

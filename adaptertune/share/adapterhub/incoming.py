@@ -161,7 +161,7 @@ def write_run(
         logits = evaluate.logits(model, splits[0], torch.device(plan.device))
         with exclusive(folder.path):
             write_json(plan.folder.config, units.config_file(plan))
-            scores = execute.keep(plan, splits, model, logits, evaluate.BATCH_SIZE, folder)
+            scores = execute.keep(plan, splits, model, logits, 1, folder)
             result = _seed_result(plan, model, scores, time.perf_counter() - started)
             store.write_result(folder.result, result)
     found = summarise(plan, [result])
