@@ -62,7 +62,7 @@ def _differences(python: Path) -> list[str] | None:
     code = (
         "import importlib.metadata as m, json; "
         "print(json.dumps({d.metadata['Name'].lower().replace('-', '_'): d.version "
-        "for d in m.distributions()}))"
+        "for d in reversed(list(m.distributions()))}))"  # the first on the path counts
     )
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(done.stdout)
