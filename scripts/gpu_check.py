@@ -4,7 +4,8 @@
 
 Trains the same cell by `adaptertune train` in the ways that should agree: bf16 and fp32, seeds in one
 pass and one after another, the frozen lower layers' results from the cache and computed in every step,
-layers compiled and not. Without --data-dir on the embedded sample, whose scores say nothing about GLUE.
+steps as CUDA graphs and launched, layers compiled and not. Without --data-dir on the embedded sample,
+whose scores say nothing about GLUE.
 Goes on where it was stopped; with --device cpu, the same without a GPU.
 """
 
@@ -33,6 +34,7 @@ def ways(num_layers: int) -> dict[str, tuple[str, ...]]:
     return {
         FIRST: ("--stack", "off"),
         "… in fp32": ("--stack", "off", "--precision", "fp32"),
+        "… without CUDA graphs": ("--stack", "off", "--set", "cuda_graphs=false"),
         "… seeds in one pass": ("--stack", "on"),
         "… compiled": ("--stack", "off", "--compile"),
         "… compiled, seeds in one pass": ("--stack", "on", "--compile"),
