@@ -25,12 +25,15 @@ PICTURES = (r"-table-1$", r"-(cola|rte)-parameters$", r"-spans-.*-accuracy$")
 def effort() -> str:
     """How much was trained, by the result files."""
     found = [
-        json.loads(path.read_text())["cost"]
-        for path in (STUDY / "runs").glob("*/*/seed-*/result.json")
+        json.loads(path.read_text()) for path in (STUDY / "runs").glob("*/*/seed-*/result.json")
     ]
+    on_cpu = [one["cost"] for one in found if one["device"] == "cpu"]
     keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
-    hours = sum(cost[key] for cost in found for key in keys) / 3600
-    return f"So far {len(found)} trainings, {hours:.1f} hours in sum, two at a time on a core each."
+    hours = sum(cost[key] for cost in on_cpu for key in keys) / 3600
+    return (
+        f"So far {len(found)} trainings: {len(on_cpu)} on two CPU cores, {hours:.1f} hours in sum, two "
+        f"at a time, and {len(found) - len(on_cpu)} on one GPU, a lent H200."
+    )
 
 
 def results(comparison: str) -> str:
