@@ -62,14 +62,14 @@ def by_glue_rule(cell: Cell) -> list[float]:
 
 
 @functools.cache
-def table_1() -> dict[str, tuple[Cell, Cell]]:
-    """What stands for adapters 64 and for full fine-tuning in Table 1, by task."""
+def table_1(row: str = "adapters 64") -> dict[str, tuple[Cell, Cell]]:
+    """What stands in a row and for full fine-tuning in Table 1, by task."""
     found = comparison.compare(list(study_cells()), store.read_ablations(STUDY / "runs"))
     shown = found[0].comparison
     rows = {row.label: row for row in shown.rows}
     cells = {cell.digest: cell for cell in study_cells()}
     both: dict[str, list[Cell]] = {}
-    for label in ("adapters 64", "full fine-tuning"):
+    for label in (row, "full fine-tuning"):
         entries = {
             column.task: place.entry
             for column, place in zip(shown.columns, rows[label].places, strict=True)
