@@ -15,6 +15,7 @@ import torch
 from adaptertune.data.batches import Batch, join, moved
 from adaptertune.model.classifier import Classifier, logits, loss
 from adaptertune.model.dropout import Dropout
+from adaptertune.train.device import is_out_of_memory
 
 MULTIPLE = 8  # tokens
 MOST_GRAPHS = 64  # shapes that come later are launched
@@ -128,8 +129,13 @@ class Gradients:
         graph = torch.cuda.CUDAGraph()
         # One after another they may share memory; what outlives a replay has its own.
         others = next(iter(self._graphs.values()), None)
-        with torch.cuda.graph(graph, pool=others.graph.pool() if others else None):
-            found = self._backward(placed, dropout, [1.0] * len(self._models))
+        try:
+            with torch.cuda.graph(graph, pool=others.graph.pool() if others else None):
+                found = self._backward(placed, dropout, [1.0] * len(self._models))
+        except RuntimeError as error:
+            # To end a recording that failed is an error of its own, which must not hide the first.
+            first = error.__context__
+            raise first if first and is_out_of_memory(first) else error from None
         return _Graph(graph, placed, found)
 
     def _backward(self, placed: Placed, dropout: Dropout, weights: Sequence[float]) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,30 @@ def test_on_a_gpu_lengths_are_few_and_always_masked(
     assert found.mask is not None
     assert found.mask.sum(1).tolist() == [longest] * 4
     assert Placed.of([batch], CPU, num_positions).joint.mask is None
+
+
+def test_memory_that_runs_out_while_recording_is_told_as_such(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ending the recording fails then, too, and halving the batch must still be thought of."""
+
+    @contextlib.contextmanager
+    def recording(graph: object, pool: object) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    def crowded(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    found = Gradients([build(tiny_bert, ADAPTER)], CPU, trunk_dropout=True, by_graph=True)
+    (batch,) = of_lengths(12)
+    found.add([batch], 0, [1.0])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    with pytest.raises(RuntimeError, match="previous error"):
+        found.add([batch], 0, [1.0])
+    monkeypatch.setattr(found, "_backward", crowded)
+    with pytest.raises(torch.OutOfMemoryError):
+        found.add([batch], 0, [1.0])
