@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
 export OMP_WAIT_POLICY=passive
 shift
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth parts variants qnli qqp sst2 held-out precision longer)
+[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth parts variants qnli qqp sst2 held-out precision longer chance)
 
 mkdir -p runs/study
 [ ! -d scripts/study/runs ] || cp -rn scripts/study/runs/. runs/study/
@@ -45,7 +45,12 @@ for step in "${steps[@]}"; do
     cola | mrpc | stsb | rte) search --tasks "$step" ;;
     wnli) search --tasks wnli "${two[@]}" ;;
     mnli | qnli | qqp | sst2) search --tasks "$step" "${two[@]}" "${large[@]}" ;;
-    held-out) search --tasks cola,mrpc,rte,stsb,wnli "${two[@]}" --protocol held-out ;;
+    held-out)
+      rows=("${two[@]}" --sizes 64 --protocol held-out)
+      search --tasks cola,mrpc,rte "${rows[@]}" --epochs 6
+      search --tasks stsb "${rows[@]}" --epochs 3
+      search --tasks mnli "${rows[@]}" --epochs 1
+      ;;
     precision)  # at the settings that the search chose with bf16, seed by seed
       search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
       ;;
@@ -55,6 +60,16 @@ for step in "${steps[@]}"; do
       search "${stsb[@]}" --set method.pooler=trained
       search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20 --seeds 2
       search --tasks cola --methods full --lrs 3e-5 --epochs 20 --seeds 2
+      ;;
+    chance)  # two of the cells above once more: other seeds, and on a GPU the same ones
+      for task in cola rte; do
+        .venv/bin/adaptertune train --task "$task" --backbone minilm --size 64 --lr 1e-3 --epochs 6 --precision bf16 \
+          --set 'seeds=[5,6,7,8,9]' --threads 1 --data-dir "$glue" --output runs/study-seeds
+      done
+      if nvidia-smi > /dev/null 2>&1; then
+        .venv/bin/adaptertune sweep --config study --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 \
+          --seeds-on all --device cuda --stack off --data-dir "$glue" --output runs/study-cuda
+      fi
       ;;
     spans)
       spans best adapter-64 cola --methods adapter

@@ -69,6 +69,11 @@ def test_the_held_out_protocol(told: str) -> None:
         assert f"| {label} | {' | '.join(of_row)} | {signed(ahead(name))} |" in told
         assert (adapters < full) == (name != "MRPC")
         assert max(adapters, full) < max(statistics.fmean(scores(cell)) for cell in pair(name))
+    behind = [-100 * held_out_ahead(CHOSEN[name][0]).mean for name in shown]
+    few = {4: "four"}[sum(one > 0 for one in behind)]
+    least = min(one for one in behind if one > 0)
+    ends = f"{few} of five tasks, by {least:.1f} to {max(behind):.1f} points."
+    assert f"Where held-out rows choose, they are behind on {ends}" in told
     *learnt, low, lowest = sorted(scores(held_out("stsb", "adapter")), reverse=True)
     failing = (
         "two of the five seeds of adapters failed there ({:.1f} and {:.1f}), and the other three"
