@@ -318,7 +318,7 @@ class Bench:
                 "epochs": self.epochs,
                 "fixed": [SIZE, BATCH_SIZE, MAX_LENGTH],
                 "threads": self.threads,
-                "device": self.device,
+                "device": _gpu() if self.device == "cuda" else "cpu",
                 "code": _code(),
                 "ours": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
                 "machine": [platform.node(), platform.machine(), os.cpu_count()],
@@ -492,6 +492,12 @@ def prepare_data(task: Task, folder: Path, rows: int | None, scratch: Path) -> D
     return Data(
         folder, exported, fingerprint(task, source, ["train", task.evaluation[0]]), num_train
     )
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _code() -> str:

@@ -57,6 +57,8 @@ def keep_freed_memory() -> None:
 def set_up(device: torch.device, precision: str) -> None:
     """What this process sets once for all that it trains."""
     keep_freed_memory()
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     products = choose_float32_products(precision, capability(device))
     torch.set_float32_matmul_precision(products)
 
@@ -181,7 +183,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def peak_memory(device: str) -> int:
-    """The most that was allocated on a CUDA device; elsewhere, the largest size of this process. Since
+    """The most that was allocated on a CUDA device, where what CUDA graphs hold counts as long as they
+    are recorded only; elsewhere, the largest size of this process. Since
     :func:`forget_peak_memory`, or else since the process began.
     """
     if device.startswith("cuda"):

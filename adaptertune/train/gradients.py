@@ -15,7 +15,6 @@ import torch
 from adaptertune.data.batches import Batch, join, moved
 from adaptertune.model.classifier import Classifier, logits, loss
 from adaptertune.model.dropout import Dropout
-from adaptertune.train.device import is_out_of_memory
 
 MULTIPLE = 8  # tokens
 MOST_GRAPHS = 64  # shapes that come later are launched
@@ -88,8 +87,9 @@ class Gradients:
     """Adds the gradients of several models' losses to what their parameters hold.
 
     Args:
-        by_graph: whether a shape of batch that comes again is recorded as a CUDA graph. The parameters
-            must then keep both their memory and that of their gradients.
+        by_graph: whether a shape of batch that comes again is recorded as a CUDA graph, as long as
+            there is memory for that. The parameters must then keep both their memory and that of
+            their gradients.
     """
 
     def __init__(
@@ -122,20 +122,35 @@ class Gradients:
             if key not in self._seen or len(self._graphs) == MOST_GRAPHS:
                 self._seen.add(key)
                 return self._backward(placed, dropout, weights)
+            if not self._has_room():
+                self._by_graph = False
+                return self._backward(placed, dropout, weights)
             self._graphs[key] = self._record(placed, dropout)
         return self._graphs[key].replay(placed)
+
+    def _has_room(self) -> bool:
+        """Whether the device has memory for the activations of a recorded pass, which launched ones
+        can't use, and for those of one more. A recording in which memory runs out leaves torch unusable.
+        """
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(self._device)
+        most = torch.cuda.max_memory_allocated(self._device)
+        return free >= 2 * (most - torch.cuda.memory_allocated(self._device))
 
     def _record(self, placed: Placed, dropout: Dropout) -> _Graph:
         graph = torch.cuda.CUDAGraph()
         # One after another they may share memory; what outlives a replay has its own.
         others = next(iter(self._graphs.values()), None)
         try:
-            with torch.cuda.graph(graph, pool=others.graph.pool() if others else None):
+            with (
+                torch.cuda.device(self._device),  # else it would listen to the current one
+                torch.cuda.graph(graph, pool=others.graph.pool() if others else None),
+            ):
                 found = self._backward(placed, dropout, [1.0] * len(self._models))
         except RuntimeError as error:
             # To end a recording that failed is an error of its own, which must not hide the first.
-            first = error.__context__
-            raise first if first and is_out_of_memory(first) else error from None
+            first = error.__context__ or error
+            raise first from None
         return _Graph(graph, placed, found)
 
     def _backward(self, placed: Placed, dropout: Dropout, weights: Sequence[float]) -> torch.Tensor:

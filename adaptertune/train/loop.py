@@ -133,7 +133,7 @@ def fit(
         selecting: the split that is evaluated after each epoch and selects among epochs.
         num_parts: compute each step's batch in so many parts, one after another, where memory is
             short: the same gradients but for rounding and dropout masks.
-        by_graph: whether steps are recorded and replayed as CUDA graphs; see ``train.gradients``.
+        by_graph: whether whole steps are recorded and replayed as CUDA graphs; see ``train.gradients``.
 
     Returns:
         What became of each lane, in their order; of one whose loss was not finite, when.

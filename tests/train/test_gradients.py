@@ -45,6 +45,7 @@ def by_graph(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> tuple[Gradie
         return Recorded(self, placed)
 
     monkeypatch.setattr(Gradients, "_record", record)
+    monkeypatch.setattr(Gradients, "_has_room", lambda _: True)
     return Gradients([model], CPU, trunk_dropout=True, by_graph=True), recorded
 
 
@@ -120,6 +121,23 @@ def test_on_a_gpu_lengths_are_few_and_always_masked(
     assert Placed.of([batch], CPU, num_positions).joint.mask is None
 
 
+def test_without_memory_for_both_steps_are_launched(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 GB allocated and 10 at most: 6 are activations, of which twelve must be free for two sets."""
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 4)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 10)
+    has_room = Gradients._has_room
+    for free, recorded_shapes in ((11, 0), (12, 1)):
+        found, recorded = by_graph(build(tiny_bert, ADAPTER), monkeypatch)
+        monkeypatch.setattr(Gradients, "_has_room", has_room)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 80))
+        for batch in of_lengths(12, 12, 12):
+            found.add([batch], 0, [1.0])
+        assert len(recorded) == recorded_shapes
+
+
 def test_memory_that_runs_out_while_recording_is_told_as_such(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +158,8 @@ def test_memory_that_runs_out_while_recording_is_told_as_such(
     found.add([batch], 0, [1.0])
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(found, "_has_room", lambda: True)
     with pytest.raises(RuntimeError, match="previous error"):
         found.add([batch], 0, [1.0])
     monkeypatch.setattr(found, "_backward", crowded)
