@@ -182,7 +182,8 @@ def test_each_method_gets_its_own_rate() -> None:
 def test_every_value_has_an_origin_unless_it_is_the_models_own_default() -> None:
     found = resolved(task="rte")
     without = {"method.layers", "data.folder", "training.precision", "device", "offline", "output",
-               "init_from", "trunk_cache", "stack", "compile", "cuda_graphs", "protocol", "threads"}  # fmt: skip
+               "init_from", "trunk_cache", "stack", "compile", "cuda_graphs", "protocol",
+               "threads"}  # fmt: skip
     dumped = found.config.model_dump()
     leaves = {
         f"{key}.{inner}" if isinstance(value, dict) else key

@@ -30,13 +30,15 @@ def test_fp32_is_fp32(precision: str, capability: tuple[int, int] | None, chosen
 
 
 def test_a_process_forgets_what_another_run_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.get_float32_matmul_precision()
+    before, current = torch.get_float32_matmul_precision(), list[torch.device]()
     try:
         torch.set_float32_matmul_precision("high")
         devices.set_up(CPU, "bf16")
         assert torch.get_float32_matmul_precision() == "highest"
         monkeypatch.setattr(devices, "capability", lambda device: (8, 6))
+        monkeypatch.setattr(torch.cuda, "set_device", current.append)
         devices.set_up(CUDA, "bf16")
+        assert current == [CUDA]
         assert torch.get_float32_matmul_precision() == "high"
         devices.set_up(CUDA, "fp32")
         assert torch.get_float32_matmul_precision() == "highest"
