@@ -35,6 +35,7 @@ CHOSEN: dict[str, tuple[str, int, float, float]] = {
     "QNLI": ("qnli", 3, 1e-3, 1e-4),
     "SST-2": ("sst2", 1, 1e-3, 1e-4),
     "MNLI": ("mnli", 1, 1e-3, 1e-4),
+    "MNLI, 3": ("mnli", 3, 1e-3, 1e-4),
     "QQP": ("qqp", 1, 1e-3, 1e-4),
 }
 
@@ -123,8 +124,8 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 
 @functools.cache
-def study_cells() -> tuple[Cell, ...]:
-    return tuple(evidence.read(STUDY / "runs")[0])
+def study_cells(store: str = "runs") -> tuple[Cell, ...]:
+    return tuple(evidence.read(STUDY / store)[0])
 
 
 def usual_cells() -> list[Cell]:

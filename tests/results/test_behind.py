@@ -78,6 +78,17 @@ def test_longer_training_closes_the_gap_on_stsb(told: str) -> None:
     assert "({:.1f} against {:.1f}), which gains {:.1f}.".format(*ends, gained[1]) in told
 
 
+def test_longer_training_narrows_the_gap_on_mnli(told: str) -> None:
+    once, thrice = (-ahead(name) for name in ("MNLI", "MNLI, 3"))
+    adapters, full = (sorted(scores(cell)) for cell in pair("MNLI, 3"))
+    without = statistics.fmean(full) - statistics.fmean(adapters[1:])
+    narrowed = (
+        "On MNLI it is {:.1f} with one epoch and {:.1f} with three, {:.1f} without the one seed of"
+    )
+    assert narrowed.format(once, thrice, without) in told
+    assert f"adapters that ended at {adapters[0]:.1f}" in told
+
+
 def test_what_trains_beside_adapters(told: str) -> None:
     rows = {
         "CoLA, 6 epochs": ("CoLA, 6", "matthews"),

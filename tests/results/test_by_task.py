@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 
+import scipy
+
 from adaptertune.report.evidence import Cell
 from adaptertune.report.tables import METRIC_NAMES
 from tests.results.cells import (
@@ -119,7 +121,7 @@ def test_how_often_training_fails(told: str) -> None:
         shown = [f"{sum(fallen)} of {len(fallen)}" if fallen else "–" for fallen in found]
         assert f"| {name} | {' | '.join(shown)} |" in told
         if size == 64:
-            few = {1: "one", 10: "ten"}
+            few = {1: "one", 11: "eleven"}
             often = f"at 3e-3 {few[sum(found[4])]} of {len(found[4])} trainings collapsed, at 1e-3 "
             assert f"{often}{few[sum(found[3])]} of {len(found[3])}." in told
     assert not counts
@@ -179,3 +181,25 @@ def test_bf16_beside_fp32(told: str) -> None:
     assert both.format(*map(spread, cells)) in told
     apart = [abs(a - b) for a, b in zip(scores(cells[0]), scores(cells[2]), strict=True)]
     assert f"on CoLA the two are up to {max(apart):.1f} points apart" in told
+
+
+def test_a_gpu_beside_a_cpu(told: str) -> None:
+    said, values = [], []
+    for name in ("CoLA, 6", "RTE"):
+        here = pair(name)[0]
+        (other,), (there,) = (
+            [cell for cell in study_cells(store) if cell.digest == here.digest]
+            for store in ("seeds", "cuda")
+        )
+        assert {cell.facts.device for cell in (here, other)} == {"cpu"}
+        assert there.facts.device == "cuda"
+        ten = scores(here) + scores(other)
+        assert (len(ten), len(scores(there))) == (10, 5)
+        deviations = statistics.stdev(scores(there)), statistics.stdev(ten)
+        said.append(
+            f"{spread(there)} and {statistics.fmean(ten):.1f} ± {deviations[1]:.1f} on "
+            f"{name.partition(',')[0]}"
+        )
+        values.append(scipy.stats.ttest_ind(scores(there), ten, equal_var=False).pvalue)
+    assert ", ".join(said) in told
+    assert "(Welch's p {:.2f} and {:.2f})".format(*values) in told

@@ -55,21 +55,23 @@ def test_the_total(told: str) -> None:
         "STS-B with six epochs for both, where a seed of adapters collapsed": totals(
             shown | {"stsb": pair("STS-B, 6")}
         ),
+        "MNLI with one epoch instead of three": totals(shown | {"mnli": pair("MNLI")}),
         "of each task the last epoch, by one metric": last,
         "of each task the best seed": totals(shown, max),
     }
     for name, (adapters, of_full) in rows.items():
         figures = f"{adapters:.1f} | {of_full:.1f} | {signed(adapters - of_full)}"
         assert f"| {name} | {figures} |" in told
-    found = {name: ahead(name) for name in CHOSEN if name not in ("CoLA, 3", "CoLA, 6", "STS-B, 6")}
+    others = ("CoLA, 3", "CoLA, 6", "STS-B, 6", "MNLI")  # than those of Table 1
+    found = {name: ahead(name) for name in CHOSEN if name not in others}
     least, most = (choose(found, key=found.__getitem__) for choose in (min, max))
-    assert f"By task from {signed(found[least])} ({least}, one epoch of 3 % of its rows)" in told
+    assert least == "MNLI, 3"
+    assert f"By task from {signed(found[least])} (MNLI, three epochs of 3 % of its rows)" in told
     of_rte = signed(100 * held_out_ahead("rte").mean)
     assert f"to {signed(found[most])} ({most}, and {of_rte} where training rows choose)" in told
     of_rows = table_1("adapters, best of 8/64/256")
-    best = f"the best of three sizes for each task the total is {totals(of_rows)[0]:.1f} too."
+    best = f"the best of three sizes for each task the total is {totals(of_rows)[0]:.1f}."
     assert best in told
-    assert f"{own:.1f} too." in best
     data = pair("MNLI")[0].facts.data
     assert round(100 * data.num_train / (data.num_train_complete or 1)) == 3
 
