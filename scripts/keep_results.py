@@ -1,11 +1,11 @@
 """Copy what a store's figures come from, small and without this machine's names, to be kept in git.
 
-    python scripts/keep_results.py STORE FOLDER
+    python scripts/keep_results.py STORE FOLDER [--all]
 
 Configurations and results of the cells that a finished sweep or ablation names go along, so nothing of a
-search under way does; not models, logits or locks: a result says that it has no checkpoint, so a sweep
-over a copy of FOLDER trains nothing of it again. Folders become what a reader would type: the data
-``path/to/glue``, the store what FOLDER is.
+search under way does, and with --all those of every finished cell; not models, logits or locks: a result
+says that it has no checkpoint, so a sweep over a copy of FOLDER trains nothing of it again. Folders
+become what a reader would type: the data ``path/to/glue``, the store what FOLDER is.
 """
 
 from __future__ import annotations
@@ -72,13 +72,15 @@ def main() -> None:
     )
     parser.add_argument("store", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--all", action="store_true", help="also cells of no sweep or ablation")
     arguments = parser.parse_args()
     store, target = arguments.store, arguments.folder
     names: dict[str, str] = {str(store.resolve()): str(target)}  # before what it may be named by
     of_sweeps, finished = concluded(store), []
     for path in sorted(store.glob("*/*/config.json")):
         config = json.loads(path.read_text())
-        if config["digest"] in of_sweeps:
+        is_wanted = arguments.all and (path.parent / "result.json").exists()
+        if config["digest"] in of_sweeps or is_wanted:
             finished.append(path.parent)
             settings = config["config"]
             names[settings["output"]] = str(target)

@@ -103,5 +103,8 @@ for step in "${steps[@]}"; do
   esac
 done
 .venv/bin/python scripts/keep_results.py runs/study scripts/study/runs
+for again in seeds cuda; do
+  [ ! -d "runs/study-$again" ] || .venv/bin/python scripts/keep_results.py "runs/study-$again" "scripts/study/$again" --all
+done
 .venv/bin/adaptertune report --output scripts/study/runs --to scripts/study
 .venv/bin/python scripts/readme_results.py

@@ -20,12 +20,12 @@ from adaptertune import seeds
 from adaptertune.config import Training
 from adaptertune.data.batches import Batch, Indices, collate, padded_length, training_batches
 from adaptertune.data.encode import Encoded
-from adaptertune.model.classifier import Classifier, loss
+from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import adapted_outputs, adapters_removed
 from adaptertune.train import optim
 from adaptertune.train.device import clock
-from adaptertune.train.gradients import Gradients
+from adaptertune.train.gradients import Gradients, Placed, losses
 
 PRODUCT_REPEATS = 5
 MARK = "forward done"  # in the profiler's record
@@ -109,9 +109,9 @@ class Trainee:
 
     def _step(self, indices: Indices) -> list[float]:
         marks = [clock(self.device)]
-        batch = collate(self._train, indices).to(self.device)
+        placed = self._placed(indices)
         marks.append(clock(self.device))
-        value = self._loss(batch)
+        value = self._loss(placed)
         marks.append(clock(self.device))
         value.backward()  # type: ignore[no-untyped-call]
         marks.append(clock(self.device))
@@ -119,22 +119,18 @@ class Trainee:
         marks.append(clock(self.device))
         return marks
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        assert batch.labels is not None
+    def _placed(self, indices: Indices) -> Placed:
+        positions = self.model.backbone.num_positions
+        return Placed.of([collate(self._train, indices)], self.device, positions)
+
+    def _loss(self, placed: Placed) -> torch.Tensor:
         dropout = Dropout(self._optimizer.step_count, self.device)
-        logits = self.model(
-            batch.tokens,
-            batch.segments,
-            batch.mask,
-            dropout,
-            hidden=batch.hidden,
-            trunk_dropout=self._training.trunk_dropout,
-        )
-        return loss(logits, batch.labels)
+        (value,) = losses([self.model], placed, dropout, trunk_dropout=self._training.trunk_dropout)
+        return value
 
     def memory(self, indices: Indices) -> Memory:
         """What a step on these examples takes; the steps before it have made the moments."""
-        batch = collate(self._train, indices).to(self.device)
+        placed = self._placed(indices)
         gradients = 0
         held = sum(p.grad.nbytes for p in self.model.parameters() if p.grad is not None)
 
@@ -145,9 +141,9 @@ class Trainee:
             self._optimizer.step()
 
         if self.device.type == "cuda":
-            found = allocated_on_cuda(lambda: self._loss(batch), backward, self.device)
+            found = allocated_on_cuda(lambda: self._loss(placed), backward, self.device)
         else:
-            found = allocated_on_cpu(lambda: self._loss(batch), backward)
+            found = allocated_on_cpu(lambda: self._loss(placed), backward)
         activations, growth = found
         weights = {True: 0, False: 0}
         for parameter in self.model.parameters():

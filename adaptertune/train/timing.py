@@ -99,9 +99,9 @@ def measure(
 
     Args:
         models: by seed; several train in one pass.
-        by_graph: as :func:`~adaptertune.train.loop.fit` takes it.
         evaluation: the selecting split, then the others.
         num_trainings: how many are ahead, a begun one as a fraction.
+        by_graph: as :func:`~adaptertune.train.loop.fit` takes it.
     """
     found = pace(models, train, evaluation[0], training, device, num_trainings, by_graph=by_graph)
     return apply(found, train, evaluation, training, list(models), device)

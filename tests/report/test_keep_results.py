@@ -16,8 +16,8 @@ from tests.report.test_ablation import result as ablation_result
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "keep_results.py"
 
 
-def keep(store: Path, folder: Path) -> None:
-    subprocess.run([sys.executable, SCRIPT, store, folder], check=True)
+def keep(store: Path, folder: Path, *more: str) -> None:
+    subprocess.run([sys.executable, SCRIPT, store, folder, *more], check=True)
 
 
 def test_sweeps_and_ablations_go_along(tmp_path: Path) -> None:
@@ -45,6 +45,18 @@ def test_nothing_of_a_search_under_way_goes_along(tmp_path: Path) -> None:
     keep(tmp_path / "runs", tmp_path / "kept")
     kept = {cell.folder.name for cell in evidence.read(tmp_path / "kept")[0]}
     assert kept == {done.path.name, ablated.path.name}
+
+
+def test_on_request_cells_of_no_search_go_along_if_they_are_finished(tmp_path: Path) -> None:
+    done, _ = (
+        add(tmp_path / "runs", "rte", one_metric(0.7), options={"training.learning_rate": rate})
+        for rate in (1e-4, 3e-4)
+    )
+    done.result.write_text("{}")  # which a cell gets when its last seed is done
+    keep(tmp_path / "runs", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    keep(tmp_path / "runs", tmp_path / "kept", "--all")
+    assert [path.parent.name for path in tmp_path.glob("kept/*/*/config.json")] == [done.path.name]
 
 
 def test_two_machines_stay_two_and_nobody_learns_which(tmp_path: Path) -> None:

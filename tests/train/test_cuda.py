@@ -268,7 +268,7 @@ def test_a_forecast_changes_nothing(tiny_bert: Path) -> None:
 def test_where_memory_runs_out_batches_are_halved(
     tiny_bert: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
-    """A million numbers for each of 32 x 64 tokens do not fit into what is lent here."""
+    """Adapters of 8,192 numbers a token do not fit into the 300 MB that are lent here."""
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(3e8 / total)

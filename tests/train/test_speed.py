@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from adaptertune import config
-from adaptertune.data.batches import Indices, collate, padded_length
+from adaptertune.data.batches import Indices, padded_length
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.train import speed
@@ -75,14 +75,14 @@ def test_memory_against_parameters_and_saved_tensors(
         return keep, factor
 
     monkeypatch.setattr(Dropout, "mask", mask)
-    batch = collate(TRAIN, LARGEST)
+    placed = learner._placed(LARGEST)
     with torch.autograd.graph.saved_tensors_hooks(account, lambda tensor: tensor):
-        value = learner._loss(batch)
+        value = learner._loss(placed)
     for tensor in [*masks, *kept_by_the_layers(value)]:
         account(tensor)
     for parameter in parameters:
         storages.pop(parameter.untyped_storage().data_ptr(), None)
-    for given in (batch.tokens, batch.segments, batch.mask, batch.labels):  # there before
+    for given in placed.tensors():  # there before
         if given is not None:
             storages.pop(given.untyped_storage().data_ptr(), None)
     assert found.activations == pytest.approx(sum(storages.values()), rel=0.005)
