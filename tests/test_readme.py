@@ -57,5 +57,5 @@ def test_the_json_keys_it_names_are_there(capsys: pytest.CaptureFixture[str]) ->
     assert set(named) == set(given) | set(given["between"])
     app(["train", "--task", "rte", "--offline", "--dry-run", "--json"], standalone_mode=False)
     given = json.loads(capsys.readouterr().out)
-    (account,) = re.findall(r"--dry-run` the\s+keys (.+?)\. Shares", README, re.DOTALL)
+    (account,) = re.findall(r"--dry-run` the\s+keys (.+?)\.\s+Shares", README, re.DOTALL)
     assert set(re.findall(r"`(\w+)`", account)) == set(given)

@@ -111,6 +111,8 @@ def predict(
     from adaptertune.share import bundle
     from adaptertune.yamlfile import nearest
 
+    if to is not None and files.ENDINGS.get(to.suffix.lower()) != "jsonl":
+        raise ConfigError("answers of many tasks are JSON Lines", where=to, remedy="name it .jsonl")
     opened = bundle.read(folder)
     if task is not None and task not in opened.runs:
         remedy = nearest(task, opened.runs)

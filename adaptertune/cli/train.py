@@ -118,7 +118,7 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     from adaptertune.report.words import plural
     from adaptertune.runs import start
 
-    config, data = plan.config, plan.data
+    config, data, done = plan.config, plan.data, _finished(plan)
     console.print(Text.assemble("\n", (plan.task.title, "bold"), f" · {plan.folder.path.name}"))
     facts = Table.grid(padding=(0, 2))
     rows = Text(f"{data.num_train:,} training rows")
@@ -140,7 +140,8 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
             continue
         facts.add_row(key, Text(f"{values[key]}  ({origin})"))
     per_seed = f"{plural(plan.num_steps, 'step')} in {plural(config.training.epochs, 'epoch')}"
-    facts.add_row("work", f"{plural(len(config.seeds), 'seed')} of {per_seed}")
+    told = f", {len(done)} of them finished" if done else ""
+    facts.add_row("work", f"{plural(len(config.seeds), 'seed')} of {per_seed}{told}")
     facts.add_row("folder", Text(str(plan.folder.path)))
     console.print(facts)
     console.print()
@@ -175,9 +176,17 @@ def dry_run_json(plan: Plan) -> dict[str, object]:
         "ledger": plan.ledger.as_json(),
         "steps_per_seed": plan.num_steps,
         "seeds": list(plan.config.seeds),
+        "finished": _finished(plan),
         "digest": plan.digest,
         "folder": str(plan.folder.path),
     }
+
+
+def _finished(plan: Plan) -> list[int]:
+    """The seeds that would not be trained again."""
+    from adaptertune.runs import units
+
+    return [seed for seed in plan.config.seeds if units.finished(plan, seed, lambda _: None)]
 
 
 def _worth_telling(plan: Plan) -> dict[str, str]:

@@ -196,8 +196,15 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
     listed = json.loads(cli("runs", "--output", place.output, "--json").out)
     assert len(listed) == 2
     assert set(listed[0]) == set(json.loads(cli("schema", "runs").out)["properties"])
-    one = cli("train", "--task", "rte", "--size", "4", "--seeds", "2", *place.rte()[1:7], "--epochs",
-              "1", "--output", str(place.output))  # fmt: skip
+    again = ("train", "--task", "rte", "--size", "4", *place.rte()[1:7], "--epochs", "1",
+             "--output", str(place.output))  # fmt: skip
+    planned = cli(*again, "--seeds", "3", "--dry-run")
+    assert re.search(r"work +3 seeds of .* in 1 epoch, 2 of them finished", planned.out), (
+        planned.out
+    )
+    planned = cli(*again, "--seeds", "3", "--dry-run", "--json")
+    assert json.loads(planned.out)["finished"] == [0, 1]
+    one = cli(*again, "--seeds", "2")
     assert one.code == 0, one.err
     assert "finished earlier" in one.out, "a sweep's cell is a run of train"
 

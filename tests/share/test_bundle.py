@@ -178,6 +178,10 @@ def test_the_commands(
     done = cli("bundle", "predict", "elsewhere", "--input", "-", "--format", "text")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: -: plain text has no column for the task; give --format")
+    done = cli("bundle", "predict", "elsewhere", "sst2", "word1", "--to", "out.csv")
+    assert done.err == "error: out.csv: answers of many tasks are JSON Lines; name it .jsonl\n"
+    assert done.code == 2
+    assert not (tmp_path / "out.csv").exists()
     rows = io.TextIOWrapper(io.BytesIO(b'{"task": "sst2", "first": "word1"}\n'))
     monkeypatch.setattr(sys, "stdin", rows)
     done = cli("bundle", "predict", "elsewhere", "--input", "-")
