@@ -135,13 +135,13 @@ def columns(result: AblationResult, task: AblationTask) -> dict[str, list[str]]:
     return {key: values for key, values in found.items() if key not in alike}
 
 
-def heading(result: AblationResult, task: AblationTask) -> str:
-    """``cola, adapter-64: Matthews on validation by size``."""
+def heading(result: AblationResult, task: AblationTask, name: str) -> str:
+    """``CoLA, adapter-64: Matthews on validation by size``; ``name`` is the task's."""
     methods = {method(point, result.by) for point in task.points}
     one = f", {methods.pop()}" if len(methods) == 1 else ""
     by = "trained parameters" if result.by == "trained" else AXIS_NAMES.get(result.by or "")
     over = f" by {by}" if by else ""
-    return f"{task.task}{one}: {METRIC_NAMES[task.headline]} on {task.split}{over}"
+    return f"{name}{one}: {METRIC_NAMES[task.headline]} on {task.split}{over}"
 
 
 def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
@@ -171,7 +171,7 @@ def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
         made.add_row(*row, style="bold" if is_own else None)
     num_seeds = len(headline[0].values)
     over = "" if "seeds" in said else f" over {num_seeds} seed{'s' * (num_seeds != 1)}"
-    told = f"{heading(result, task)}, in per cent, mean ± {spread_name(task)}{over}"
+    told = f"{heading(result, task, task.task)}, in per cent, mean ± {spread_name(task)}{over}"
     told += data_note(task.data)
     pieces: list[RenderableType] = [titled(told, made)]
     pieces += [Text(text, style="yellow") for text in remarks(result, task)]

@@ -104,6 +104,19 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
     assert len(other.comparison.rows) == 3
 
 
+def test_an_ablations_task_has_the_name_of_its_column(tmp_path: Path) -> None:
+    """Or its own, if its runs are gone."""
+    one_seed = {0: {"validation": {"matthews": 0.6, "accuracy": 0.8}}}
+    digests = [digest(add(tmp_path, task, one_seed)) for task in ("cola", "rte")]
+    titles = []
+    for gone in range(2):
+        made = ablation_result(point(1e-2, (0.6, 0.7), digest=digests[0]))
+        made = made.model_copy(update={"cells": digests})
+        (group,) = comparison.compare(evidence.read(tmp_path)[0][gone:], [made])
+        titles += [one.title for one in figures.figures(group) if one.chapter == "Ablations"]
+    assert [title.partition(",")[0] for title in titles] == ["CoLA", "cola"]
+
+
 def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:
     folder = add(tmp_path, "rte", one_metric(*SEEDS))
     made = ablation_result(

@@ -6,7 +6,7 @@ from adaptertune import stats
 from adaptertune.report import ablation, charts, heatmap, tables
 from adaptertune.report.charts import Axis, Dot, Point, Summary
 from adaptertune.report.comparison import Group
-from adaptertune.report.comparison.columns import on_column
+from adaptertune.report.comparison.columns import columns_of, on_column
 from adaptertune.report.figures.figure import (
     DOTS,
     ERROR_BARS,
@@ -33,10 +33,15 @@ HOLLOW = " A white centre: of its seeds some answer the same for every example."
 
 def of_settings(group: Group) -> list[Figure]:
     """A chart and a table for each ablation and task, from the ablations' own result files."""
-    return [_ablation(group, result, task) for result in group.ablations for task in result.tasks]
+    names = {(one.task, one.split): one.label for one in columns_of(group.cells)}
+    return [  # an ablation outlives its runs
+        _ablation(group, result, task, names.get((task.task, task.split), task.task))
+        for result in group.ablations
+        for task in result.tasks
+    ]
 
 
-def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figure:
+def _ablation(group: Group, result: AblationResult, task: AblationTask, name: str) -> Figure:
     y = Axis(f"{tables.METRIC_NAMES[task.headline]} on {task.split}, in per cent".replace("_", " "))
     points: list[Point] = []
     seeds: list[Dot] = []
@@ -44,22 +49,22 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
     order: dict[str, int] = {}
     is_few = ablation.is_few(task)
     for one in task.points:
-        scores, name = one.scores[task.headline], ablation.title(one, result, task)
+        scores, title = one.scores[task.headline], ablation.title(one, result, task)
         if scores.mean is None:
             continue
         mean, between, error = 100 * scores.mean, scores.interval, scores.standard_error
-        note = f"{name}: {tables.percent(scores.mean)}, {count(scores.values, 'seed')}"
+        note = f"{title}: {tables.percent(scores.mean)}, {count(scores.values, 'seed')}"
         if result.by is None:
-            order.setdefault(name, int(one.reference is not None))
+            order.setdefault(title, int(one.reference is not None))
             low, high = (None, None)
             if is_few and error is not None:
                 low, high = mean - 100 * error, mean + 100 * error
             elif between and len(scores.values) >= stats.FEWEST:
                 low, high = 100 * between.low, 100 * between.high
-            summaries.append(Summary(name, mean, low, high, note))
+            summaries.append(Summary(title, mean, low, high, note))
             for seed, value in scores.values.items():
                 state = "collapsed" if seed in one.collapsed else "finished"
-                seeds.append(Dot(name, 100 * value, str(seed), state))
+                seeds.append(Dot(title, 100 * value, str(seed), state))
         else:
             order.setdefault(one.method, len(order))
             low, high = (None, None) if error is None else (mean - 100 * error, mean + 100 * error)
@@ -82,7 +87,7 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask) -> Figur
         group,
         f"ablate-{result.kind}-{result.digest[:6]}-{task.task}",
         "Ablations",
-        ablation.heading(result, task) + note,
+        ablation.heading(result, task, name) + note,
         " ".join(filter(None, said)),
         [point.note for point in points] + [one.note for one in summaries],
         spec,
