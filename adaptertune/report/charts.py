@@ -41,8 +41,8 @@ def theme(ink: str, grid: str, background: str | None) -> Spec:
             "labelLimit": 220, "titlePadding": 8,
         },
         "legend": text | {
-            "orient": "bottom", "columns": 2, "labelLimit": 260, "symbolSize": 80, "title": None,
-            "symbolOpacity": 1,
+            "orient": "bottom", "columns": 2, "labelLimit": 260, "titleLimit": 300, "symbolSize": 80,
+            "title": None, "symbolOpacity": 1,
         },
         "rule": {"color": ink},
         "text": {"color": ink, "fontSize": 12},
