@@ -73,8 +73,9 @@ class Runner:
     def run(self, plan: Plan, seeds: Sequence[int], progress: Progress) -> list[results.SeedResult]:
         """Train seeds, in one pass if there are several, and write their results.
 
-        Interrupted trainings go on. Where memory runs out they begin anew with half as many examples
-        at a time, whose gradients add up to the same batch.
+        Interrupted trainings go on. Where memory runs out they go on without CUDA graphs, which hold
+        memory of their own; then they begin anew with half as many examples at a time, whose gradients
+        add up to the same batch.
 
         Raises:
             Interrupted: the user stopped it; the state is saved.
@@ -82,25 +83,31 @@ class Runner:
         """
         from adaptertune.train.device import cpu_threads, is_out_of_memory
 
-        batch_size = plan.config.training.batch_size
+        batch_size, by_graph = plan.config.training.batch_size, plan.by_graph
         micro_batch = micro_batch_of(plan, seeds)
         while True:
             try:
                 with cpu_threads(plan.config.threads):
-                    return self._run(plan, seeds, micro_batch, progress)
+                    return self._run(plan, seeds, micro_batch, by_graph, progress)
             except Exception as error:
-                if micro_batch == 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error) or (micro_batch == 1 and not by_graph):
                     raise
             # Only here: the exception held the memory of the step that failed.
             gc.collect()
-            micro_batch = (micro_batch + 1) // 2
-            progress.note(
-                f"seeds {', '.join(map(str, seeds))}: out of memory; they begin anew with "
-                f"{micro_batch} examples at a time, {batch_size} a step as before"
-            )
+            if by_graph:
+                by_graph, how = False, "go on without CUDA graphs"  # to the same result
+            else:
+                micro_batch = (micro_batch + 1) // 2
+                how = f"begin anew with {micro_batch} examples at a time, {batch_size} a step as before"
+            progress.note(f"seeds {', '.join(map(str, seeds))}: out of memory; they {how}")
 
     def _run(
-        self, plan: Plan, seeds: Sequence[int], micro_batch: int, progress: Progress
+        self,
+        plan: Plan,
+        seeds: Sequence[int],
+        micro_batch: int,
+        by_graph: bool,
+        progress: Progress,
     ) -> list[results.SeedResult]:
         import torch
 
@@ -152,7 +159,7 @@ class Runner:
                 plan.config.training,
                 device=device,
                 num_parts=num_parts,
-                by_graph=plan.by_graph,
+                by_graph=by_graph,
             )
         except loop.Stopped as stop:
             for watcher in watchers:

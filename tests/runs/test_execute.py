@@ -31,7 +31,7 @@ from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
 from adaptertune.model import forward
 from adaptertune.model.dropout import Dropout
-from adaptertune.runs import execute, load, results, store, units
+from adaptertune.runs import execute, load, results, store, units, watch
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
@@ -632,6 +632,36 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
     monkeypatch.setattr(loop._Pass, "_add_gradients", starved)
     with pytest.raises(TrainingError, match="no seed came to a score: MemoryError"):
         run_cell(plan(tiny_bert, tmp_path / "starved", seeds=[0]), Quiet())
+
+
+def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the last saved state; nothing is recorded here, and batches stay whole."""
+    monkeypatch.setattr(watch, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "SNAPSHOT_SHARE", 1e9)
+    whole = plan(tiny_bert, tmp_path / "whole", seeds=[0])
+    run_cell(whole, Quiet())
+    step, steps = loop._Pass._add_gradients, 0
+
+    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if self.by_graph:
+            if steps > whole.num_steps * 0.75:
+                raise MemoryError
+            self.gradients._by_graph = False
+        return step(self, fittings, part, indices, weights)
+
+    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    monkeypatch.setattr(Plan, "by_graph", True)
+    made, progress = plan(tiny_bert, tmp_path / "short", seeds=[0]), Quiet()
+    execute.Runner().run(made, [0], progress)
+    notes = [note for note in progress.notes if "memory" in note]
+    assert notes == ["seeds 0: out of memory; they go on without CUDA graphs"]
+    assert [resumed for *_, resumed in progress.started] == [False, True]
+    ours, theirs = (p.folder.seed(0).logits.read_bytes() for p in (made, whole))
+    assert ours == theirs
 
 
 def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
