@@ -6,9 +6,11 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import scipy.stats
 
 from adaptertune import stats
 from adaptertune.report import comparison, evidence
@@ -194,6 +196,18 @@ def scores(cell: Cell) -> list[float]:
     values = cell.values(cell.reported[0], cell.headline)
     assert len(values) == len(cell.seeds)
     return [100 * value for value in values.values()]
+
+
+def paired(one: Cell, other: Cell) -> list[float]:
+    """By how much each seed of the first is ahead of the second's, in points."""
+    return [a - b for a, b in zip(scores(one), scores(other), strict=True)]
+
+
+def by_t(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean, by Student's t."""
+    mean, error = statistics.fmean(values), scipy.stats.sem(values)
+    low, high = scipy.stats.t.interval(0.95, len(values) - 1, mean, error)
+    return float(low), float(high)
 
 
 def score(*which: Any, **more: Any) -> float:

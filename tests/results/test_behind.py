@@ -6,7 +6,6 @@ import math
 import statistics
 
 import pytest
-import scipy.stats
 import torch
 
 from adaptertune.model import backbone
@@ -15,6 +14,7 @@ from tests.results.cells import (
     CHOSEN,
     ahead,
     ahead_at_last,
+    by_t,
     curves,
     means,
     one_cell,
@@ -113,7 +113,7 @@ def test_what_trains_beside_adapters(told: str) -> None:
     assert f"trained LayerNorms they lose {-100 * without_norms.mean:.1f} on STS-B" in told
     for_stsb = "gain {:.1f} points on STS-B (95 % {} to {} by Student's t, five of five seeds)"
     gains = gains_by_pooler("stsb", "pearson", "STS-B, 3")
-    assert for_stsb.format(statistics.fmean(gains), *interval_by_t(gains)) in told
+    assert for_stsb.format(statistics.fmean(gains), *map(minus, by_t(gains))) in told
     assert gains[0] > 0
     assert statistics.fmean(gains) > -ahead("STS-B, 3")
     longer = with_pooler("adapter", "trained", "stsb", 6)
@@ -124,7 +124,7 @@ def test_what_trains_beside_adapters(told: str) -> None:
     for_mnli = "{:.1f} of {:.1f} on MNLI ({} to {}, four of five seeds; {:.1f} without the seed"
     gains = gains_by_pooler("mnli", "accuracy", "MNLI")
     gained, without_most = statistics.fmean(gains), statistics.fmean(gains[:-1])
-    figures = gained, -ahead("MNLI"), *interval_by_t(gains), without_most
+    figures = gained, -ahead("MNLI"), *map(minus, by_t(gains)), without_most
     assert for_mnli.format(*figures) in told
     assert sum(gain > 0 for gain in gains) == 4
 
@@ -171,10 +171,8 @@ def gains_by_pooler(task: str, metric: str, name: str) -> list[float]:
     return sorted(100 * value - own[seed] for seed, value in trained.items())
 
 
-def interval_by_t(values: list[float]) -> list[str]:
-    mean, error = statistics.fmean(values), scipy.stats.sem(values)
-    ends = scipy.stats.t.interval(0.95, len(values) - 1, mean, error)
-    return [f"{end:.1f}".replace("-", "\N{MINUS SIGN}") for end in ends]
+def minus(points: float) -> str:
+    return f"{points:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def test_the_backbones_pooler_is_noise(told: str) -> None:
