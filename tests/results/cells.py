@@ -52,6 +52,11 @@ def ahead(name: str) -> float:
     return adapters - full
 
 
+def ahead_of_medians(name: str) -> float:
+    adapters, full = (statistics.median(scores(cell)) for cell in pair(name))
+    return adapters - full
+
+
 def ahead_at_last(name: str) -> float:
     adapters, full = (means(cell, "score")[-1] for cell in pair(name))
     return adapters - full
