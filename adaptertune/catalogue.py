@@ -122,8 +122,12 @@ def package(name: str) -> Package | None:
 
 def folder(name: str) -> Path | None:
     """The folder that a name is the path of, if it is one and no package goes by that name."""
-    path = Path(name).expanduser()
-    return path if path.is_dir() and not package(name) else None
+    path = paths.expanded(name, "--backbone")
+    try:
+        is_there = path.is_dir()
+    except OSError:  # a name that is too long for one, or below a closed folder
+        is_there = False
+    return path if is_there and not package(name) else None
 
 
 def is_local(name: str) -> bool:

@@ -325,7 +325,8 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
     if folder := catalogue.folder(backbone):
         stack.values["backbone"] = os.path.abspath(folder)  # noqa: PTH100
     if isinstance(rows := stack.chosen("data.folder"), str):
-        stack.values["data"]["folder"] = os.path.abspath(Path(rows).expanduser())  # noqa: PTH100
+        where = stack.where(("data", "folder")) or "data.folder"
+        stack.values["data"]["folder"] = str(paths.absolute(rows, where))
     config = parse(RunConfig, stack.values, stack.where)
     origins = {
         key: stack.origins[key] for key in _leaves(config.model_dump()) if key in stack.origins

@@ -7,6 +7,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from adaptertune.errors import ConfigError
+
 _PACKAGE = Path(__file__).resolve().parent
 CONFIGS = next(
     (folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()),
@@ -18,6 +20,25 @@ CONFIGS = next(
 def names(kind: str) -> list[str]:
     """The names of all shipped files of a kind: ``names("tasks")`` gives cola, mnli, …"""
     return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+
+
+def absolute(path: str | Path, where: str) -> Path:
+    """A path that is good from anywhere, its links by their names.
+
+    Raises:
+        ConfigError: it begins with a user whom nobody knows; ``where`` is the option or key.
+    """
+    return Path(os.path.abspath(expanded(path, where)))  # noqa: PTH100
+
+
+def expanded(path: str | Path, where: str | None) -> Path:
+    """A path without ``~``; see :func:`absolute`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"no home folder for '{path}'", where=where, remedy="write it out"
+        ) from None
 
 
 def cache() -> Path:

@@ -65,6 +65,9 @@ class Files(Strict):
     columns: Columns
     # How each label is spelt in the files, in the order of the task's labels.
     label_values: tuple[str, ...] | None = None
+    # Whether a second text may be empty, and rows that a line end inside a text tore in two are left
+    # out, as the hub's are. So it is in QQP's official training set.
+    torn: bool = False
     splits: dict[Name, TsvFile]
 
 
@@ -219,6 +222,13 @@ class Task(Strict):
             for split in ("train", *self.evaluation) if self.trainable else self.test:
                 if split not in self.files.splits:
                     yield f"'files.splits' lacks '{split}'"
+            for split, file in self.files.splits.items():
+                own = file.columns or self.files.columns
+                if (own.second is None) != (self.files.columns.second is None):
+                    yield (
+                        f"'files.columns' and those of 'files.splits.{split}', which take their place, "
+                        "differ in whether there is a second text"
+                    )
 
 
 def shipped() -> list[str]:
@@ -254,7 +264,7 @@ def faults(name: str) -> list[ConfigError]:
 def _path(text: str, where: str | None) -> Path:
     """The file of a task that is named, or given by its file."""
     if text.endswith((".yaml", ".yml")) or "/" in text:
-        return Path(text).expanduser()
+        return paths.expanded(text, where)
     if text in shipped():
         return paths.CONFIGS / "tasks" / f"{text}.yaml"
     raise ConfigError(

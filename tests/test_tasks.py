@@ -287,6 +287,10 @@ INCONSISTENT: dict[str, tuple[Edit, str]] = {
     "no evaluation file": (
         lambda own: own.update(evaluation=["dev", "dev2"]), "'files.splits' lacks 'dev2'",
     ),
+    "a split without the second text": (
+        lambda own: files(own)["splits"]["dev"].update(columns={"first": "a", "label": "l"}),
+        "'files.columns' and those of 'files.splits.dev', which take their place, differ in whether",
+    ),
     "too few spellings": (
         lambda own: files(own).update(label_values=["0"]),
         "'files.label_values' must match 'labels' one to one",

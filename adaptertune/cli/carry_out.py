@@ -149,9 +149,13 @@ def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
 
     for cell in made.cells:
         local.check_device(cell.plan.config.device)
+    is_on_cpu = all(cell.plan.device == "cpu" for cell in made.cells)
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = local.shares(
-        how.workers, how.threads, num_cores=num_cores or 1, num_gpus=torch.cuda.device_count()
+        how.workers,
+        how.threads,
+        num_cores=num_cores or 1,
+        num_gpus=0 if is_on_cpu else torch.cuda.device_count(),
     )
     return local.LocalExecutor(shares, retry_before)
 

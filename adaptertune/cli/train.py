@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -186,7 +187,11 @@ def _finished(plan: Plan) -> list[int]:
     """The seeds that would not be trained again."""
     from adaptertune.runs import units
 
-    return [seed for seed in plan.config.seeds if units.finished(plan, seed, lambda _: None)]
+    settled = [
+        units.earlier(unit, lambda _: None, retry_before=time.time())  # as `train` retries them
+        for unit in units.of_cell(plan)
+    ]
+    return [result.seed for found in settled if found for result in found.done]
 
 
 def _worth_telling(plan: Plan) -> dict[str, str]:

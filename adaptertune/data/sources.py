@@ -8,7 +8,7 @@ error that names its line.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,7 +93,9 @@ def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     # How the labels are spelt decides what they mean, as the columns do below.
     digest = hashlib.sha256(repr(task.files.label_values if task.files else None).encode())
     for name, path, columns in _files(task, source, names):
-        digest.update(f"{name}:{columns.model_dump_json()}:".encode())
+        format = _format(path)  # the same bytes have other cells as CSV
+        as_read = "" if format == "tsv" else f"{format}:"
+        digest.update(f"{name}:{columns.model_dump_json()}:{as_read}".encode())
         digest.update(_digest(path))
     return f"sha256:{digest.hexdigest()}"
 
@@ -110,7 +112,15 @@ def _task_folder(task: Task, source: Source) -> Path:
     inner = folder / task.files.folder if task.files.folder else folder
     # A user may point at the GLUE folder or at the task's own folder in it.
     is_own = folder.resolve().name == task.files.folder
-    return folder if is_own and not inner.is_dir() else inner
+    return folder if is_own and not _holds(inner, inner.is_dir) else inner
+
+
+def _holds(path: Path, what: Callable[[], bool]) -> bool:
+    """What a path's method tells; one below a closed folder raises."""
+    try:
+        return what()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path) from None
 
 
 def check_folder(task: Task, source: Source) -> Path:
@@ -125,7 +135,7 @@ def check_folder(task: Task, source: Source) -> Path:
             remedy="add 'files' to its YAML or use the hub",
         )
     folder = _task_folder(task, source)
-    if not folder.is_dir():
+    if not _holds(folder, folder.is_dir):
         raise DataError(
             "no such folder",
             where=folder,
@@ -146,9 +156,9 @@ def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, 
         path = folder / entry.file
         subset = path.with_name(f"{path.stem}_subset{path.suffix}")
         is_counted = name in task.rows  # so that it can be said to be partial
-        if name == "train" and is_counted and not path.exists() and subset.exists():
-            path = subset
-        if not path.is_file():
+        if name == "train" and is_counted and not _holds(path, path.exists):
+            path = subset if subset.exists() else path
+        if not _holds(path, path.is_file):
             raise DataError(
                 "no such file", where=path, remedy=f"split '{name}' of '{task.name}' needs it"
             )
@@ -186,6 +196,11 @@ def files(task: Task, source: Source, name: str) -> list[tuple[Path, Columns]]:
     return [(path, columns) for _, path, columns in _files(task, source, [name])]
 
 
+def _format(path: Path) -> tables.Format:
+    """TSV unless the ending says otherwise."""
+    return tables.ENDINGS.get(path.suffix.lower(), "tsv")
+
+
 def examples(
     task: Task, path: Path, columns: Columns, name: str, spelt: Sequence[str] | None
 ) -> Iterator[Example | Bad]:
@@ -207,19 +222,23 @@ def examples(
     elif columns.label is None:
         raise DataError(f"no label column is named for split '{name}'", where=path)
     numbers = {text: number for number, text in enumerate(spelt or task.labels or ())}
-    format = tables.ENDINGS.get(path.suffix.lower(), "tsv")
+    format = _format(path)
     if format == "text":
         raise DataError(
             "plain text has lines and no columns",
             where=path,
             remedy="name it .tsv, .csv, .jsonl or .parquet, as it is",
         )
-    with tables.opened(path, format) as table:
+    may_be_torn = task.files is not None and task.files.torn
+    with tables.opened(path, format, may_lack_second=may_be_torn) as table:
         for row in table.rows(columns):
             if isinstance(row, Bad):
-                yield row
-            elif columns.label is None:
-                yield Example(row.line, row.first, row.second, None)
+                if not (may_be_torn and row.is_torn):
+                    yield row
+                continue
+            second = "" if columns.second is not None and row.second is None else row.second
+            if columns.label is None:
+                yield Example(row.line, row.first, second, None)
             else:
                 text = tables.spelling(row.label)
                 label = _number(task, text, numbers)
@@ -227,7 +246,7 @@ def examples(
                     what, remedy = _complaint(task, text, numbers)
                     yield Bad(row.line, what, remedy or tables.REMEDY, text)
                 else:
-                    yield Example(row.line, row.first, row.second, label)
+                    yield Example(row.line, row.first, second, label)
 
 
 def _split(

@@ -57,6 +57,7 @@ class Bad(NamedTuple):
     what: str
     remedy: str
     content: str
+    is_torn: bool = False  # it has fewer columns than the first line: a line end inside a text?
 
 
 Record = tuple[int, Any]  # a line's number and its content: text, cells, or cells by name
@@ -164,7 +165,8 @@ class Table:
             else:
                 found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
                 what = f"{found} where the first line has {width}"
-                yield Bad(line, what, f"{REMEDY} (a tab inside a text?)", _shown(cells))
+                remedy = f"{REMEDY} (a tab inside a text?)"
+                yield Bad(line, what, remedy, _shown(cells), is_torn=len(cells) < width)
 
     def _by_name(self, columns: Columns) -> Iterator[Row | Bad]:
         wanted = (columns.first, columns.second, columns.label)
@@ -364,16 +366,16 @@ def _tabs(lines: _Lines) -> Iterator[Record | Bad]:
 
 def _separated(lines: _Lines) -> Iterator[Record | Bad]:
     """CSV with quotation marks (RFC 4180). Its delimiter is that of ``DELIMITERS`` of which the first
-    line has most.
+    good line has most.
     """
     csv.field_size_limit(LONGEST)  # the module's own, for all readers
-    try:
-        lines.again = next(lines)
-    except StopIteration:
-        return
-    except _Broken as broken:
-        yield broken.bad
-        return
+    while lines.again is None:
+        try:
+            lines.again = next(lines)
+        except StopIteration:
+            return
+        except _Broken as broken:
+            yield broken.bad
     reader = csv.reader(lines, delimiter=max(DELIMITERS, key=lines.again.count), strict=True)
     while True:
         start = lines.number + (lines.again is None)

@@ -7,7 +7,6 @@ and SHA-256 that the run recorded.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,15 +99,15 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
         StoreError: there is no such run or seed, it is not finished, or it is damaged.
     """
     cell = store.find_cell(run, output)
-    own = re.fullmatch(r"seed-(\d+)", Path(run).name)
-    if own and (Path(run).parent / "config.json").is_file():
-        if seed not in (None, int(own[1])):
+    own = store.seed_named(run)
+    if own is not None:
+        if seed not in (None, own):
             raise StoreError(
-                f"is the folder of seed {own[1]}, not of {seed}",
+                f"is the folder of seed {own}, not of {seed}",
                 where=run,
                 remedy="leave --seed out, or name the run's folder",
             )
-        seed = int(own[1])
+        seed = own
     if seed is None:
         summary = cell.read_result()
         done = [one for one in cell.seeds() if cell.seed(one).result.exists()]

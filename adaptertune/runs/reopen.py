@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptertune import paths
 from adaptertune.config import Resolved, RunConfig
 from adaptertune.errors import DataError, StoreError
 from adaptertune.model import backbone
@@ -88,7 +89,10 @@ def reopen(
     if device is not None:
         changes["device"] = device
     if data_dir is not None:
-        changes["data"] = config.data.model_copy(update={"source": "folder", "folder": data_dir})
+        folder_of_rows = paths.absolute(data_dir, "--data-dir")
+        changes["data"] = config.data.model_copy(
+            update={"source": "folder", "folder": folder_of_rows}
+        )
     config = config.model_copy(update=changes)
     base, lookups = result.backbone, Lookups()
     located = backbone.locate(base.at_commit, offline=config.offline)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +53,7 @@ def find(name: str, output: Path, where: str | None) -> Start:
 
     try:
         cell = store.find_cell(name, output)
-        is_seed = re.fullmatch(r"seed-\d+", Path(name).name)
-        if not is_seed and cell.read_result() is None:
+        if store.seed_named(name) is None and cell.read_result() is None:
             raise StoreError(
                 "not finished, so no seed is the best yet",
                 where=cell.path,

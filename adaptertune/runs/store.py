@@ -6,6 +6,7 @@ folder: a finished run is found, a killed one goes on.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -194,15 +195,15 @@ def find_cell(run: str, output: Path) -> CellFolder:
     path = Path(run)
     if len(path.parts) < 3 or ".." in path.parts:  # its task and its store are read off its folders
         path = Path(os.path.abspath(path))  # noqa: PTH100 - links keep their names
-    if (path / "config.json").is_file():
+    if _is_cell(path):
         return CellFolder(path)
-    if re.fullmatch(r"seed-\d+", path.name) and (path.parent / "config.json").is_file():
+    if seed_named(run) is not None:
         return CellFolder(path.parent)
     fitting = [
         cell
         for cell in cells(output)
         if run in (cell.path.name, f"{cell.path.parent.name}/{cell.path.name}")
-        or (len(run) >= 6 and cell.path.name.rpartition("-")[2].startswith(run))
+        or _has_digest(cell, run)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -214,6 +215,34 @@ def find_cell(run: str, output: Path) -> CellFolder:
         where=output,
         remedy="adaptertune runs lists them (--output for another place)",
     )
+
+
+def seed_named(run: str) -> int | None:
+    """The seed whose folder this is the path of, if it is one's."""
+    path = Path(os.path.abspath(run))  # noqa: PTH100 - a dot has no name of its own
+    found = re.fullmatch(r"seed-(\d+)", path.name)
+    return int(found[1]) if found and _is_cell(path.parent) else None
+
+
+def _has_digest(cell: CellFolder, digits: str) -> bool:
+    """Whether its digest begins with these, six or more; the first twelve are in its folder's name."""
+    shown = cell.path.name.rpartition("-")[2]
+    if len(digits) <= len(shown):
+        return len(digits) >= 6 and shown.startswith(digits)
+    if not (shown and digits.startswith(shown)):
+        return False
+    try:
+        whole = str(json.loads(cell.config.read_bytes())["digest"])
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or not ours
+        return False
+    return whole.startswith(digits)
+
+
+def _is_cell(path: Path) -> bool:
+    try:
+        return (path / "config.json").is_file()
+    except OSError:  # a name that is too long for one, or a folder that is closed
+        return False
 
 
 def write_result(path: Path, result: Record) -> None:

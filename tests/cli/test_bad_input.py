@@ -318,6 +318,19 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
         lambda p: p.train("--data-dir", "nowhere", "--backbone", "no/model"),
         r".*nowhere/RTE: no such folder; give --data-dir",
     ),
+    "texts where a run should be": (
+        lambda p: ["predict", "a long text " * 30, "b"], r"runs: no run 'a long text",
+    ),
+    "nobody's home": (
+        lambda p: p.train("--data-dir", "~nobody-of-that-name/x"),
+        r"--data-dir: no home folder for '~nobody-of-that-name/x'; write it out",
+    ),
+    "nobody's home as a backbone": (
+        lambda p: p.train("--backbone", "~nobody-of-that-name/x"), r"--backbone: no home folder for",
+    ),
+    "a name that is too long for a backbone": (
+        lambda p: ["params", "--backbone", "a" * 300], r".*a{100}",
+    ),
     "no such store": (
         lambda p: ["runs", "--output", "nowhere"], r"nowhere: no such folder; .*--output",
     ),

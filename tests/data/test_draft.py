@@ -166,6 +166,16 @@ def test_a_single_text_scores_and_a_test_file(tmp_path: Path) -> None:
     assert (test.first, test.second, test.labels) == (["one more text"], None, None)
 
 
+def test_nothing_is_written_if_the_test_file_is_bad(tmp_path: Path) -> None:
+    path, test = write(tmp_path / "t.csv", rows(40)), tmp_path / "test.csv"
+    with pytest.raises(DataError, match=r"test\.csv: no such file"):
+        draft(path, test=test)
+    test.write_bytes(path.read_bytes().splitlines()[0] + b"\n\xe9,\n")
+    with pytest.raises(DataError, match=r"test\.csv:2: not UTF-8 text; save it as UTF-8"):
+        draft(path, test=test)
+    assert {file.name for file in tmp_path.iterdir()} == {"t.csv", "test.csv"}
+
+
 def test_labels_that_yaml_would_take_for_something_else(tmp_path: Path) -> None:
     for number, labels in enumerate((("no", "yes"), ("0", "1"), ("null", "1e3"), ("a: b", "<b>#"))):
         path = write(tmp_path / f"t{number}.csv", rows(60, labels))

@@ -225,6 +225,7 @@ Write = Callable[[str, str | bytes], Path]
 @pytest.fixture
 def put(tiny_glue: Path) -> Write:
     def write(file: str, content: str | bytes) -> Path:
+        (tiny_glue / file).parent.mkdir(exist_ok=True)
         (tiny_glue / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         return tiny_glue
 
@@ -286,6 +287,23 @@ def test_columns_go_by_the_header_of_each_file(put: Write) -> None:
     assert (train.first, train.second, dev.first, dev.second) == (["a"], ["b"], ["c"], ["d"])
 
 
+def test_torn_rows_and_empty_second_texts_are_qqps_alone(put: Write) -> None:
+    """As on the hub: a row that lacks columns is left out, one without a second text is not."""
+    head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    rows = '0\t1\t2\ta\tb\t1\n1\t3\t4\tc "d\n"\te?\t0\n2\t5\t6\tf\t\t0\n'
+    found = one("qqp", put("QQP/train.tsv", head + rows), "train")
+    assert (found.first, found.second) == (["a", "f"], ["b", ""])
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 0]
+    more = put("QQP/train.tsv", f"{head}{rows}3\t7\t8\tg\th\t0\tmore\n")
+    with pytest.raises(DataError, match=r"train\.tsv:6: 7 columns where the first line has 6"):
+        one("qqp", more, "train")
+    with pytest.raises(DataError, match=r"train\.tsv:3: 2 columns where"):
+        one("rte", put("RTE/train.tsv", f"{HEADER}0\ta\tb\tentailment\n1\ta\n"), "train")
+    with pytest.raises(DataError, match="the text in column 3 is empty"):
+        one("rte", put("RTE/train.tsv", f"{HEADER}0\ta\t\tentailment\n"), "train")
+
+
 def test_labels_of_a_test_split_are_not_even_looked_at(put: Write, tmp_path: Path) -> None:
     """Neither where the task names no label column for it, nor where it does."""
     rte = (paths.CONFIGS / "tasks/rte.yaml").read_text()
@@ -336,6 +354,20 @@ def test_a_fingerprint_is_that_of_the_rows(tiny_glue: Path) -> None:
     dev = moved / "RTE/dev.tsv"
     dev.write_text(dev.read_text().replace("word1", "word2", 1))
     assert fingerprint(task, Source("folder", moved), names) != before
+
+
+def test_the_same_bytes_in_another_format_are_other_rows(tiny_glue: Path, tmp_path: Path) -> None:
+    """A CSV's quotation marks are no part of its texts."""
+    found = {}
+    for ending in ("tsv", "csv"):
+        path = tiny_glue / "RTE" / f"train.{ending}"
+        path.write_bytes((tiny_glue / "RTE/train.tsv").read_bytes())
+        own = (paths.CONFIGS / "tasks/rte.yaml").read_text().replace("train.tsv", path.name)
+        (tmp_path / "own.yaml").write_text(own)
+        task = tasks.load(tmp_path / "own.yaml")
+        found[ending] = fingerprint(task, Source("folder", tiny_glue), ["train"])
+    assert found["tsv"] != found["csv"]
+    assert found["tsv"] == fingerprint(tasks.load("rte"), Source("folder", tiny_glue), ["train"])
 
 
 def test_another_reading_of_the_same_rows_is_another_run(tiny_glue: Path, tmp_path: Path) -> None:

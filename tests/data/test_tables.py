@@ -255,6 +255,11 @@ def test_the_first_row_may_be_bad_where_it_is_no_header(tmp_path: Path) -> None:
     bad, good = read(path, Columns(first=0, second=1))
     assert isinstance(bad, Bad)
     assert good == Row(2, "one", "two", None)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"caf\xe9,x\none;two\nthree;four\n")
+    bad, *good_ones = read(path, Columns(first=0, second=1))
+    assert isinstance(bad, Bad)
+    assert good_ones == [Row(2, "one", "two", None), Row(3, "three", "four", None)]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from adaptertune.errors import StoreError
+from adaptertune.errors import DataError, StoreError
 from adaptertune.runs import load
 from adaptertune.runs.reopen import reopen
 from adaptertune.runs.store import CellFolder
@@ -37,6 +38,16 @@ def test_a_run_tells_where_it_lies_now(tiny_bert: Path, tmp_path: Path) -> None:
     ]
     assert found.checkpoint is not None
     assert Path(found.checkpoint).is_file()
+
+
+def test_other_rows_are_to_be_found_from_anywhere(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pruned run keeps where they are."""
+    folder = train(tiny_bert, tmp_path, seeds=1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'rows'}/STS-B: no such folder")):
+        reopen(folder, folder.finished_result(), data_dir=Path("rows"))
 
 
 def test_a_seeds_folder_is_that_of_no_other_seed(tiny_bert: Path, tmp_path: Path) -> None:

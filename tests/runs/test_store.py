@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def output(tmp_path: Path) -> Path:
         (cell.path / "seed-10").mkdir(parents=True)
         (cell.path / "seed-2").mkdir()
         (cell.path / "seed-x").mkdir()
-        cell.config.write_text("{}")
+        cell.config.write_text(json.dumps({"digest": name[-8:] + "3" * 56}))
     (tmp_path / "rte" / "stray").mkdir()
     return tmp_path
 
@@ -40,8 +41,10 @@ def test_seeds_are_in_order_of_number(output: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["22222222", "adapter-8-bert-22222222", "rte/adapter-8-bert-22222222"]
-)
+    "name",
+    ["222222", "22222222", "adapter-8-bert-22222222", "rte/adapter-8-bert-22222222",
+     "22222222" + "3" * 8, "22222222" + "3" * 56],
+)  # fmt: skip
 def test_a_run_is_found_by_name(output: Path, name: str) -> None:
     assert store.find_cell(name, output).path == output / "rte" / "adapter-8-bert-22222222"
 
@@ -67,10 +70,22 @@ def test_a_run_has_its_names_wherever_one_stands(
     assert found.samefile(folder)
 
 
+@pytest.mark.parametrize(
+    ("where", "name", "seed"),
+    [("seed-2", ".", 2), ("seed-2", "../seed-10", 10), (".", "seed-2/", 2), (".", ".", None),
+     ("..", "seed-2", None), ("seed-x", ".", None)],
+)  # fmt: skip
+def test_the_folder_of_a_seed_names_that_seed(
+    output: Path, monkeypatch: pytest.MonkeyPatch, where: str, name: str, seed: int | None
+) -> None:
+    monkeypatch.chdir(output / "rte" / "adapter-8-bert-22222222" / where)
+    assert store.seed_named(name) == seed
+
+
 def test_what_fits_several_or_none_is_refused(output: Path) -> None:
     with pytest.raises(StoreError, match=r"'11111111' fits several runs; choose from .*rte.*sst2"):
         store.find_cell("11111111", output)
-    for name in ("2222", "rte", "stray", "nothing"):
+    for name in ("2222", "rte", "stray", "nothing", "22222222" + "3" * 57, "2222222234", "a" * 300):
         with pytest.raises(StoreError, match=rf"no run '{name}'; adaptertune runs lists them"):
             store.find_cell(name, output)
 

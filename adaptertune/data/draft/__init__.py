@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def draft(
         if isinstance(column, int):
             notes.append(f"the {what} text is column {column} (from 0)")
     written: list[Path] = []
+    if test is not None:
+        without_label = columns.model_copy(update={"label": None})
+        with tables.opened(test, tables.format_of(test, None)) as table:
+            for row in islice(table.rows(without_label), 1):
+                if isinstance(row, tables.Bad):
+                    raise DataError(row.what, where=f"{test}:{row.line}", remedy=row.remedy)
     files = {"train": train, "validation": validation}
     if validation is None:
         written = divide(train, columns, name, notes)
@@ -91,14 +98,8 @@ def draft(
     splits: dict[str, Any] = {split: {"file": file.name} for split, file in files.items() if file}
     if test is not None:
         splits["test"] = {"file": test.name}
-        with tables.opened(test, tables.format_of(test, None)) as table:
-            own = columns.model_copy(update={"label": None})
-            if written:
-                own = find_columns(train, label, first, second, []).model_copy(
-                    update={"label": None}
-                )
-                splits["test"]["columns"] = own.model_dump(exclude_none=True)
-            next(table.rows(own))
+        if written:  # the others have columns of our own now
+            splits["test"]["columns"] = without_label.model_dump(exclude_none=True)
     files_at = {"columns": columns.model_dump(exclude_none=True), "splits": splits}
     _write(path, form, {"files": files_at}, train.name, has_test=test is not None)
     return Draft(path, written, notes)
