@@ -75,6 +75,7 @@ def carry_out(
     from adaptertune.cli import live_sweep
     from adaptertune.cli.stop import StopRequest
     from adaptertune.executors.ray import RayExecutor
+    from adaptertune.report import tables
     from adaptertune.report.tables import sweep as shown
     from adaptertune.runs import sweep as sweeps
     from adaptertune.runs import sweep_plan
@@ -103,12 +104,13 @@ def carry_out(
     seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
     words = in_words(made) if in_words else sweeps.in_words(made.config)
     plan = sweep_plan.make(made, found, book, seconds, words)
-    if not as_json or not dry_run:
-        talk.print(shown.sweep_plan(plan))
     if dry_run:
         if as_json:
             print(plan.model_dump_json())
+        else:
+            tables.console().print(shown.sweep_plan(plan))
         return None
+    talk.print(shown.sweep_plan(plan))
     stop = StopRequest(talk)
     share = seconds or (lambda unit: float(unit.plan.num_steps))
     with (
@@ -118,12 +120,23 @@ def carry_out(
         told = _Tracked(view, tracking)
         result = sweeps.run(made, found, book, run, told, retry_before=retry_before)
     if all(choice.chosen is None for choice in result.choices):
+        counted = f"({result.num_failed} failed, {result.num_diverged} diverged)"
         raise TrainingError(
-            f"no run came to a score ({result.num_failed} failed, {result.num_diverged} diverged)",
+            f"no run came to a score {counted}{_first_failure(made)}",
             where=made.result,
-            remedy="`adaptertune runs` tells why; --retry-failed tries them again",
+            remedy="--retry-failed tries them again",
         )
     return made, result
+
+
+def _first_failure(made: Sweep) -> str:
+    """What went wrong first, if anything did, and where more of it stands."""
+    for cell in made.cells:
+        for seed in cell.plan.config.seeds:
+            folder = cell.plan.folder.seed(seed)
+            if failure := folder.read_failure():
+                return f": {failure.error} (with its traceback in {folder.failure})"
+    return ""
 
 
 @dataclass(frozen=True)

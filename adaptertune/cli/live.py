@@ -16,6 +16,7 @@ from rich.table import Table
 
 from adaptertune import catalogue
 from adaptertune.report.tables import METRIC_NAMES, duration, percent, table
+from adaptertune.runs import units
 
 if TYPE_CHECKING:
     from adaptertune.config import RunConfig
@@ -70,6 +71,8 @@ class Lines:
     def __init__(self, plan: Plan, console: Console, should_stop: Callable[[], bool]) -> None:
         self.plan, self.console, self.should_stop = plan, console, should_stop
         self.seeds = {seed: _SeedState() for seed in plan.config.seeds}
+        for seed in units.not_trained_again(plan):  # whatever their order: no time goes into these
+            self.seeds[seed] = _SeedState("reused", plan.num_steps)
         self.metric = METRIC_NAMES[plan.task.headline]
         self._started = time.monotonic()
         self._first_step: int | None = None

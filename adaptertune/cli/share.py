@@ -58,4 +58,5 @@ def pull(
         return
     print(f"Run         {folder}")
     words = "TEXT TEXT" if run.task.is_pair else "TEXT"
-    print(f"Next        adaptertune predict {shlex.quote(folder)} {words}")
+    base = "" if hub.can_be_fetched(run.result.backbone) else " --backbone FOLDER"
+    print(f"Next        adaptertune predict {shlex.quote(folder)} {words}{base}")

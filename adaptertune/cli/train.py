@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -94,11 +93,13 @@ def train(
     talk = tables.console(stderr=as_json, quiet=quiet)
     with live.looking_up(talk, resolved.config):
         plan = make_plan(resolved)
-    introduce(plan, talk, in_full=dry_run)
     if dry_run:
         if as_json:
             print(json.dumps(dry_run_json(plan)))
+        else:
+            introduce(plan, tables.console(), in_full=True)
         return
+    introduce(plan, talk, in_full=False)
     stop = StopRequest(talk)
     with live.progress(plan, talk, stop.is_set) as view, trackers.tracking(tools) as tracking:
         result = run_cell(plan, tracking.of(plan, view))
@@ -117,9 +118,9 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
 
     from adaptertune.report.tables import parameters
     from adaptertune.report.words import plural
-    from adaptertune.runs import start
+    from adaptertune.runs import start, units
 
-    config, data, done = plan.config, plan.data, _finished(plan)
+    config, data, done = plan.config, plan.data, units.not_trained_again(plan)
     console.print(Text.assemble("\n", (plan.task.title, "bold"), f" · {plan.folder.path.name}"))
     facts = Table.grid(padding=(0, 2))
     rows = Text(f"{data.num_train:,} training rows")
@@ -166,6 +167,8 @@ def conclude(result: CellResult, console: Console) -> None:
 
 def dry_run_json(plan: Plan) -> dict[str, object]:
     """What ``--dry-run --json`` prints."""
+    from adaptertune.runs import units
+
     return {
         "config": plan.config.model_dump(mode="json"),
         "origins": dict(plan.resolved.origins),
@@ -177,21 +180,10 @@ def dry_run_json(plan: Plan) -> dict[str, object]:
         "ledger": plan.ledger.as_json(),
         "steps_per_seed": plan.num_steps,
         "seeds": list(plan.config.seeds),
-        "finished": _finished(plan),
+        "finished": units.not_trained_again(plan),
         "digest": plan.digest,
         "folder": str(plan.folder.path),
     }
-
-
-def _finished(plan: Plan) -> list[int]:
-    """The seeds that would not be trained again."""
-    from adaptertune.runs import units
-
-    settled = [
-        units.earlier(unit, lambda _: None, retry_before=time.time())  # as `train` retries them
-        for unit in units.of_cell(plan)
-    ]
-    return [result.seed for found in settled if found for result in found.done]
 
 
 def _worth_telling(plan: Plan) -> dict[str, str]:

@@ -16,7 +16,7 @@ from adaptertune import catalogue
 from adaptertune.config import DEFAULTS, OPTIONS, flatten, parse_method
 from adaptertune.errors import StoreError
 from adaptertune.runs import store
-from adaptertune.runs.results import Record, SeedResult, SweepResult
+from adaptertune.runs.results import UNTOLD, Record, SeedResult, SweepResult
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,7 +108,9 @@ class Cell:
 
     @property
     def missing(self) -> list[int]:
-        """Seeds that were asked for and are not done."""
+        """Seeds that were asked for and are not done; of a copied run none, for they are elsewhere."""
+        if any(result.cost.host == UNTOLD for result in self.seeds):
+            return []
         done = {result.seed for result in self.seeds}
         return [seed for seed in self.config["seeds"] if seed not in done]
 

@@ -25,7 +25,8 @@ DIFFERENCES = (
     "– : nothing of full fine-tuning was trained alike."
 )
 COSTS = (
-    "Mean time over finished seeds without evaluation; the peak of memory, the least of the seeds. x: "
+    "Mean time over finished seeds without evaluation, and the least of their peaks of memory; of those "
+    "on the machine that ran most of them. x: "
     "of full fine-tuning's, where one machine ran both alike. All: the tasks one after the other, those "
     "of which both were run on one machine, and the largest peak."
 )

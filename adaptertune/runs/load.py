@@ -117,7 +117,7 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
                 where=cell.path,
                 remedy=f"give --seed ({', '.join(map(str, done))})" if done else "train it first",
             )
-        seed = summary.best_seed
+        seed = cell.best_here(summary.best_seed)
         if seed is None:
             remedy = "train it again, perhaps with a smaller --lr"
             raise StoreError(without_score(summary), where=cell.path, remedy=remedy)

@@ -78,7 +78,9 @@ def reopen(
         DataError: the rows are no longer those of the run.
         AdapterTuneError: one of them can't be found.
     """
-    seeds = tuple(line.seed for line in result.seeds if line.status == "finished")
+    here = folder.seeds()  # not all, where the run was copied
+    finished = (line.seed for line in result.seeds if line.status == "finished")
+    seeds = tuple(seed for seed in finished if seed in here)
     if not seeds:
         raise StoreError("no seed was finished: there is no model", where=folder.path)
     config = parse(RunConfig, result.config, lambda _: str(folder.result))

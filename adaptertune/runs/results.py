@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from adaptertune.catalogue import Architecture, without_revision
 
 FORMAT = 1
+UNTOLD = "-"  # in a copied run, where a host or a path of the machine stood that trained it
 
 
 class Record(BaseModel):
@@ -104,6 +105,7 @@ class Cost(Record):
     """How often the run went on from a snapshot."""
     finished_at: str
     host: str
+    """The machine's name; ``UNTOLD`` where the run was copied from another store."""
 
 
 class Imported(Record):

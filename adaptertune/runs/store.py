@@ -100,6 +100,11 @@ class CellFolder:
         found = (re.fullmatch(r"seed-(\d+)", path.name) for path in self.path.glob("seed-*"))
         return sorted(int(match[1]) for match in found if match)
 
+    def best_here(self, best: int | None) -> int | None:
+        """The best seed; of a run that was copied with one seed alone, that one."""
+        here = self.seeds()
+        return here[0] if best is not None and len(here) == 1 else best
+
     def finished_seeds(self) -> list[int]:
         """Seeds that have a result, diverged ones too."""
         return [seed for seed in self.seeds() if self.seed(seed).result.exists()]
@@ -120,8 +125,9 @@ class CellFolder:
                 for line in found.seeds
             ],
         }
-        if found.checkpoint is not None and found.best_seed is not None:
-            here["checkpoint"] = str(self.seed(found.best_seed).checkpoint)
+        best = self.best_here(found.best_seed)
+        if found.checkpoint is not None and best is not None:
+            here["checkpoint"] = str(self.seed(best).checkpoint)
         return found.model_copy(update=here)
 
     def finished_result(self) -> CellResult:

@@ -6,6 +6,7 @@ A unit's lock is its folders': it dies with its process, so a killed one's unit 
 from __future__ import annotations
 
 import platform
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -86,6 +87,12 @@ def earlier(
     if None in failures or any(_is_before(folder.failure, retry_before) for folder in folders):
         return None
     return Settled(unit, (), tuple(filter(None, failures)), is_earlier=True)
+
+
+def not_trained_again(plan: Plan) -> list[int]:
+    """The seeds of a cell that `train` would not train again: it tries again what failed or diverged."""
+    found = [earlier(unit, lambda _: None, retry_before=time.time()) for unit in of_cell(plan)]
+    return [result.seed for one in found if one for result in one.done]
 
 
 def _is_before(path: Path, moment: float | None) -> bool:

@@ -11,9 +11,8 @@ from adaptertune.catalogue import without_revision
 from adaptertune.config import parse_runs
 from adaptertune.files import write_json
 from adaptertune.runs.load import Run, find
+from adaptertune.runs.results import UNTOLD
 from adaptertune.runs.store import CellFolder
-
-UNTOLD = "-"  # stands where a host or a path of this machine stood
 
 
 def copy_run(run: Run, cell: Path) -> Run:
@@ -69,7 +68,8 @@ def _strip(content: dict[str, Any]) -> None:
     if settings.get("init_from"):
         settings["init_from"] = [_portable_run(run) for run in parse_runs(settings["init_from"])]
     if content.get("data") and content["data"]["source"] == "folder":
-        content["data"]["description"] = f"folder {Path(content['data']['description']).name}"
+        described = content["data"]["description"].removeprefix("folder ")
+        content["data"]["description"] = f"folder {Path(described).name}"
     settings["backbone"] = portable_name(settings["backbone"])
     if content.get("backbone"):
         content["backbone"]["name"] = portable_name(content["backbone"]["name"])

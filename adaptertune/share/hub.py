@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel
 
-from adaptertune import download
+from adaptertune import catalogue, download
 from adaptertune.config import Full, RunConfig
 from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError
 from adaptertune.files import write_atomically
@@ -26,6 +26,7 @@ from adaptertune.model.ledger import Part
 from adaptertune.runs import load, store
 from adaptertune.runs.load import Run
 from adaptertune.runs.plan import method_label
+from adaptertune.runs.results import BackboneFacts
 from adaptertune.share.copy import copy_run
 from adaptertune.tasks import Task
 from adaptertune.yamlfile import Strict, like, parse
@@ -283,15 +284,19 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
     texts = "'a text' 'another text'" if task.is_pair else "'a text'"
     kinds = ", ".join(task.labels) if task.labels else f"a score from {low:g} to {high:g}"
     seeds = ", ".join(str(line.seed) for line in summary.seeds)
+    where, given = "the base model is fetched by its name", ""
+    if not can_be_fetched(result.backbone):
+        where = "its base model was a folder, which you need too: the weights' SHA-256 is below"
+        given = " --backbone FOLDER"
     lines = [
         f"# {_plain(task.title)}: {method_label(run.method)} on {_plain(result.backbone.name)}",
         "",
         f"{TRAINED[method]}{but}, {trained}. This repository holds what "
-        "trained; the base model is fetched by its name.",
+        f"trained; {where}.",
         "",
         "```sh",
         f"adaptertune pull {repository}",
-        f"adaptertune predict {summary.digest[:12]} {texts}",
+        f"adaptertune predict {summary.digest[:12]} {texts}{given}",
         "```",
         "",
         f"It answers: {_plain(kinds)}. Base model: {_plain(result.backbone.name)}, commit "
@@ -317,6 +322,11 @@ def card(run: Run, summary: CellResult, repository: str, *, license: str) -> str
         "",
     ]  # fmt: skip
     return f"---\n{_front_matter(front)}---\n" + "\n".join(lines)
+
+
+def can_be_fetched(backbone: BackboneFacts) -> bool:
+    """Whether a run's base model has a name that others can load it by."""
+    return backbone.commit is not None or catalogue.package(backbone.name) is not None
 
 
 def _front_matter(value: dict[str, Any]) -> str:

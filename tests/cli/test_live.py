@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from adaptertune.cli import live
+from adaptertune.executors.serial import run_cell
 from adaptertune.runs.results import Failure
-from tests.runs.test_execute import plan
+from tests.runs.test_execute import Quiet, plan
 
 
 @pytest.fixture
@@ -46,6 +48,24 @@ def test_tokenising_has_a_bar_on_a_terminal(
     table.preparing("tokenising", 4000, 4000)
     console.print(table)
     assert "0 % done" in shown(console)
+
+
+def test_seeds_that_are_finished_take_no_more_time(
+    tiny_bert: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come later in the list too."""
+    run_cell(plan(tiny_bert, tmp_path, seeds=[1, 2, 3]), Quiet())
+    made = plan(tiny_bert, tmp_path, seeds=[0, 1, 2, 3])
+    lines = live.Lines(made, console, lambda: False)
+    moments = iter([0.0, 10.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    lines.step(0, 0, 0.5, 1.0)
+    lines.step(0, made.num_steps // 2, 0.5, 1.0)
+    assert lines._left() == "10 s"
+    monkeypatch.undo()
+    table = live.LiveTable(made, console, lambda: False)
+    console.print(table)
+    assert "75 % done" in shown(console)
 
 
 FOREIGN = "RuntimeError: [enforce fail at alloc_cpu.cpp:100:] [/ no memory] in runs[old]"

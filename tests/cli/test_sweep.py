@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from adaptertune.train import loop
 from tests.conftest import Finished
 
 Cli = Callable[..., Finished]
@@ -214,7 +215,31 @@ def test_without_any_score_it_is_no_success(cli: Cli, place: Place) -> None:
     done = cli(*place.rte("--lrs", "1e30", "--epochs", "3"))
     (result,) = (place.output / "sweeps").glob("*.json")
     assert done.code == 1
-    assert f"error: {result}: no run came to a score (0 failed, 4 diverged)" in done.err
+    assert f"error: {result}: no run came to a score (0 failed, 4 diverged); --retry" in done.err
+
+
+def test_of_runs_that_all_failed_the_first_error_is_told(
+    cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(loop, "fit", broken)
+    done = cli(*place.rte())
+    assert done.code == 1
+    told = (
+        r"no run came to a score \(4 failed, 0 diverged\): ZeroDivisionError: of all things \(with"
+    )
+    assert re.search(rf"{told} its traceback in .*seed-0/failure\.json\); --retry", done.err), (
+        done.err
+    )
+
+
+@pytest.mark.parametrize("option", [(), ("--quiet",)])
+def test_a_dry_runs_result_is_its_plan(cli: Cli, place: Place, option: tuple[str, ...]) -> None:
+    assert "rte" in cli(*place.rte("--dry-run", *option)).out
+    one = cli("train", *place.rte()[1:7], "--task", "rte", "--dry-run", *option)
+    assert "work" in one.out
 
 
 def test_each_method_starts_from_the_run_that_fits_it(cli: Cli, place: Place) -> None:

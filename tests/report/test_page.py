@@ -24,7 +24,9 @@ from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result
 from tests import chromium
 from tests.conftest import Finished
-from tests.report.records import add, change, compared, one_metric, two_metrics
+from tests.report.records import add, change, compared, digest, one_metric, two_metrics
+from tests.report.test_ablation import point
+from tests.report.test_ablation import result as ablation_result
 
 EVIL = "<script>alert(1)</script>\"'`|&*[x](javascript:alert(1))"
 
@@ -350,6 +352,20 @@ def test_print_shows_the_drawings_on_white(made: Path, browser: chromium.Page) -
     assert browser.says(seen.format("img")) == "block"
     assert browser.says(seen.format(".chart")) == "none"
     assert browser.says("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_where_all_ran_for_ablations_there_is_no_empty_table(tmp_path: Path) -> None:
+    digests = [digest(add(tmp_path / "runs", "rte", one_metric(0.5), options={"method.init_std": std}))
+               for std in (0.2, 0.3)]  # fmt: skip
+    ablation = ablation_result(point(0.2, (0.5,), digest=digests[0]))
+    ablation = ablation.model_copy(update={"cells": digests})
+    groups = comparison.compare(evidence.read(tmp_path / "runs")[0], [ablation])
+    assert not groups[0].comparison.rows
+    page.write(groups, [], tmp_path / "runs", tmp_path / "report", __version__)
+    text = (tmp_path / "report" / "report.html").read_text()
+    for absent in ("Scores by method and task", "Time and memory", "the table above", "Bold:"):
+        assert absent not in text
+    assert "All runs" in text
 
 
 def test_the_best_of_a_run_is_the_seed_that_the_selecting_split_chose(tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ def test_runs_tell_cells_of_one_name_by_what_differs_and_which_is_damaged() -> N
     assert "epochs" not in text
     assert "rte · damaged" in text
     assert "result.json: damaged" in text
+    precise = [listed(f"rte/x-{p}", cell(config=configs[0], precision=p)) for p in ("fp32", "bf16")]
+    text = shown(runs.run_list(Path("runs"), precise))
+    assert re.findall(r"^   precision \S+", text, re.MULTILINE) == [
+        "   precision fp32",
+        "   precision bf16",
+    ]
 
 
 def test_a_run_tells_its_settings() -> None:

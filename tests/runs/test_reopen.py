@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_other_rows_are_to_be_found_from_anywhere(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'rows'}/STS-B: no such folder")):
         reopen(folder, folder.finished_result(), data_dir=Path("rows"))
+
+
+def test_of_a_run_that_came_with_one_seed_that_one_is_there(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Whichever was best: pushed, or put into a bundle."""
+    folder = train(tiny_bert, tmp_path, seeds=2)
+    best = folder.finished_result().best_seed
+    shutil.rmtree(folder.seed(best or 0).path)
+    other = 1 - (best or 0)
+    assert load.find(str(folder.path), tmp_path).result.seed == other
+    result = folder.finished_result()
+    assert result.checkpoint == str(folder.seed(other).checkpoint)
+    assert reopen(folder, result).seeds == (other,)
 
 
 def test_a_seeds_folder_is_that_of_no_other_seed(tiny_bert: Path, tmp_path: Path) -> None:

@@ -102,7 +102,19 @@ def test_to_the_hub_and_back(
     assert run("push", f"{cell}/seed-{other}", REPO, "--license", "mit").code == 0
     assert f"run/seed-{other}/result.json" in server.repo("model", REPO).files
     assert f"run/seed-{best}/result.json" not in server.repo("model", REPO).files
-    assert run("pull", REPO, "--output", "other", token=None).code == 0
+    done = run("pull", REPO, "--output", "other", token=None)
+    assert done.code == 0, done.err
+    named = re.search(r"Next +adaptertune predict (\S+) TEXT TEXT --backbone FOLDER\n", done.out)
+    assert named
+    theirs = run("predict", named[1], *ask)
+    mine = run("predict", f"{cell}/seed-{other}", *ask)
+    assert json.loads(mine.out)["predictions"] == json.loads(theirs.out)["predictions"]
+    shown = re.search(r"Checkpoint +(\S+)", run("show", named[1]).out)
+    assert shown
+    assert (tmp_path / shown[1]).is_file()
+    assert "the sample, which is not GLUE" in run("submit", "--output", "other").err
+    copied = load.find(str(tmp_path / named[1]), tmp_path).result.data.description
+    assert copied == load.find(str(folder), tmp_path).result.data.description
 
 
 def test_the_card(packed: dict[str, bytes], cell: Path) -> None:
@@ -121,8 +133,8 @@ def test_the_card(packed: dict[str, bytes], cell: Path) -> None:
     assert "Generated sample text, not GLUE" in body
     assert summary["backbone"]["sha256"] in body
     digest = summary["digest"][:12]
-    use = f"adaptertune pull {REPO}\nadaptertune predict {digest} 'a text' 'another text'\n"
-    assert use in body
+    use = f"adaptertune pull {REPO}\nadaptertune predict {digest} 'a text' 'another text'"
+    assert f"{use} --backbone FOLDER\n" in body
 
 
 def test_a_folder_is_no_base_model_of_the_hub(cell: Path) -> None:
@@ -136,6 +148,8 @@ def test_a_folder_is_no_base_model_of_the_hub(cell: Path) -> None:
         named = replace(run, result=run.result.model_copy(update={"backbone": backbone}))
         text = hub.card(named, summary, REPO, license="mit")
         assert ("base_model: my/bert\n" in text) == (commit is not None)
+        assert ("its base model was a folder" in text) == (commit is None)
+        assert ("--backbone FOLDER" in text) == (commit is None)
 
 
 def test_the_card_names_the_method_that_trained(cell: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Cost
-from adaptertune.runs.results import SeedResult
+from adaptertune.runs.results import UNTOLD, SeedResult
 
 
 def cost(cell: Cell, full: Cell | None) -> Cost | None:
@@ -16,7 +16,7 @@ def cost(cell: Cell, full: Cell | None) -> Cost | None:
     """
     own = _alone(cell)
     other = None if full is None else _alone(full)
-    if own is None or other is None or own.machines != other.machines or len(own.machines) > 1:
+    if own is None or other is None or own.machines != other.machines or not own.machines:
         return own
     shares: dict[str, float | int | None] = {"epochs_of_full": other.epochs}
     if other.seconds and own.epochs and other.epochs:
@@ -55,17 +55,22 @@ def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | Non
 
 
 def _alone(cell: Cell) -> Cost | None:
+    """Of the machine that ran the most of its seeds, for a mean over several is nobody's."""
     # One that diverged may have stopped in its first epoch, or before: no training's time.
     finished = [result for result in cell.seeds if result.status == "finished"]
     if not finished:
         return None
-    costs = [result.cost for result in finished]
+    by_machine: dict[str, list[SeedResult]] = {}
+    for result in finished:
+        by_machine.setdefault(_machine(result), []).append(result)
+    machine = max(by_machine, key=lambda name: len(by_machine[name]))
+    costs = [result.cost for result in by_machine[machine]]
     peaks = [one.peak_memory_bytes for one in costs if one.peak_memory_bytes is not None]
     return Cost(
         seconds=statistics.fmean(one.train_seconds + one.trunk_seconds for one in costs),
         epochs=max(result.num_epochs for result in finished),
         peak_memory_bytes=min(peaks, default=None),
-        machines=sorted(set(map(_machine, finished))),
+        machines=[machine] if costs[0].host != UNTOLD else [],
     )
 
 

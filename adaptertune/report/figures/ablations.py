@@ -114,8 +114,9 @@ def heatmaps(group: Group, column: Column) -> list[Figure]:
                     "Without the adapters of a span of layers",
                     f"{column.label}: {name} without some layers' adapters{which}"
                     f"{data_note(column)}",
-                    f"Relative change of {name} on {result.split} when the trained adapters of all "
-                    "layers from first to last are removed and nothing is trained again; LayerNorms "
+                    f"Relative change of {name} on {result.split} when the trained adapters of the "
+                    f"layers from first to last (of {heatmap.layers_in_words(result)}) are removed and "
+                    "nothing is trained again; LayerNorms "
                     f"and head stay. Mean over {count(result.seeds, 'seed')}.",
                     [
                         f"layers {one.first} to {one.last}: {tables.percent(one.change[metric].mean)} %"

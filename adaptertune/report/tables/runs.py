@@ -152,7 +152,8 @@ def _apart(cells: Mapping[str, CellResult]) -> dict[str, str]:
     alike: dict[str, dict[str, dict[str, Any]]] = {}
     for folder, result in cells.items():
         name = Path(folder).name.rpartition("-")[0]
-        alike.setdefault(name, {})[folder] = deciding(result.config)
+        settings = deciding(result.config) | {"training.precision": result.precision}
+        alike.setdefault(name, {})[folder] = settings
     told = {}
     for group in alike.values():
         keys = dict.fromkeys(key for values in group.values() for key in values)

@@ -73,7 +73,7 @@ def _summary(result: SpansResult) -> RenderableType:
     )
     shown.add_row("all adapters", *(spread(result.intact[name]) for name in names))
     whole = result.cells[len(result.layers) - 1]  # from the first to the last layer
-    layers = f"{result.layers[0]}-{result.layers[-1]}"
+    layers = heatmap.layers_in_words(result)
     shown.add_row(f"none in {layers}", *(spread(whole.values[name]) for name in names))
     if result.majority_share is not None:
         shares = [percent(result.majority_share) if n == "accuracy" else "" for n in names]

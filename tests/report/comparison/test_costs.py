@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptertune.report import evidence
 from adaptertune.report.schema import Cost
+from adaptertune.runs import results
 from tests.report.records import GIGABYTE, add, one_metric, only, row
 from tests.report.records import change as records_change
 
@@ -51,6 +53,34 @@ def test_other_machines_or_threads_are_not_set_beside_each_other(
     assert found.places[0].cost.memory_of_full is None
     assert found.total_cost is None
     assert "its time" not in shown.sentences[0]
+
+
+def test_of_several_machines_the_time_is_that_of_the_one_that_ran_most(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.6, 0.6, 0.6), options=FULL, seconds=20.0)
+    add(tmp_path, "rte", one_metric(0.6, 0.6, 0.6), seconds=9.0)
+    there = {"host": "there", "train_seconds": 500.0, "peak_memory_bytes": 7}
+    change(tmp_path, "adapter-64", 0, there)
+    found = row(only(tmp_path), "adapters 64").places[0].cost
+    assert found is not None
+    assert (found.seconds, found.peak_memory_bytes) == (9, GIGABYTE)
+    assert found.time_of_full == pytest.approx(9 / 20)
+    change(tmp_path, "adapter-64", 1, there)
+    found = row(only(tmp_path), "adapters 64").places[0].cost
+    assert found is not None
+    assert (found.seconds, found.time_of_full) == (500, None)
+
+
+def test_nobody_knows_where_copied_runs_were_trained(tmp_path: Path) -> None:
+    """So no two of them are set beside each other; and their other seeds are elsewhere, not missing."""
+    for options in (FULL, {}):
+        add(tmp_path, "rte", one_metric(0.6), options=options, asked=[0, 1])
+    assert {len(cell.missing) for cell in evidence.read(tmp_path)[0]} == {1}
+    for method in ("full", "adapter-64"):
+        change(tmp_path, method, 0, {"host": results.UNTOLD})
+    assert {len(cell.missing) for cell in evidence.read(tmp_path)[0]} == {0}
+    found = row(only(tmp_path), "adapters 64").places[0].cost
+    assert found is not None
+    assert (found.seconds, found.machines, found.time_of_full) == (12, [], None)
 
 
 def test_all_tasks_together_count_each_once_and_only_where_both_were_run(tmp_path: Path) -> None:
