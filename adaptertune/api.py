@@ -106,6 +106,7 @@ class Counts:
     """Numbers of parameters. ``base``: the encoder without adapters; ``head``: what is outside."""
 
     trained: int
+    trained_inside: int
     adapters: int
     layer_norms: int
     head: int
@@ -114,13 +115,14 @@ class Counts:
     @property
     def share_of_base(self) -> float:
         """What trains inside the encoder over all of it, as a fraction."""
-        return (self.trained - self.head) / self.base
+        return self.trained_inside / self.base
 
 
 def count(model: PreTrainedModel) -> Counts:
     """Count a model's parameters, and those that train.
 
-    ``adapters`` and ``layer_norms`` are those that there are; ``trained`` those with gradients. For the
+    ``adapters`` and ``layer_norms`` are those that there are; ``trained`` those with gradients, and
+    ``trained_inside`` those of the encoder with its adapters. For the
     paper's denominators of a method and a shape: ``adaptertune params``.
 
     Raises:
@@ -136,6 +138,7 @@ def count(model: PreTrainedModel) -> Counts:
     own = total(bert.parameters())
     return Counts(
         trained=total(p for p in model.parameters() if p.requires_grad),
+        trained_inside=total(p for p in bert.parameters() if p.requires_grad),
         adapters=adapters,
         layer_norms=sum(total(norm.parameters()) for norm in norms),
         head=total(model.parameters()) - own,

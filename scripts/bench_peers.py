@@ -43,6 +43,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from cells import upper_half
 from peers import REQUIREMENTS, Failed, default_environment, prepare_environment
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -87,6 +88,7 @@ class Arm:
 
 # The rates are those of the run_glue examples, 1e-4 at AdapterHub and 2e-5 at transformers; ours is what
 # the project chooses by itself. Both examples pad to max_length unless told otherwise.
+UPPER = "the upper half"  # of the backbone's layers
 ARMS = {
     "adapterhub-default": Arm("AdapterHub, default", Peer("adapters", "max_length", 1e-4)),
     "adapterhub-dynamic": Arm("AdapterHub, dynamic", Peer("adapters", "dynamic", 1e-4)),
@@ -94,7 +96,7 @@ ARMS = {
     "ours-adapter": Arm("ours, adapters", ("--method", "adapter", "--size", str(SIZE))),
     "ours-full": Arm("ours, full", ("--method", "full")),
     # The lower half is computed once for all seeds; that it was is part of the time.
-    "ours-upper": Arm("ours, upper half", ("--size", str(SIZE), "--layers", "3-5"), seeds=5),
+    "ours-upper": Arm("ours, upper half", ("--size", str(SIZE), "--layers", UPPER), seeds=5),
     # Only with --arms: what precision alone makes of either side.
     "adapterhub-bf16": Arm(
         "AdapterHub, bf16", Peer("adapters", "dynamic", 1e-4, bf16=True), by_default=False
@@ -350,11 +352,13 @@ class Bench:
     ) -> dict[str, Any]:
         how = ARMS[arm].how
         assert isinstance(how, tuple)
+        upper = upper_half(self.located.shape.layers)
         rate = ("--lr", str(self.rates[arm])) if arm in self.rates else ()
         command = (
             sys.executable, "-P", "-m", "adaptertune", "train", "--json", "--offline",
             "--task", task.name, "--data-dir", str(data.folder), "--backbone", self.backbone,
-            *how, *rate, "--epochs", str(self.epochs), "--batch-size", str(BATCH_SIZE),
+            *(upper if word == UPPER else word for word in how), *rate,
+            "--epochs", str(self.epochs), "--batch-size", str(BATCH_SIZE),
             "--max-length", str(MAX_LENGTH), "--set", f"seeds={seeds}",
             # As the peers do: the last epoch counts, without a choice on validation.
             "--set", "training.keep_epoch=last",

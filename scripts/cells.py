@@ -13,6 +13,20 @@ from pathlib import Path
 from typing import Any
 
 
+def upper_half(num_layers: int) -> str:
+    """The upper half of the layers, as ``--layers`` takes them."""
+    return f"{num_layers // 2}-{num_layers - 1}"
+
+
+def layers_of(backbone: str) -> int:
+    """A backbone's number of layers; ends the script if there is no such backbone."""
+    command = [sys.executable, "-m", "adaptertune", "params", "--backbone", backbone, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return int(json.loads(done.stdout)["shape"]["layers"])
+
+
 @dataclass(frozen=True)
 class Cell:
     """What ``train --json`` gave, and each seed's own result and epochs."""

@@ -123,9 +123,11 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     path, runs = given.folder / "scale.yaml", given.folder / "runs"
     path.write_text(GRID)
-    if not runs.exists():
+    whole = given.folder / "written"  # an interrupted store would be trained to its end
+    if not whole.exists():
         base = {"backbone": (given.backbone, "--backbone"), "output": (str(runs), "--output")}
         print(f"{write_store(sweep.make(grid.read(str(path)), base))} runs written")
+        whole.touch()
     common = ["--backbone", given.backbone, "--output", str(runs)]
     measured(["runs", "--output", str(runs)], given.folder)
     measured(["runs", "--output", str(runs), "--json"], given.folder)

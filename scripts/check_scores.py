@@ -14,20 +14,20 @@ import statistics
 import sys
 from pathlib import Path
 
-from cells import Failed, train
+from cells import Failed, layers_of, train, upper_half
 from rich.console import Console
 from rich.table import Table
 
-UPPER = ("--layers", "3-5")
+UPPER = "the upper half"  # of the backbone's layers
 # Arm -> what `train` is given beside task, data and seeds, and whether torch draws dropout's masks.
 ARMS: dict[str, tuple[tuple[str, ...], bool]] = {
     "all layers, bf16": (("--precision", "bf16"), False),
     "all layers, fp32": (("--precision", "fp32"), False),
     "all layers, bf16, torch's dropout": (("--precision", "bf16"), True),
     "all layers, bf16, seeds in one pass": (("--precision", "bf16", "--stack", "on"), False),
-    "upper half, bf16, trunk from the file": (("--precision", "bf16", *UPPER), False),
+    "upper half, bf16, trunk from the file": (("--precision", "bf16", "--layers", UPPER), False),
     "upper half, bf16, trunk in every step": (
-        ("--precision", "bf16", *UPPER, "--trunk-cache", "0"),
+        ("--precision", "bf16", "--layers", UPPER, "--trunk-cache", "0"),
         False,
     ),
 }
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="5")
     parser.add_argument("--output", type=Path, default=Path("runs-scores"))
     given = parser.parse_args()
+    upper = upper_half(layers_of(given.backbone))
     table = Table("task", "arm", "metric", "mean ± deviation", "best", "seeds", "examples/s")
     for task in given.tasks.split(","):
         for number, (arm, (options, torch_dropout)) in enumerate(ARMS.items()):
@@ -54,7 +55,8 @@ def main() -> None:
             arguments = [
                 "--task", task, "--data-dir", given.data_dir, "--backbone", given.backbone,
                 "--epochs", given.epochs, "--seeds", given.seeds,
-                "--output", str(given.output / str(number)), *options,
+                "--output", str(given.output / str(number)),
+                *(upper if word == UPPER else word for word in options),
             ]  # fmt: skip
             cell = train(arguments, program)
             if isinstance(cell, Failed):

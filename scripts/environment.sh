@@ -10,12 +10,25 @@ import sys
 sys.exit(sys.version_info < (3, 11))
 P
 
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-wanted="$extras $(cat pyproject.toml scripts/constraints.txt | cksum)"
-if [ "$(cat .venv/.adaptertune 2>/dev/null || true)" != "$wanted" ]; then
+# One that was left half made has no pip.
+.venv/bin/python -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear .venv
+sum="$(cat pyproject.toml scripts/constraints.txt | cksum)"
+there="" installed="" missing=""
+read -r there installed 2> /dev/null < .venv/.adaptertune || true
+[ "$there" = "${sum// /-}" ] || installed=""
+for extra in ${extras//,/ }; do
+  case ",$installed," in *",$extra,"*) ;; *) missing=yes ;; esac
+done
+if [ -n "$missing" ]; then
   echo "Installing into .venv …"
   pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
-  "${pip[@]}" "$(grep '^torch==' scripts/constraints.txt)"
+  torch="$(grep '^torch==' scripts/constraints.txt)"
+  # On Linux the package index has torch with gigabytes of CUDA libraries, PyTorch's own one without.
+  cpu=(--index-url https://download.pytorch.org/whl/cpu --retries 0)
+  if [ "$(uname -s)" != Linux ] || command -v nvidia-smi > /dev/null || ! "${pip[@]}" "${cpu[@]}" "$torch" 2> /dev/null; then
+    "${pip[@]}" "$torch"
+  fi
   "${pip[@]}" -c scripts/constraints.txt --editable ".[$extras]"
-  printf '%s' "$wanted" > .venv/.adaptertune
+  all="$(printf '%s\n' ${installed//,/ } ${extras//,/ } | sort -u | paste -sd, -)"
+  printf '%s %s\n' "${sum// /-}" "$all" > .venv/.adaptertune
 fi

@@ -12,15 +12,13 @@ Goes on where it was stopped; with --device cpu, the same without a GPU.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from cells import Cell, Failed, train
+from cells import Cell, Failed, layers_of, train, upper_half
 
 import adaptertune
 
@@ -30,7 +28,7 @@ HEADER = ("", "precision", "examples/s", "to the first", "first epoch, s", "peak
 
 def ways(num_layers: int) -> dict[str, tuple[str, ...]]:
     """Row of the table -> what ``train`` is given for it."""
-    upper = ("--layers", f"{num_layers // 2}-{num_layers - 1}")
+    upper = ("--layers", upper_half(num_layers))
     return {
         FIRST: ("--stack", "off"),
         "… in fp32": ("--stack", "off", "--precision", "fp32"),
@@ -63,7 +61,7 @@ def main() -> None:
             "With --device cpu the same is trained without one."
         )
     cells: dict[str, Cell | Failed] = {}
-    for number, (name, options) in enumerate(ways(_num_layers(given.backbone)).items()):
+    for number, (name, options) in enumerate(ways(layers_of(given.backbone)).items()):
         print(f"{name}: {' '.join(options)}", file=sys.stderr)
         cells[name] = train([*_settings(given, number), *options])
     print(f"{_machine(given.device)}\n\n{table(cells)}\n")
@@ -112,14 +110,6 @@ def table(cells: Mapping[str, Cell | Failed]) -> str:
             )
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _num_layers(backbone: str) -> int:
-    command = [sys.executable, "-m", "adaptertune", "params", "--backbone", backbone, "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return int(json.loads(done.stdout)["shape"]["layers"])
 
 
 def _machine(device: str) -> str:

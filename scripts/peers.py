@@ -13,12 +13,14 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).with_name("peer_requirements.txt")
+WITHOUT_CUDA = ("--index-url", "https://download.pytorch.org/whl/cpu", "--retries", "0")
 
 
 class Failed(Exception):
@@ -44,10 +46,14 @@ def prepare_environment(folder: Path) -> Path:
     if _differences(python) == []:
         return python
     print(f"Installing the peers into {folder} …", file=sys.stderr)
-    if not python.exists():
-        _call([sys.executable, "-m", "venv", str(folder)])
+    if not _works([str(python), "-m", "pip", "--version"]):  # one that was left half made has none
+        _call([sys.executable, "-m", "venv", "--clear", str(folder)])
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _call([*pip, f"torch=={requirements()['torch']}"])
+    torch = f"torch=={requirements()['torch']}"
+    # On Linux the package index has torch with gigabytes of CUDA libraries, PyTorch's own one without.
+    is_small = sys.platform != "linux" or shutil.which("nvidia-smi")
+    if is_small or not _works([*pip, *WITHOUT_CUDA, torch]):
+        _call([*pip, torch])
     _call([*pip, "-r", str(REQUIREMENTS)])
     different = _differences(python)
     if different != []:
@@ -72,6 +78,13 @@ def _differences(python: Path) -> list[str] | None:
         # 2.13.0+cpu is version 2.13.0, built for another place
         if found.get(name.lower().replace("-", "_"), "").partition("+")[0] != version
     ]
+
+
+def _works(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _call(command: Sequence[str]) -> None:

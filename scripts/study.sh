@@ -11,7 +11,14 @@ steps=("$@")
 [ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth parts variants qnli qqp sst2 held-out precision longer chance)
 
 mkdir -p runs/study
-[ ! -d scripts/study/runs ] || cp -rn scripts/study/runs/. runs/study/
+.venv/bin/python - <<'P'  # what is there stays; `cp -n` calls that an error on some systems
+import pathlib, shutil
+for path in pathlib.Path("scripts/study/runs").rglob("*"):
+    target = "runs/study" / path.relative_to("scripts/study/runs")
+    if path.is_file() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+P
 
 here=(--data-dir "$glue" --output runs/study --executor local --workers 2)
 search() { .venv/bin/adaptertune sweep --config study "${here[@]}" "$@"; }

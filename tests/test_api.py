@@ -63,12 +63,16 @@ def test_adapters_in_a_model_of_ones_own(tiny_bert: Path) -> None:
     adapters, norms, head = 4 * (2 * 8 * 32 + 32 + 8), 5 * 2 * 32, 32 * 3 + 3
     assert counts == at.Counts(
         trained=adapters + norms + head,
+        trained_inside=adapters + norms,
         adapters=adapters,
         layer_norms=norms,
         head=head,
         base=sum(p.numel() for p in BertModel.from_pretrained(tiny_bert).parameters()),
     )
     assert counts.share_of_base == (adapters + norms) / counts.base
+    model.classifier.requires_grad_(False)
+    assert at.count(model).share_of_base == counts.share_of_base
+    model.classifier.requires_grad_(True)
 
     tokens = torch.tensor([[2, 7, 8, 3]])
     with torch.no_grad():

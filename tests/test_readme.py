@@ -23,11 +23,22 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str) -> None:
-    _, name, *arguments = shlex.split(command)
-    group = typer.main.get_command(app)
-    chosen = group.get_command(typer.Context(group), name)  # type: ignore[attr-defined]
-    assert chosen is not None, name
+    _, *arguments = shlex.split(command)
+    name, chosen = "adaptertune", typer.main.get_command(app)
+    while isinstance(chosen, typer.core.TyperGroup):
+        name, *arguments = arguments
+        found = chosen.get_command(typer.Context(chosen), name)
+        assert found is not None, name
+        chosen = found
     chosen.make_context(name, arguments)
+
+
+def test_what_is_no_command_does_not_parse() -> None:
+    for wrong in ("adaptertune task nwe x.csv", "adaptertune ablate nosuch"):
+        with pytest.raises(AssertionError):
+            test_commands_parse(wrong)
+    with pytest.raises(Exception, match="No such option"):
+        test_commands_parse("adaptertune bundle new --wrong x")
 
 
 def test_there_are_commands() -> None:

@@ -197,10 +197,27 @@ def test_positions_where_there_is_no_header(tmp_path: Path) -> None:
     made = draft(tmp_path / "t.csv", validation=path, label="3", first="1")
     (train,) = load_splits(tasks.load(made.path), Source("folder", tmp_path), ["train"])
     assert (len(train), train.first[0], train.second) == (60, "server 0 is down", None)
+    assert any(note.startswith("the first line is a row, no header: 't0', ") for note in made.notes)
+
+
+def test_numbers_may_be_the_names_of_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", rows(60), ["0", "1", "2", "3"])
+    made = draft(path, validation=write(tmp_path / "dev.csv", rows(9), ["0", "1", "2", "3"]),
+                 label="3", first="1")  # fmt: skip
+    (train,) = load_splits(tasks.load(made.path), Source("folder", tmp_path), ["train"])
+    assert (len(train), train.first[0]) == (60, "server 0 is down")
+    assert tasks.load(made.path).labels == ("high", "low")
 
 
 GUESS = r"hold the text can't be told \(.* none\); give --first"
 REFUSED: dict[str, tuple[list[list[Any]], list[str], dict[str, str], str]] = {
+    "a gap among scores": (
+        rows(60, [1.5, 2, 2.5, "N/A"]), HEADER, {},
+        "'class' has 3 different numbers and 'N/A'; mend or remove these rows, or give --kind labels",
+    ),
+    "a gap among many numbers": (
+        rows(200, [*range(60), "NaN"]), HEADER, {}, "'class' has 60 different numbers and 'NaN'; mend",
+    ),
     "no label": (rows(9), ["id", "a", "b", "urgency"], {}, "no column is called label, .* 'urgency'"),
     "two labels": (rows(9), ["label", "a", "b", "class"], {}, "several columns .* label, class"),
     "no text": ([["a", "b"]], ["it", "label"], {}, GUESS),

@@ -35,16 +35,18 @@ def find_columns(
         ConfigError: of columns given by position, one is missing.
     """
     given = [column for column in (label, first, second) if column is not None]
-    if given and all(column.isdecimal() for column in given):
-        if label is None or first is None:
-            raise ConfigError("a file without header line needs --label and --first")
-        place = None if second is None else int(second)
-        return Columns(first=int(first), second=place, label=int(label))
     with tables.opened(path, tables.format_of(path, None)) as table:
         names = table.names
         if table.format == "text":
             raise DataError("a text file has no labels", where=path, remedy="use .tsv, .csv, …")
         rows = list(itertools.islice(_cells(table), SAMPLE))
+    # A header line may have numbers for names.
+    if given and all(column.isdecimal() for column in given) and not set(given) <= set(names):
+        if label is None or first is None:
+            raise ConfigError("a file without header line needs --label and --first")
+        place = None if second is None else int(second)
+        notes.append(f"the first line is a row, no header: {', '.join(map(repr, names))}")
+        return Columns(first=int(first), second=place, label=int(label))
     if not names or not rows:
         raise DataError("the file holds no rows", where=path, remedy="give one with labelled rows")
     for column in given:

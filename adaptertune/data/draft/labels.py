@@ -64,10 +64,17 @@ def describe_labels(
             where=path,
             remedy="give --kind labels or --kind scores",
         )
-    if kind == "scores" and not are_numbers:
-        odd = next(text for text, number in zip(counts, numbers, strict=True) if number is None)
+    odd = [text for text, number in zip(counts, numbers, strict=True) if number is None]
+    are_scores = len(known) > MOST_NUMBERS or any(number != int(number) for number in known)
+    if kind is None and odd and are_scores and len(known) > 2 * len(odd):
         raise DataError(
-            f"'{odd}' in column '{column}' is no number",
+            f"column '{column}' has {len(known)} different numbers and {', '.join(map(repr, odd[:3]))}",
+            where=path,
+            remedy="mend or remove these rows, or give --kind labels",
+        )
+    if kind == "scores" and not are_numbers:
+        raise DataError(
+            f"'{odd[0]}' in column '{column}' is no number",
             where=path,
             remedy="mend or remove its rows",
         )
