@@ -24,7 +24,7 @@ if [ -n "$missing" ]; then
   pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
   torch="$(grep '^torch==' scripts/constraints.txt)"
   # On Linux the package index has torch with gigabytes of CUDA libraries, PyTorch's own one without.
-  cpu=(--index-url https://download.pytorch.org/whl/cpu --retries 0)
+  cpu=(--index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 20)
   if [ "$(uname -s)" != Linux ] || command -v nvidia-smi > /dev/null || ! "${pip[@]}" "${cpu[@]}" "$torch" 2> /dev/null; then
     "${pip[@]}" "$torch"
   fi

@@ -20,7 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).with_name("peer_requirements.txt")
-WITHOUT_CUDA = ("--index-url", "https://download.pytorch.org/whl/cpu", "--retries", "0")
+WITHOUT_CUDA = (
+    "--index-url",
+    "https://download.pytorch.org/whl/cpu",
+    "--retries",
+    "0",
+    "--timeout",
+    "20",
+)
 
 
 class Failed(Exception):

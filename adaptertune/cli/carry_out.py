@@ -87,7 +87,11 @@ def carry_out(
     if how.executor == "ray":
         cluster = RayExecutor(how.ray_address, how.gpu_share, retry_before)
         cluster.connect()
-        lookups = cluster.lookups(str(base.get("device", ("auto", ""))[0]))
+        device = str(
+            base["device"][0] if "device" in base else source.config.settings.get("device", "auto")
+        )
+        _check_device(device, "ray")
+        lookups = cluster.lookups(device, talk.print)
     with progress(talk) as tell:
         made = sweeps.make(
             source, base, lambda done, total: tell("planning cells", done, total), lookups
@@ -153,6 +157,20 @@ class _Tracked:
         return self.tracking.of(plan, self.view.of(plan))
 
 
+def _check_device(requested: str, executor: str) -> None:
+    """Refuse a GPU by its number: each worker sees one of them only, under the number 0.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if requested.startswith("cuda:"):
+        raise ConfigError(
+            f"'{requested}' is one GPU, and --executor {executor} gives each run one of its own",
+            where="--device",
+            remedy="use --device cuda, and name the GPUs in CUDA_VISIBLE_DEVICES",
+        )
+
+
 def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
     from adaptertune.executors import local, serial
 
@@ -161,7 +179,7 @@ def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
     import torch
 
     for cell in made.cells:
-        local.check_device(cell.plan.config.device)
+        _check_device(cell.plan.config.device, "local")
     is_on_cpu = all(cell.plan.device == "cpu" for cell in made.cells)
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = local.shares(

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from adaptertune.errors import AdapterTuneError, ConfigError, Interrupted
+from adaptertune.errors import AdapterTuneError, Interrupted
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.runs import units
 from adaptertune.runs.execute import Runner
@@ -41,20 +41,6 @@ def shares(
     count = workers or num_gpus or min(num_cores, 8)
     each = threads or max(1, num_cores // count)
     return [Share(each, number % num_gpus if num_gpus else None) for number in range(count)]
-
-
-def check_device(requested: str) -> None:
-    """Refuse a GPU by its number: each worker sees one of them only, under the number 0.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    if requested.startswith("cuda:"):
-        raise ConfigError(
-            f"'{requested}' is one GPU, and --executor local gives each worker one of its own",
-            where="--device",
-            remedy="use --device cuda, and name the GPUs in CUDA_VISIBLE_DEVICES",
-        )
 
 
 @dataclass

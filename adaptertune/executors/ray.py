@@ -24,7 +24,7 @@ from adaptertune import paths
 from adaptertune.config import digest
 from adaptertune.data import cache
 from adaptertune.data.encode import SUFFIXES
-from adaptertune.errors import ConfigError, Interrupted, InUse
+from adaptertune.errors import AdapterTuneError, ConfigError, Interrupted, InUse
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.files import write_atomically
 from adaptertune.runs import units
@@ -58,7 +58,13 @@ class Mailbox:
     def __init__(self) -> None:
         self._messages: list[tuple[Key, Message]] = []
         self._snapshots: dict[Key, dict[str, bytes]] = {}
+        self._begun: set[Key] = set()
         self._is_stopping = False
+
+    def begin(self, key: Key) -> bool:
+        """A worker has a unit; whether it is to stop at once."""
+        self._begun.add(key)
+        return self._is_stopping
 
     def put(self, key: Key, messages: Sequence[Message]) -> bool:
         """Take a worker's messages in; whether it is to stop."""
@@ -81,9 +87,10 @@ class Mailbox:
         """A unit is over."""
         self._snapshots.pop(key, None)
 
-    def stop(self) -> None:
-        """Let every worker save its state and end."""
+    def stop(self) -> set[Key]:
+        """Let every worker save its state and end; the units that have begun."""
         self._is_stopping = True
+        return self._begun
 
 
 @dataclass
@@ -126,12 +133,14 @@ class RayExecutor:
                 remedy="start one with `ray start --head`, or leave the option out",
             ) from None
 
-    def lookups(self, device: str) -> Lookups:
+    def lookups(self, device: str, note: Callable[[str], None]) -> Lookups:
         """For planning: the device and what it can do are those of the cluster, not of this machine."""
         import ray
 
         on_gpu = device.startswith("cuda") or (device == "auto" and _resources().get("GPU", 0) > 0)
-        asked = ray.remote(num_gpus=self.gpu_share if on_gpu else 0)(_capability)
+        gpus = self.gpu_share if on_gpu else 0.0
+        _tell_of_waiting(1, gpus, note)
+        asked = ray.remote(num_gpus=gpus)(_capability)
         found, native, compiler = ray.get(asked.remote(device))
         lookups = Lookups()
         lookups.once(("device", device), lambda: found)
@@ -142,11 +151,17 @@ class RayExecutor:
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
         """Raises: Interrupted, StoreError: as :func:`units.settle`, when all runs have stopped."""
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         if not todo:
             return
         self.connect()
-        self._mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+        # Ray would take any machine, and with that all states would be lost.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here)
+        self._mailbox = actor.remote()
+        for cpus, gpus in sorted({self._needs(unit.plan) for unit in todo}):
+            _tell_of_waiting(cpus, gpus, hear(todo[0].plan).note)
         waiting, flying = deque(todo), dict[Any, _Flight]()
         try:
             while waiting or flying:
@@ -154,7 +169,13 @@ class RayExecutor:
                 ready, _ = ray.wait(list(flying), timeout=POLL_SECONDS) if flying else ([], [])
                 self._sort_mail(flying.values(), hear)
                 for reference in ready:
-                    yield self._land(reference, flying.pop(reference))
+                    flight = flying.pop(reference)
+                    try:
+                        settled = self._land(reference, flight)
+                    except AdapterTuneError:  # a machine that must not take part
+                        self._stop(flying, hear)
+                        raise
+                    yield settled
                 if not ready and not flying:  # other processes have the rest
                     time.sleep(WAIT_SECONDS)
                 if hear(todo[0].plan).should_stop():
@@ -167,6 +188,11 @@ class RayExecutor:
                 flight.locks.close()
             ray.kill(self._mailbox)
 
+    def _needs(self, plan: Plan) -> tuple[int, float]:
+        """CPUs and GPUs of a run."""
+        gpus = self.gpu_share if plan.device.startswith("cuda") else 0.0
+        return plan.config.threads or 1, gpus
+
     def _launch(
         self, waiting: deque[Unit], flying: dict[Any, _Flight], hear: Callable[[Plan], Progress]
     ) -> Iterator[Settled]:
@@ -176,8 +202,7 @@ class RayExecutor:
         for _ in range(len(waiting)):
             unit = waiting[0]
             plan = unit.plan
-            cpus = plan.config.threads or 1
-            gpus = self.gpu_share if plan.device.startswith("cuda") else 0.0
+            cpus, gpus = self._needs(plan)
             there = _resources()
             room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 0) / cpus
             if len(flying) >= AHEAD * max(1, int(room)):
@@ -267,7 +292,10 @@ class RayExecutor:
         """Let all runs save their states, and fetch these."""
         import ray
 
-        ray.get(self._mailbox.stop.remote())
+        begun = ray.get(self._mailbox.stop.remote())
+        for reference, flight in flying.items():
+            if _key(flight.unit) not in begun:  # it may never begin, and has nothing to save
+                ray.cancel(reference)
         left = list(flying)
         while left:
             _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
@@ -295,6 +323,18 @@ def _resources() -> dict[str, float]:
 
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
+
+
+def _tell_of_waiting(cpus: int, gpus: float, note: Callable[[str], None]) -> None:
+    """Say so if no machine of the cluster can take a run now; one that can may join."""
+    import ray
+
+    machines = [one["Resources"] for one in ray.nodes() if one["Alive"]]  # type: ignore[no-untyped-call]
+    if not any(one.get("CPU", 0) >= cpus and one.get("GPU", 0) >= gpus for one in machines):
+        wanted = f"{cpus} CPU{'s' * (cpus > 1)}{f' and {gpus:g} GPU' if gpus else ''}"
+        note(
+            f"no machine of the Ray cluster has {wanted}: what needs that waits for one that joins"
+        )
 
 
 def _versions() -> dict[str, str]:
@@ -334,14 +374,16 @@ def _train(
             remedy="install the same versions everywhere",
         )
     key = _key(unit)
+    if ray.get(mailbox.begin.remote(key)):
+        return units.described(Interrupted("stopped before it began"))
     states = {**states, **ray.get(mailbox.snapshots.remote(key))}  # an earlier attempt's are later
     with TemporaryDirectory(prefix="adaptertune-") as folder:
-        plan = _unpack(unit.plan, shipment, Path(folder))
-        for path, content in states.items():
-            write_atomically(Path(folder) / path, content)
         line = _Line(mailbox, key, Path(folder))
         progress = Forwarding(line.tell, line.should_stop, line.saved)
         try:
+            plan = _unpack(unit.plan, shipment, Path(folder))
+            for path, content in states.items():
+                write_atomically(Path(folder) / path, content)
             _runner.run(plan, unit.seeds, progress)
         except Interrupted as stop:
             return units.described(stop)

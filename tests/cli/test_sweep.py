@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from adaptertune.cli import carry_out
+from adaptertune.errors import ConfigError
 from adaptertune.train import loop
 from tests.conftest import Finished
 
@@ -208,6 +210,17 @@ def test_a_sweep_and_the_same_again(cli: Cli, place: Place) -> None:
     one = cli(*again, "--seeds", "2")
     assert one.code == 0, one.err
     assert "finished earlier" in one.out, "a sweep's cell is a run of train"
+
+
+def test_a_gpu_by_its_number_is_refused() -> None:
+    """A worker sees one GPU, whose number there is 0: work for cuda:1 would find no device."""
+    for device in ("auto", "cpu", "cuda"):
+        carry_out._check_device(device, "local")
+    for executor in ("local", "ray"):
+        with pytest.raises(
+            ConfigError, match=f"--executor {executor} gives .*CUDA_VISIBLE_DEVICES"
+        ):
+            carry_out._check_device("cuda:1", executor)
 
 
 def test_without_any_score_it_is_no_success(cli: Cli, place: Place) -> None:

@@ -100,7 +100,7 @@ def test_what_the_cluster_can_compile_is_asked_of_it(
     """This machine may have neither its GPU nor triton."""
     ours = executor()
     ours.connect()
-    lookups = ours.lookups("cpu")
+    lookups = ours.lookups("cpu", pytest.fail)
     cpu: Any = lookups.once(("device", "cpu"), lambda: pytest.fail("asked here"))
     found = lookups.once(("compiler", cpu), lambda: pytest.fail("asked here"))
     assert found == devices.compiler(cpu)
@@ -210,6 +210,48 @@ def test_stopped_and_gone_on_with_in_one_process(
     list(serial.run(units.of_cell(made), lambda _: progress, retry_before=None))
     assert (0, True) in [(seed, resumed) for seed, _, resumed in progress.started]
     assert_equal_stores(made.folder.path, whole.folder.path)
+
+
+def test_what_no_machine_can_take_waits_and_stops_at_once(
+    cluster: None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    made, progress = plan(tiny_bert, tmp_path, seeds=1, threads=16), Quiet()
+    progress.should_stop = iter([False] * 4 + [True]).__next__  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="all states are saved"):
+        list(executor()(units.of_cell(made), lambda _: progress))
+    assert progress.notes == [
+        "no machine of the Ray cluster has 16 CPUs: what needs that waits for one that joins"
+    ]
+    assert not progress.started
+
+
+def test_a_machine_that_can_not_write_stops_no_other(
+    cluster: None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    full = executor()
+    shipment = ray.get(full._ship(made, Quiet()))
+    (key,) = full.shipments
+    unwritable = {**shipment.model, "no\0name": b""}
+    full.shipments[key] = ray.put(type(shipment)(unwritable, shipment.weights, shipment.tokens))
+    (settled,) = full(units.of_cell(made), lambda _: Quiet())
+    assert "ValueError: embedded null byte" in settled.failures[0].error
+
+
+def test_the_mailbox_is_where_the_driver_is(cluster: None, tiny_bert: Path, tmp_path: Path) -> None:
+    """Any other machine may be lost."""
+    ours, found = executor(), []
+    progress = Quiet()
+
+    def look() -> bool:
+        where = ours._mailbox.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+        found.append(ray.get(where))
+        return True
+
+    progress.should_stop = look  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        list(ours(units.of_cell(plan(tiny_bert, tmp_path, seeds=1)), lambda _: progress))
+    assert found == [ray.get_runtime_context().get_node_id()]
 
 
 def test_an_error_comes_back_with_its_traceback(
