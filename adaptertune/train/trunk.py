@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,14 +24,15 @@ import torch
 
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded, starts_of
-from adaptertune.errors import StoreError
-from adaptertune.files import beside, write_json
+from adaptertune.errors import InUse, StoreError
+from adaptertune.files import beside, exclusive, write_json
 from adaptertune.model.classifier import Classifier
 
 BATCH_SIZE = 64
 GIGABYTE = 1e9
 ZEROS = bytes(1_000_000)
 ABANDONED = 24 * 3600  # seconds without a change
+WAIT_SECONDS = 0.5  # between two looks at a lock
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def with_hidden(
 ) -> tuple[list[Encoded], float] | None:
     """The splits with their hidden states, and the seconds that computing them took just now.
 
-    None if they would not fit: into the limit, after older files were deleted, or on the disk.
+    None if they would not fit: into the limit, after older files were deleted, or on the disk. One
+    process computes them, others wait for it.
     ``progress`` is told how many examples are done, and of how many; what it raises ends the work
     and leaves nothing behind.
     """
@@ -86,10 +88,14 @@ def with_hidden(
             f"{place.limit / GIGABYTE:g} (--trunk-cache): they are computed in every step"
         )
         return None
-    found = [_read(place.path(encoded.name), encoded, width, dtype) for encoded in splits]
-    start = time.perf_counter()
-    missing = [encoded for encoded, known in zip(splits, found, strict=True) if known is None]
-    total, done = sum(map(len, missing)), 0
+
+    def read() -> list[Encoded | None]:
+        return [_read(place.path(encoded.name), encoded, width, dtype) for encoded in splits]
+
+    found, seconds = read(), 0.0
+    if None not in found:
+        return [known for known in found if known is not None], 0.0
+    done = 0
 
     def on_batch(num_examples: int) -> None:
         nonlocal done
@@ -97,12 +103,19 @@ def with_hidden(
         progress(done, total)
 
     try:
-        _make_room(place, num_bytes(missing, width, dtype))
-        for number, (encoded, known) in enumerate(zip(splits, found, strict=True)):
-            if known is None:
-                path = place.path(encoded.name)
-                _write(model, encoded, path, device, on_batch)
-                found[number] = _read(path, encoded, width, dtype)
+        with ExitStack() as locks:
+            _wait_for_others(place, locks, lambda: progress(0, sum(map(len, splits))))
+            found = read()
+            start = time.perf_counter()
+            missing = [one for one, known in zip(splits, found, strict=True) if known is None]
+            total = sum(map(len, missing))
+            _make_room(place, missing, num_bytes(missing, width, dtype))
+            for number, (encoded, known) in enumerate(zip(splits, found, strict=True)):
+                if known is None:
+                    path = place.path(encoded.name)
+                    _write(model, encoded, path, device, on_batch)
+                    found[number] = _read(path, encoded, width, dtype)
+            seconds = time.perf_counter() - start if missing else 0.0
     except (OSError, StoreError) as error:
         reason = error.what if isinstance(error, StoreError) else error.strerror
         note(f"{place.folder}: {reason}: the lower layers are computed in every step")
@@ -113,7 +126,7 @@ def with_hidden(
             f"{place.folder}: files can't be read back: the lower layers are computed in every step"
         )
         return None
-    return complete, time.perf_counter() - start if missing else 0.0
+    return complete, seconds
 
 
 def in_memory(model: Classifier, encoded: Encoded, device: torch.device) -> Encoded:
@@ -201,13 +214,27 @@ def _new_file(path: Path, size: int) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _make_room(place: Place, needed: int) -> None:
-    """Delete the files that were unused for longest until the limit and the disk have room, beside what
-    other processes are writing.
+def _wait_for_others(place: Place, locks: ExitStack, on_wait: Callable[[], None]) -> None:
+    """Until no other process computes the same; what ``on_wait`` raises ends it."""
+    while True:
+        with suppress(InUse):
+            locks.enter_context(exclusive(place.folder / "locks" / place.digest))
+            return
+        on_wait()
+        time.sleep(WAIT_SECONDS)
+
+
+def _make_room(place: Place, missing: Sequence[Encoded], needed: int) -> None:
+    """Delete the files that were unused for longest until the limit and the disk have room for what is
+    missing, beside what other processes are writing.
 
     What a killed process left half written goes too, once it is a day old.
+
+    Raises:
+        StoreError: what others are writing leaves no room within the limit.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
+    damaged = [place.path(encoded.name) for encoded in missing]  # if there is such a file
     found: dict[Path, os.stat_result] = {}
     taken = 0
     for file in (*place.folder.glob(".*.part"), *place.folder.glob("*.hidden")):
@@ -218,7 +245,7 @@ def _make_room(place: Place, needed: int) -> None:
             elif time.time() - facts.st_mtime > ABANDONED:
                 file.unlink()
                 continue
-            taken += facts.st_size
+            taken += 0 if file in damaged else facts.st_size
     for file in sorted(found, key=lambda file: found[file].st_mtime):
         free = shutil.disk_usage(place.folder).free
         if taken + needed <= place.limit and needed < free:
@@ -227,6 +254,8 @@ def _make_room(place: Place, needed: int) -> None:
             taken -= found[file].st_size
             file.unlink(missing_ok=True)
             file.with_suffix(".json").unlink(missing_ok=True)
+    if taken + needed > place.limit:
+        raise StoreError("other processes are writing there, to the limit (--trunk-cache)")
 
 
 def _checksum(path: Path) -> str:

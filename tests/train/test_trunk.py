@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import torch
 from adaptertune import config, tasks
 from adaptertune.data.encode import Encoded, encode, load_tokenizer
 from adaptertune.data.sources import Source, load_splits
+from adaptertune.files import exclusive
 from adaptertune.model import backbone
 from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier
@@ -178,13 +181,13 @@ def test_the_limit_is_kept_to(tiny_bert: Path, splits: list[Encoded], tmp_path: 
     needed = trunk.num_bytes(splits, 32, torch.float32)
     assert keep(model, splits, place(tmp_path, needed - 1), note=notes.append) is None
     assert "--trunk-cache" in notes[0]
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"locks"}
     kept(model, splits, place(tmp_path, needed, "first"))
     for path in tmp_path.iterdir():
         os.utime(path, (1, 1))
     kept(model, splits, place(tmp_path, 2 * needed, "second"))
     kept(model, splits, place(tmp_path, 2 * needed, "third"))  # the first, unused longest, goes
-    left = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
+    left = {path.name.partition("-")[0] for path in tmp_path.glob("*-*")}
     assert left == {"second", "third"}
     assert sum(path.stat().st_size for path in tmp_path.glob("*.hidden")) <= 2 * needed
 
@@ -222,7 +225,7 @@ def test_a_full_disk_means_going_on_without(
     notes: list[str] = []
     assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
     assert "No space left" in notes[0]
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"locks"}
     monkeypatch.undo()
     monkeypatch.setattr(os, "fsync", full)  # that of the small file beside the large one
     assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
@@ -241,6 +244,51 @@ def test_another_process_may_make_room_at_the_same_time(
     kept(build(tiny_bert), splits, place(tmp_path))
 
 
+def test_one_process_computes_and_others_wait(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has just written the files when its lock is free."""
+    monkeypatch.setattr(trunk, "WAIT_SECONDS", 0.01)
+    expected = kept(build(tiny_bert), splits, place(tmp_path / "other"))
+    shutil.copytree(tmp_path / "other", tmp_path / "here", ignore=lambda *_: ["locks"])
+    hidden = [
+        path.rename(path.with_suffix(".late")) for path in (tmp_path / "here").glob("*.hidden")
+    ]
+    other, told = ExitStack(), []
+
+    def wait(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 3:
+            for path in hidden:
+                path.rename(path.with_suffix(".hidden"))
+            other.close()
+
+    with other:
+        other.enter_context(exclusive(tmp_path / "here" / "locks" / "d"))
+        found = keep(build(tiny_bert), splits, place(tmp_path / "here"), progress=wait)
+    assert told == [(0, 80)] * 3
+    assert found is not None
+    assert found[1] == 0, "nothing was computed"
+    for one, two in zip(expected, found[0], strict=True):
+        np.testing.assert_array_equal(one.hidden, two.hidden)
+
+
+def test_what_others_are_writing_is_never_pushed_over_the_limit(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path
+) -> None:
+    needed = trunk.num_bytes(splits, 32, torch.float32)
+    (tmp_path / ".other.hidden.1.part").write_bytes(bytes(needed))
+    where, notes = place(tmp_path, 1.5 * needed), list[str]()
+    assert keep(build(tiny_bert), splits, where, note=notes.append) is None
+    assert "other processes are writing there, to the limit (--trunk-cache)" in notes[0]
+    # A damaged file of its own does not count: it is written anew.
+    (tmp_path / ".other.hidden.1.part").unlink()
+    model = build(tiny_bert)
+    kept(model, splits, place(tmp_path, needed))
+    (tmp_path / "d-train.json").unlink()
+    kept(model, splits, place(tmp_path, needed))
+
+
 def test_stopping_leaves_nothing_behind(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path
 ) -> None:
@@ -249,7 +297,7 @@ def test_stopping_leaves_nothing_behind(
 
     with pytest.raises(KeyboardInterrupt):
         keep(build(tiny_bert), splits, place(tmp_path), progress=stop)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"locks"}
 
 
 def test_a_subset_takes_its_hidden_states_along(
