@@ -15,8 +15,8 @@ as a sequence, mostly of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -193,6 +193,15 @@ def compiled_layer(backend: str = "inductor") -> Callable[..., torch.Tensor]:
     """
     torch._dynamo.config.recompile_limit = COMPILED_KINDS  # at 8, all others would stay as they are
     return torch.compile(transformer_layer, dynamic=True, fullgraph=True, backend=backend)
+
+
+@lru_cache(maxsize=1)
+def compile_anew_for(what: Hashable) -> None:  # noqa: ARG001 - the cache looks at it
+    """Forget what was compiled, unless it was for the same: kinds of call of other methods count too,
+    and past ``COMPILED_KINDS`` torch gives up.
+    """
+    torch._dynamo.reset()
+    compiled_layer.cache_clear()
 
 
 def embed(

@@ -21,6 +21,7 @@ def load_models(plan: Plan, seeds: Sequence[int]) -> dict[int, Classifier]:
     Raises:
         CheckpointError: the weights to start from are no longer those that were planned with.
     """
+    from adaptertune.model import forward
     from adaptertune.model.build import load_model, share_frozen
     from adaptertune.train import checkpoint
 
@@ -35,6 +36,9 @@ def load_models(plan: Plan, seeds: Sequence[int]) -> dict[int, Classifier]:
         rows = start.head_rows(plan.task, facts["labels"]) if plan.init_from.head else None
 
     models: dict[int, Classifier] = {}
+    if plan.config.compile:
+        method = plan.config.method.model_dump_json()
+        forward.compile_anew_for((plan.located.sha256, method, len(seeds)))
     for seed in seeds:
         model = load_model(
             plan.located,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,9 @@ def _clean() -> Iterator[None]:
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are captured and run, but no code is generated from them."""
-    make = forward.compiled_layer
-    monkeypatch.setattr(forward, "compiled_layer", lambda: make("eager"))
+    made = partial(forward.compiled_layer, "eager")
+    made.cache_clear = forward.compiled_layer.cache_clear  # type: ignore[attr-defined]
+    monkeypatch.setattr(forward, "compiled_layer", made)
 
 
 def compiled(model: Classifier) -> Classifier:
@@ -60,6 +62,31 @@ def compiled(model: Classifier) -> Classifier:
 
 def num_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+@pytest.mark.usefixtures("captured")
+def test_other_methods_do_not_add_up_to_more_than_torch_takes(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(size: int) -> None:
+        method = ADAPTER.model_copy(update={"size": size})
+        run_together([Lane(0, compiled(without_dropout(build(tiny_bert, method))), Recorder())])
+
+    train(2)
+    kinds = num_graphs()
+    monkeypatch.setattr(forward, "COMPILED_KINDS", kinds + 1)
+    torch._dynamo.reset()
+    forward.compiled_layer.cache_clear()
+    forward.compile_anew_for("size 2")
+    train(2)
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        train(4)
+    forward.compile_anew_for("size 4")
+    train(4)
+    before = num_graphs()
+    forward.compile_anew_for("size 4")
+    train(4)
+    assert num_graphs() == before
 
 
 @pytest.mark.usefixtures("captured")
