@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from adaptertune import paths
+from adaptertune.config import Adapter
 from adaptertune.data import cache, held_out
-from adaptertune.errors import CheckpointError, Interrupted
+from adaptertune.errors import CheckpointError, Interrupted, TrainingError
 from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
@@ -92,6 +93,12 @@ class Runner:
             except Exception as error:
                 if not is_out_of_memory(error) or (micro_batch == 1 and not by_graph):
                     raise
+                method = plan.config.method
+                if not by_graph and isinstance(method, Adapter) and method.norm == "batch":
+                    raise TrainingError(
+                        "out of memory, and batch norm needs its batches whole",
+                        remedy="choose a smaller --batch-size",
+                    ) from error
             # Only here: the exception held the memory of the step that failed.
             gc.collect()
             if by_graph:
@@ -141,7 +148,7 @@ class Runner:
             resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
             earlier = snapshot.facts["records"] if snapshot else []
             records = [loop.EpochRecord(**record) for record in earlier]
-            watcher = Watcher(plan, seed, micro_batch, resumed, records, progress)
+            watcher = Watcher(plan, seed, micro_batch, resumed, records, progress, len(seeds))
             watchers.append(watcher)
             lanes.append(loop.Lane(seed, model, watcher, snapshot))
             progress.seed_started(

@@ -23,7 +23,8 @@ SNAPSHOT_SHARE = 0.05  # … unless saving would take more than this share of th
 class Watcher:
     """The training loop's watcher of one seed: passes progress on, writes epochs and snapshots.
 
-    ``records``: of the epochs done so far, those before this process included.
+    ``records``: of the epochs done so far, those before this process included. ``num_lanes``: how many
+    seeds train in one pass, whose states are saved one after the other.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class Watcher:
         resumed: int,
         records: Sequence[EpochRecord],
         progress: Progress,
+        num_lanes: int = 1,
     ) -> None:
         self.seed, self.micro_batch, self.resumed = seed, micro_batch, resumed
         self._plan, self._folder, self._progress = plan, plan.folder.seed(seed), progress
-        self.records = records
+        self.records, self._num_lanes = records, num_lanes
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
 
@@ -73,7 +75,7 @@ class Watcher:
         write_tensors(self._folder.snapshot, snapshot.tensors, facts)
         self._progress.saved(self._folder.snapshot)
         self._saved_at = time.monotonic()
-        self._save_seconds = self._saved_at - start
+        self._save_seconds = self._num_lanes * (self._saved_at - start)
 
 
 def micro_batch_of(plan: Plan, seeds: Sequence[int]) -> int:

@@ -632,6 +632,10 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
     monkeypatch.setattr(loop._Pass, "_add_gradients", starved)
     with pytest.raises(TrainingError, match="no seed came to a score: MemoryError"):
         run_cell(plan(tiny_bert, tmp_path / "starved", seeds=[0]), Quiet())
+    # A part of a batch has other statistics than the whole.
+    normed = plan(tiny_bert, tmp_path / "normed", seeds=[0], method__norm="batch")
+    with pytest.raises(TrainingError, match=r"batch norm needs its batches whole; .* --batch-size"):
+        run_cell(normed, Quiet())
 
 
 def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
@@ -662,6 +666,26 @@ def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
     assert [resumed for *_, resumed in progress.started] == [False, True]
     ours, theirs = (p.folder.seed(0).logits.read_bytes() for p in (made, whole))
     assert ours == theirs
+
+
+def test_snapshots_of_a_pass_take_their_share_of_the_time_together(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, clock = plan(tiny_bert, tmp_path), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def two_seconds(*_: object) -> None:
+        clock[0] += 2
+
+    monkeypatch.setattr(checkpoint, "write_tensors", two_seconds)
+    for lanes in (1, 5):
+        watcher = watch.Watcher(made, 0, 32, 0, [], Quiet(), lanes)
+        watcher.keep(loop.Snapshot({}, {}))
+        saved_at, pause = clock[0], lanes * 2 / watch.SNAPSHOT_SHARE
+        clock[0] = saved_at + pause - 1
+        assert not watcher.wants_snapshot()
+        clock[0] = saved_at + pause + 1
+        assert watcher.wants_snapshot()
 
 
 def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
