@@ -65,8 +65,8 @@ class Files(Strict):
     columns: Columns
     # How each label is spelt in the files, in the order of the task's labels.
     label_values: tuple[str, ...] | None = None
-    # Whether a second text may be empty, and rows that a line end inside a text tore in two are left
-    # out, as the hub's are. So it is in QQP's official training set.
+    # Whether a second text may be empty in training, and rows that a line end inside a text tore
+    # in two are left out, as the hub's are. So it is in QQP's official training set.
     torn: bool = False
     splits: dict[Name, TsvFile]
 

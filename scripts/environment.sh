@@ -10,8 +10,14 @@ import sys
 sys.exit(sys.version_info < (3, 11))
 P
 
-# One that was left half made has no pip.
-.venv/bin/python -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear .venv
+if [ ! -e .venv ]; then
+  "$python" -m venv .venv
+elif ! .venv/bin/python -m pip --version > /dev/null 2>&1; then  # left half made, or made by others
+  .venv/bin/python -m ensurepip > /dev/null 2>&1 || {
+    [ -f .venv/pyvenv.cfg ] || { echo "error: .venv is no environment; move it away" >&2; exit 2; }
+    "$python" -m venv --clear .venv
+  }
+fi
 sum="$(cat pyproject.toml scripts/constraints.txt | cksum)"
 there="" installed="" missing=""
 read -r there installed 2> /dev/null < .venv/.adaptertune || true

@@ -53,8 +53,13 @@ def prepare_environment(folder: Path) -> Path:
     if _differences(python) == []:
         return python
     print(f"Installing the peers into {folder} …", file=sys.stderr)
-    if not _works([str(python), "-m", "pip", "--version"]):  # one that was left half made has none
-        _call([sys.executable, "-m", "venv", "--clear", str(folder)])
+    if not _works([str(python), "-m", "pip", "--version"]):  # not there, or left half made
+        if (folder / "pyvenv.cfg").exists():
+            _call([sys.executable, "-m", "venv", "--clear", str(folder)])
+        elif not folder.exists() or not any(folder.iterdir()):
+            _call([sys.executable, "-m", "venv", str(folder)])
+        else:
+            raise Failed(f"{folder} is no environment, and not empty")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     torch = f"torch=={requirements()['torch']}"
     # On Linux the package index has torch with gigabytes of CUDA libraries, PyTorch's own one without.

@@ -93,8 +93,7 @@ def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     # How the labels are spelt decides what they mean, as the columns do below.
     digest = hashlib.sha256(repr(task.files.label_values if task.files else None).encode())
     for name, path, columns in _files(task, source, names):
-        format = _format(path)  # the same bytes have other cells as CSV
-        as_read = "" if format == "tsv" else f"{format}:"
+        as_read = "csv:" if _format(path) == "csv" else ""  # the same bytes have other cells as TSV
         digest.update(f"{name}:{columns.model_dump_json()}:{as_read}".encode())
         digest.update(_digest(path))
     return f"sha256:{digest.hexdigest()}"
@@ -229,7 +228,7 @@ def examples(
             where=path,
             remedy="name it .tsv, .csv, .jsonl or .parquet, as it is",
         )
-    may_be_torn = task.files is not None and task.files.torn
+    may_be_torn = name == "train" and task.files is not None and task.files.torn
     with tables.opened(path, format, may_lack_second=may_be_torn) as table:
         for row in table.rows(columns):
             if isinstance(row, Bad):

@@ -35,6 +35,7 @@ from adaptertune.runs.units import Settled, Unit
 
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.5  # between two looks at the mailbox, and of a worker at whether to stop
+SILENCE_SECONDS = 60.0  # of all runs that were told to stop
 MOST_RETRIES = 3  # of a run whose machine or process was lost
 AHEAD = 2  # runs handed to Ray for each that the cluster can do at a time
 
@@ -251,12 +252,13 @@ class RayExecutor:
             self.shipments[key] = ray.put(shipment)
         return self.shipments[key]
 
-    def _sort_mail(self, flights: Any, hear: Callable[[Plan], Progress]) -> None:
-        """Write files where they belong, and tell what there is to tell."""
+    def _sort_mail(self, flights: Any, hear: Callable[[Plan], Progress]) -> bool:
+        """Write files where they belong, and tell what there is to tell; whether there was any mail."""
         import ray
 
         plans = {_key(flight.unit): flight.unit.plan for flight in flights}
-        for key, (kind, content) in ray.get(self._mailbox.fetch.remote()):
+        mail = ray.get(self._mailbox.fetch.remote())
+        for key, (kind, content) in mail:
             plan = plans.get(key)
             if plan is None:
                 continue
@@ -265,6 +267,7 @@ class RayExecutor:
                 write_atomically(plan.folder.path / path, data)
             else:
                 repeat(content, hear(plan))
+        return bool(mail)
 
     def _land(self, reference: Any, flight: _Flight) -> Settled:
         """What became of a unit whose task is over; all its mail is sorted."""
@@ -296,10 +299,17 @@ class RayExecutor:
         for reference, flight in flying.items():
             if _key(flight.unit) not in begun:  # it may never begin, and has nothing to save
                 ray.cancel(reference)
-        left = list(flying)
+        left, heard = list(flying), time.monotonic()
         while left:
             _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
-            self._sort_mail(flying.values(), hear)
+            if self._sort_mail(flying.values(), hear):
+                heard = time.monotonic()
+            elif (
+                time.monotonic() - heard > SILENCE_SECONDS
+            ):  # its machine was lost, and no other is free
+                for reference in left:
+                    ray.cancel(reference)
+                heard = time.monotonic()
         for flight in flying.values():
             for folder in map(flight.unit.plan.folder.seed, flight.unit.seeds):
                 if folder.result.exists():  # it came to its end after all

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -33,6 +33,8 @@ from adaptertune.model.inject import AdaptedOutput
 # Kinds of call that one compiled layer meets: first in the model or not, last or not, adapted or not,
 # padded or not, training or not, one model or several. Each is compiled when it first comes up.
 COMPILED_KINDS = 64
+MOST_COMPILED = 4  # methods whose kinds these hold
+_compiled_for: set[Hashable] = set()
 
 
 class Relative(NamedTuple):
@@ -195,13 +197,17 @@ def compiled_layer(backend: str = "inductor") -> Callable[..., torch.Tensor]:
     return torch.compile(transformer_layer, dynamic=True, fullgraph=True, backend=backend)
 
 
-@lru_cache(maxsize=1)
-def compile_anew_for(what: Hashable) -> None:  # noqa: ARG001 - the cache looks at it
-    """Forget what was compiled, unless it was for the same: kinds of call of other methods count too,
-    and past ``COMPILED_KINDS`` torch gives up.
+def make_room_to_compile(what: Hashable) -> None:
+    """Forget what was compiled if this is another method and there are many: their kinds of call add
+    up, and past ``COMPILED_KINDS`` torch gives up.
     """
-    torch._dynamo.reset()
-    compiled_layer.cache_clear()
+    if what in _compiled_for:
+        return
+    if len(_compiled_for) == MOST_COMPILED:
+        _compiled_for.clear()
+        torch._dynamo.reset()
+        compiled_layer.cache_clear()
+    _compiled_for.add(what)
 
 
 def embed(

@@ -38,7 +38,7 @@ def load_models(plan: Plan, seeds: Sequence[int]) -> dict[int, Classifier]:
     models: dict[int, Classifier] = {}
     if plan.config.compile:
         method = plan.config.method.model_dump_json()
-        forward.compile_anew_for((plan.located.sha256, method, len(seeds)))
+        forward.make_room_to_compile((plan.located.sha256, method, len(seeds)))
     for seed in seeds:
         model = load_model(
             plan.located,

@@ -109,7 +109,8 @@ def with_hidden(
             start = time.perf_counter()
             missing = [one for one, known in zip(splits, found, strict=True) if known is None]
             total = sum(map(len, missing))
-            _make_room(place, missing, num_bytes(missing, width, dtype))
+            if missing:
+                _make_room(place, missing, num_bytes(missing, width, dtype))
             for number, (encoded, known) in enumerate(zip(splits, found, strict=True)):
                 if known is None:
                     path = place.path(encoded.name)
@@ -217,18 +218,25 @@ def _new_file(path: Path, size: int) -> Iterator[Path]:
 def _wait_for_others(place: Place, locks: ExitStack, on_wait: Callable[[], None]) -> None:
     """Until no other process computes the same; what ``on_wait`` raises ends it."""
     while True:
-        with suppress(InUse):
+        try:
             locks.enter_context(exclusive(place.folder / "locks" / place.digest))
+        except InUse:
+            on_wait()
+            time.sleep(WAIT_SECONDS)
+        except (
+            StoreError
+        ):  # a file system without locks: others may compute the same, and files are whole
             return
-        on_wait()
-        time.sleep(WAIT_SECONDS)
+        else:
+            return
 
 
 def _make_room(place: Place, missing: Sequence[Encoded], needed: int) -> None:
     """Delete the files that were unused for longest until the limit and the disk have room for what is
     missing, beside what other processes are writing.
 
-    What a killed process left half written goes too, once it is a day old.
+    What a killed process left half written goes too: of the same, whose lock is ours, at once, of others
+    once it is a day old.
 
     Raises:
         StoreError: what others are writing leaves no room within the limit.
@@ -242,7 +250,10 @@ def _make_room(place: Place, missing: Sequence[Encoded], needed: int) -> None:
             facts = file.stat()
             if file.suffix == ".hidden":
                 found[file] = facts
-            elif time.time() - facts.st_mtime > ABANDONED:
+            elif (
+                file.name.startswith(f".{place.digest}-")
+                or time.time() - facts.st_mtime > ABANDONED
+            ):
                 file.unlink()
                 continue
             taken += 0 if file in damaged else facts.st_size

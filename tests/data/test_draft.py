@@ -200,13 +200,12 @@ def test_positions_where_there_is_no_header(tmp_path: Path) -> None:
     assert any(note.startswith("the first line is a row, no header: 't0', ") for note in made.notes)
 
 
-def test_numbers_may_be_the_names_of_columns(tmp_path: Path) -> None:
+def test_numbers_that_may_be_positions_or_names_are_asked_about(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows(60), ["0", "1", "2", "3"])
-    made = draft(path, validation=write(tmp_path / "dev.csv", rows(9), ["0", "1", "2", "3"]),
-                 label="3", first="1")  # fmt: skip
-    (train,) = load_splits(tasks.load(made.path), Source("folder", tmp_path), ["train"])
-    assert (len(train), train.first[0]) == (60, "server 0 is down")
-    assert tasks.load(made.path).labels == ("high", "low")
+    with pytest.raises(
+        DataError, match=r"t\.csv:1: 3, 1 are positions and what the first line says"
+    ):
+        draft(path, label="3", first="1")
 
 
 GUESS = r"hold the text can't be told \(.* none\); give --first"

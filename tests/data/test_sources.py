@@ -295,6 +295,8 @@ def test_torn_rows_and_empty_second_texts_are_qqps_alone(put: Write) -> None:
     assert (found.first, found.second) == (["a", "f"], ["b", ""])
     assert found.labels is not None
     assert found.labels.tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"dev\.tsv:3: 4 columns where the first line has 6"):
+        one("qqp", put("QQP/dev.tsv", head + rows), "validation")
     more = put("QQP/train.tsv", f"{head}{rows}3\t7\t8\tg\th\t0\tmore\n")
     with pytest.raises(DataError, match=r"train\.tsv:6: 7 columns where the first line has 6"):
         one("qqp", more, "train")

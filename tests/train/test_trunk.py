@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import sys
@@ -287,6 +288,27 @@ def test_what_others_are_writing_is_never_pushed_over_the_limit(
     kept(model, splits, place(tmp_path, needed))
     (tmp_path / "d-train.json").unlink()
     kept(model, splits, place(tmp_path, needed))
+
+
+def test_what_a_killed_process_left_of_the_same_is_no_other_process(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path
+) -> None:
+    needed = trunk.num_bytes(splits, 32, torch.float32)
+    left = tmp_path / ".d-train.hidden.1-x.part"
+    left.write_bytes(bytes(needed))
+    kept(build(tiny_bert), splits, place(tmp_path, needed))
+    assert not left.exists()
+
+
+def test_where_there_are_no_locks_files_are_kept_all_the_same(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    kept(build(tiny_bert), splits, place(tmp_path))
+    assert (tmp_path / "d-train.hidden").exists()
 
 
 def test_stopping_leaves_nothing_behind(

@@ -40,8 +40,13 @@ def find_columns(
         if table.format == "text":
             raise DataError("a text file has no labels", where=path, remedy="use .tsv, .csv, …")
         rows = list(itertools.islice(_cells(table), SAMPLE))
-    # A header line may have numbers for names.
-    if given and all(column.isdecimal() for column in given) and not set(given) <= set(names):
+    if given and all(column.isdecimal() for column in given):
+        if set(given) <= set(names):
+            raise DataError(
+                f"{', '.join(given)} are positions and what the first line says: a header or a row?",
+                where=f"{path}:1",
+                remedy="give the file a header line with names",
+            )
         if label is None or first is None:
             raise ConfigError("a file without header line needs --label and --first")
         place = None if second is None else int(second)

@@ -126,7 +126,7 @@ def costs(group: Group, column: Column) -> list[Figure]:
         spent = row.places[position].cost
         if spent is None:
             continue
-        machines |= set(spent.machines)
+        machines |= set(spent.machines or ["unknown machines"])  # of runs that were copied
         epochs = words.plural(spent.epochs or 0, "epoch")
         note = f"{row.label}: {tables.duration(spent.seconds)}, {epochs}"
         times.append(Bar(row.label, spent.seconds, note, epochs))
@@ -134,7 +134,8 @@ def costs(group: Group, column: Column) -> list[Figure]:
             note = f"{row.label}: {tables.size(spent.peak_memory_bytes)}"
             memories.append(Bar(row.label, spent.peak_memory_bytes / 1e9, note))
     where = f"Measured on {'; '.join(sorted(machines))}"
-    warning = "" if len(machines) < 2 else ": machines differ, so compare with care"
+    is_one = len(machines) == 1 and "unknown machines" not in machines
+    warning = "" if is_one else ": machines differ, so compare with care"
     named = heading(column, group.comparison.columns)
     made = []
     if times:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.report import evidence
+from adaptertune.report import comparison, evidence, figures
 from adaptertune.report.schema import Cost
 from adaptertune.runs import results
 from tests.report.records import GIGABYTE, add, one_metric, only, row
@@ -81,6 +81,9 @@ def test_nobody_knows_where_copied_runs_were_trained(tmp_path: Path) -> None:
     found = row(only(tmp_path), "adapters 64").places[0].cost
     assert found is not None
     assert (found.seconds, found.machines, found.time_of_full) == (12, [], None)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0])
+    told = [one.caption for one in figures.figures(group) if one.name.endswith("-time")]
+    assert "Measured on unknown machines: machines differ, so compare with care." in told[0]
 
 
 def test_all_tasks_together_count_each_once_and_only_where_both_were_run(tmp_path: Path) -> None:
