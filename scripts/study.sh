@@ -56,7 +56,10 @@ for step in "${steps[@]}"; do
       rows=("${two[@]}" --sizes 64 --protocol held-out)
       search --tasks cola,mrpc,rte "${rows[@]}" --epochs 6
       search --tasks stsb "${rows[@]}" --epochs 3
-      search --tasks mnli "${rows[@]}" --epochs 1
+      for task in mnli sst2 qqp; do search --tasks "$task" "${rows[@]}" --epochs 1; done
+      search --tasks qnli "${rows[@]}" --epochs 3
+      # The rate that the first seed chose fails with the others.
+      search --tasks qnli --methods adapter --sizes 64 --protocol held-out --lrs 1e-3 --epochs 3 --seeds-on all
       ;;
     precision)  # at the settings that the search chose with bf16, seed by seed
       search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32

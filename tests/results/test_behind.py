@@ -40,6 +40,8 @@ def test_why_adapters_are_behind(told: str) -> None:
         f"{-typical['CoLA, 20']:.1f} ahead with 20."
     )
     assert by_medians.format_map(typical) in told
+    assert f"and to {typical['MNLI, 3']:.1f} behind on MNLI, but one seed of five each" in told
+    assert max(typical["CoLA, 20"], typical["STS-B, 6"]) < 0
     by_means = (
         "{CoLA, 3:.1f} points behind on CoLA with three epochs, {CoLA, 6:.1f} with six, and with 20 "
         f"they are {-behind['CoLA, 20']:.1f} ahead at the best epochs, "
