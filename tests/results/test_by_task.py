@@ -200,6 +200,32 @@ def test_what_the_figures_can_bear(told: str) -> None:
         only(of_task, 3e-5 if task == "rte" else 3e-4, "top_layers", 1, task)
 
 
+def test_three_epochs_beside_six(told: str) -> None:
+    """On RTE and MRPC, by the first seed of each method and size at its best rate."""
+    best: dict[tuple[str, str, int | None], dict[int, float]] = {}
+    for cell in usual_cells():
+        method, epochs = cell.config["method"], cell.config["training"]["epochs"]
+        size = method.get("size", method.get("k"))
+        if cell.facts.task in ("rte", "mrpc") and epochs in (3, 6):
+            of_key = best.setdefault((cell.facts.task, method["name"], size), {})
+            of_key[epochs] = max(of_key.get(epochs, 0), scores(cell)[0])
+    assert len(best) == 14
+    shorter = {key for key, found in best.items() if found[3] > found[6]}
+    odd = {("rte", "top_layers", 1), ("mrpc", "adapter", 8), ("mrpc", "adapter", 256)}
+    assert shorter == odd
+    better = [
+        statistics.fmean(paired(only(3, of_three, *which), only(6, of_six, *which)))
+        for which, of_three, of_six in (
+            (("top_layers", 1, "rte"), 3e-4, 3e-5),
+            (("adapter", 8, "mrpc"), 3e-3, 3e-3),
+            (("adapter", 256, "mrpc"), 1e-3, 3e-4),
+        )
+    ]
+    assert f"the top layer on RTE (by its mean then {better[0]:.1f} better) and" in told
+    assert f"{better[1]:.1f}" == "0.0"
+    assert f"sizes 8 and 256 on MRPC (level, and {-better[2]:.1f} worse)." in told
+
+
 def test_six_epochs_on_stsb(told: str) -> None:
     low, full = only(6, 3e-4, "adapter", 64, "stsb"), pair("STS-B, 6")[1]
     less = statistics.fmean(scores(full)) - statistics.fmean(scores(low))
