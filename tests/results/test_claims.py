@@ -161,7 +161,12 @@ def test_the_claims_of_size(told: str) -> None:
         f"{of_stsb[0] - of_stsb[2]:.1f} of 256." in told
     )
     least, *_, most = sorted(scores(of_sizes("STS-B")[2]))
-    assert f"With 256 the five seeds on STS-B end between {least:.1f} and {most:.1f}." in told
+    assert f"With 256 the five seeds on STS-B end between {least:.1f} and {most:.1f};" in told
+    longer = [
+        spread(only(6, rate, "adapter", size, "stsb")) for rate, size in ((3e-4, 256), (3e-3, 8))
+    ]
+    six = "with six epochs at the same rates 256 has {} there and 8 {}."
+    assert six.format(*longer) in told
     of_cola = ablation("size", "cola", "matthews")
     assert list(of_cola) == [1, 8, 64, 512]
     assert f"| CoLA, 6 epochs | {' | '.join(f'{one:.1f}' for one in of_cola.values())} |" in told
