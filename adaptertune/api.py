@@ -122,8 +122,8 @@ def count(model: PreTrainedModel) -> Counts:
     """Count a model's parameters, and those that train.
 
     ``adapters`` and ``layer_norms`` are those that there are; ``trained`` those with gradients, and
-    ``trained_inside`` those of the encoder with its adapters. For the
-    paper's denominators of a method and a shape: ``adaptertune params``.
+    ``trained_inside`` those of the encoder with its adapters. For the paper's denominators of a method
+    and a shape: ``adaptertune params``.
 
     Raises:
         TypeError: there is no encoder in the model that :func:`insert_adapters` takes.

@@ -20,14 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).with_name("peer_requirements.txt")
-WITHOUT_CUDA = (
-    "--index-url",
-    "https://download.pytorch.org/whl/cpu",
-    "--retries",
-    "0",
-    "--timeout",
-    "20",
-)
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+WITHOUT_CUDA = ("--index-url", CPU_INDEX, "--retries", "0", "--timeout", "20")
 
 
 class Failed(Exception):
