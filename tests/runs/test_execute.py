@@ -441,17 +441,17 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_equal(
     kills, seen = 0, 0
     output = tmp_path / "killed"
     while kills < 4:
-        process = subprocess.Popen(
+        # Waited for and its pipe closed, also where it got through before it was killed.
+        with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        # Not before the command has written something new, else it would never get anywhere.
-        while process.poll() is None and written(output) <= seen:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.4))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        ) as process:
+            # Not before the command has written something new, else it would never get anywhere.
+            while process.poll() is None and written(output) <= seen:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.4))
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
         kills += 1
         seen = written(output)
     final = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
