@@ -305,6 +305,10 @@ class Choice(Record):
     """What the best of so many cells is expected to score on the selecting split."""
     expected_best_seed: dict[int, float]
     """What the best of so many seeds of the chosen cell is expected to score on the reported split."""
+    lost: list[int] = []
+    """Seeds of the chosen cell that collapsed, diverged or failed."""
+    next_best: dict[str, Any] | None = None
+    """The settings of the cell that comes next by the one seed that chose, where others were lost."""
 
 
 class SweepResult(Record):

@@ -216,6 +216,14 @@ class Book:
     def count_collapsed(self, cells: Sequence[Cell]) -> int:
         return sum(outcome.collapsed for cell in cells for outcome in self.of(cell).values())
 
+    def lost(self, cell: Cell) -> list[int]:
+        """Seeds that collapsed, or came to no end."""
+        return [
+            seed
+            for seed, outcome in sorted(self.of(cell).items())
+            if outcome.collapsed or outcome.status != "finished"
+        ]
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -352,6 +360,12 @@ def chosen(row: Row, book: Book, sweep: Sweep) -> Cell | None:
     return next((c for c in row.cells if best and c.plan.digest == best.digest), None)
 
 
+def _next_best(row: Row, best: Cell, book: Book, sweep: Sweep) -> Cell | None:
+    """What the choice would have been without the best; None where all seeds had a say in it."""
+    rest = tuple(cell for cell in row.cells if cell is not best)
+    return chosen(replace(row, cells=rest), book, sweep) if row.num_seeds and rest else None
+
+
 def _summary(sweep: Sweep, book: Book) -> results.SweepResult:
     best_sizes = sweep.best_sizes
     if sweep.config.seeds_on == "winner":  # among the sizes' winners, which all have all seeds
@@ -402,6 +416,8 @@ def _choice(row: Row, book: Book, sweep: Sweep) -> results.Choice:
     ]
     scores = [value for value in values if value is not None]
     interval = stats.mean_interval(scores)
+    lost = book.lost(best) if best else []
+    following = _next_best(row, best, book, sweep) if best and lost else None
     return results.Choice(
         task=row.task,
         row=row.label,
@@ -422,6 +438,8 @@ def _choice(row: Row, book: Book, sweep: Sweep) -> results.Choice:
         interval=None if interval is None else (interval.low, interval.high),
         expected_best_cell=_expected_best(trials),
         expected_best_seed=_expected_best(scores),
+        lost=lost,
+        next_best=dict(following.chosen) if following else None,
     )
 
 

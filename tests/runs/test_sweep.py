@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from adaptertune.errors import StoreError
 from adaptertune.executors import serial
+from adaptertune.report.tables import sweep as shown
 from adaptertune.runs import execute, grid, results, store, sweep, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.sweep import Survey, Sweep
@@ -66,12 +68,14 @@ def key(plan: Plan) -> tuple[int, float]:
     return method.size, plan.config.training.learning_rate
 
 
-def scored(plan: Plan, seed: int, points: float, on_validation: float = 55) -> results.SeedResult:
+def scored(
+    plan: Plan, seed: int, points: float, on_validation: float = 55, *, collapsed: bool = False
+) -> results.SeedResult:
     """A result with so many points on the selecting split; ``on_validation`` where that is another."""
     points_on = dict.fromkeys(plan.scored_splits, on_validation) | {plan.selecting_split: points}
     scores = {
         split: results.SplitScores(
-            num_examples=200, values={"accuracy": value / 100}, collapsed=False
+            num_examples=200, values={"accuracy": value / 100}, collapsed=collapsed
         )
         for split, value in points_on.items()
     }
@@ -82,8 +86,13 @@ def scored(plan: Plan, seed: int, points: float, on_validation: float = 55) -> r
 class Executor:
     """Settles units by the table, as files, and remembers them."""
 
-    def __init__(self, broken: Sequence[tuple[int, float]] = ()) -> None:
+    def __init__(
+        self,
+        broken: Sequence[tuple[int, float]] = (),
+        collapsed: Sequence[tuple[tuple[int, float], int]] = (),
+    ) -> None:
         self.broken = broken
+        self.collapsed = collapsed
         self.ran: list[tuple[tuple[int, float], int]] = []
 
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Any]) -> Iterator[Settled]:
@@ -95,7 +104,9 @@ class Executor:
                 error = units.described(ZeroDivisionError("of all things"))
                 yield Settled(unit, (), units.write_failures(unit, *error))
                 continue
-            result = scored(unit.plan, seed, TABLE[which][seed])
+            result = scored(
+                unit.plan, seed, TABLE[which][seed], collapsed=(which, seed) in self.collapsed
+            )
             simulation.write_seed(unit.plan, result)
             yield Settled(unit, (result,))
 
@@ -226,6 +237,28 @@ def test_only_the_winner_runs_with_all_seeds(tiny_bert: Path, tmp_path: Path) ->
     assert again.stages == [(0, 4, 0), (0, 4, 0)]
     assert again.later == [0, 0]
     assert made.result.read_bytes() == before
+
+
+@pytest.mark.parametrize(("seeds_on", "told"), [("winner", True), ("all", False)])
+def test_where_a_winners_other_seeds_collapse_the_next_best_is_told(
+    tiny_bert: Path, tmp_path: Path, seeds_on: str, told: bool
+) -> None:
+    """Size 8 takes 1e-3 by its first seed; where all seeds chose, there is nothing to tell."""
+    lost = [((8, 1e-3), 1), ((8, 1e-3), 2), ((4, 1e-2), 1)]
+    made = make(tiny_bert, tmp_path, seeds_on=seeds_on, protocol="held-out")
+    result = run(made, Executor(collapsed=lost))
+    by_row = {choice.row: choice for choice in result.choices}
+    assert by_row["adapter-4"].next_best is None
+    assert by_row["adapter best of 4, 8"].next_best is None
+    if told:
+        assert by_row["adapter-8"].lost == [1, 2]
+        following = by_row["adapter-8"].next_best or {}
+        assert (following["method.size"], following["training.learning_rate"]) == (8, 1e-2)
+    console = Console(width=400)
+    with console.capture() as text:
+        console.print(shown.sweep(result))
+    remark = "seeds 1, 2 collapsed or failed; the first seed's next best is lr 1e-2 (--seeds-on all"
+    assert (remark in text.get()) == told
 
 
 def test_without_any_winner_nothing_is_chosen(tiny_bert: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -87,7 +88,7 @@ def sweep(result: SweepResult) -> RenderableType:
     note = data_note(result.choices[0].data) if _is_one_data(result) else ""
     pieces: list[RenderableType] = [
         titled(f"Sweep {result.name}: {what}chosen, on {splits}, in per cent{note}", shown),
-        *_remarks(result.choices),
+        *_remarks(result.choices, keys),
         Text(f"{result.in_words}{_interval_note(result.choices)}", style="dim"),
         "",
     ]
@@ -109,7 +110,7 @@ def _is_one_data(result: SweepResult) -> bool:
     return all(choice.data.sample for choice in result.choices)
 
 
-def _remarks(choices: Sequence[Choice]) -> list[RenderableType]:
+def _remarks(choices: Sequence[Choice], keys: set[str]) -> list[RenderableType]:
     """What a reader must know of single rows, a line each; "best of" rows would say it again."""
     lines: list[RenderableType] = []
     for choice in choices:
@@ -120,28 +121,39 @@ def _remarks(choices: Sequence[Choice]) -> list[RenderableType]:
             said.append(f"[red]{choice.num_failed + choice.num_diverged} holes[/]")
         if choice.num_collapsed:
             said.append(f"{choice.num_collapsed} collapsed to one answer for everything")
+        if choice.next_best:
+            seeds = ", ".join(map(str, choice.lost))
+            best = _settings(choice.next_best, choice.row, keys)
+            said.append(
+                f"of the chosen cell seed{'s' * (len(choice.lost) > 1)} {seeds} collapsed or failed; "
+                f"the first seed's next best is {best} (--seeds-on all gives it the others)"
+            )
         if said and "best of" not in choice.row:
             about = f"{choice.task} {choice.row}, {choice.num_runs} runs"
             lines.append(f"[yellow]{about}: {', '.join(said)}[/]")
     return [*lines, ""] if lines else []
 
 
+def _settings(chosen: Mapping[str, Any], row: str, keys: set[str]) -> str:
+    """What a grid chose, in a few words, but for what the row is named after."""
+    return ", ".join(
+        setting(key, value)
+        for key, value in chosen.items()
+        if key in keys
+        and key != "method.name"
+        and not (key == "method.size" and "best of" not in row)
+    )
+
+
 def _choice(choice: Choice, keys: set[str]) -> Sequence[str]:
     if choice.chosen is None:
         return (choice.task, choice.row, "[red]no run came to a score[/]", *[""] * 6)
-    settings = [
-        setting(key, value)
-        for key, value in choice.chosen.items()
-        if key in keys
-        and key != "method.name"
-        and not (key == "method.size" and "best of" not in choice.row)
-    ]
     spread = choice.scores[choice.reported_split][choice.metric]
     low, high = choice.interval or (None, None)
     return (
         choice.task,
         choice.row,
-        ", ".join(settings),
+        _settings(choice.chosen, choice.row, keys),
         METRIC_NAMES[choice.metric],
         f"{percent(spread.mean)} ± {percent(spread.deviation, 2)}",
         "" if low is None else f"{percent(low)} to {percent(high)}",
