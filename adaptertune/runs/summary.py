@@ -211,10 +211,15 @@ def conclude(plan: Plan) -> None:
 
     A call with fewer seeds takes none away from those who look at the run later.
     """
-    seeds = sorted({*plan.config.seeds, *plan.folder.seeds()})
-    config = plan.config.model_copy(update={"seeds": tuple(seeds)})
-    whole = replace(plan, resolved=replace(plan.resolved, config=config))
-    store.write_result(plan.folder.result, so_far(whole))
+    while True:
+        there = plan.folder.finished_seeds()
+        seeds = sorted({*plan.config.seeds, *plan.folder.seeds()})
+        config = plan.config.model_copy(update={"seeds": tuple(seeds)})
+        whole = replace(plan, resolved=replace(plan.resolved, config=config))
+        store.write_result(plan.folder.result, so_far(whole))
+        # Another process may have finished a seed meanwhile, and written its summary before this one.
+        if plan.folder.finished_seeds() == there:
+            return
 
 
 def so_far(plan: Plan) -> results.CellResult:

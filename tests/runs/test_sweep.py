@@ -18,7 +18,7 @@ from rich.console import Console
 from adaptertune.errors import StoreError
 from adaptertune.executors import serial
 from adaptertune.report.tables import sweep as shown
-from adaptertune.runs import execute, grid, results, store, sweep, units
+from adaptertune.runs import execute, grid, results, store, summary, sweep, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.sweep import Survey, Sweep
 from adaptertune.runs.units import Settled, Unit
@@ -309,6 +309,26 @@ def test_a_cell_is_summarised_by_the_seeds_of_this_sweep(tiny_bert: Path, tmp_pa
     made.cells[0].plan.folder.result.unlink()
     assert choices(run(made, nothing))["adapter-8"][3] == pytest.approx(70 + 1 / 3)
     assert made.cells[0].plan.folder.result.exists()
+
+
+def test_a_seed_that_finishes_while_a_summary_is_written_is_in_it(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes with a seed each, which end within a moment: the slower writer knew one alone."""
+    of_one = make(tiny_bert, tmp_path, seeds=1).cells[0].plan
+    simulation.write_seed(of_one, scored(of_one, 0, 60))
+    write, written = store.write_result, []
+
+    def slowly(path: Path, result: Any) -> None:
+        if not written:
+            simulation.write_seed(of_one, scored(of_one, 1, 61))
+        written.append(path)
+        write(path, result)
+
+    monkeypatch.setattr(store, "write_result", slowly)
+    summary.conclude(of_one)
+    assert [line.seed for line in of_one.folder.finished_result().seeds] == [0, 1]
+    assert len(written) == 2
 
 
 def test_a_failed_run_is_a_hole_until_it_is_tried_again(tiny_bert: Path, tmp_path: Path) -> None:
