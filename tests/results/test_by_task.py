@@ -201,17 +201,20 @@ def test_what_the_figures_can_bear(told: str) -> None:
 
 
 def test_three_epochs_beside_six(told: str) -> None:
-    """On RTE and MRPC, by the first seed of each method and size at its best rate."""
+    """On RTE, MRPC and STS-B, by the first seed of each method and size at its best rate."""
     best: dict[tuple[str, str, int | None], dict[int, float]] = {}
     for cell in usual_cells():
         method, epochs = cell.config["method"], cell.config["training"]["epochs"]
         size = method.get("size", method.get("k"))
-        if cell.facts.task in ("rte", "mrpc") and epochs in (3, 6):
+        if cell.facts.task in ("rte", "mrpc", "stsb") and epochs in (3, 6):
             of_key = best.setdefault((cell.facts.task, method["name"], size), {})
             of_key[epochs] = max(of_key.get(epochs, 0), scores(cell)[0])
-    assert len(best) == 14
+    assert len(best) == 21
     shorter = {key for key, found in best.items() if found[3] > found[6]}
-    odd = {("rte", "top_layers", 1), ("mrpc", "adapter", 8), ("mrpc", "adapter", 256)}
+    odd = {
+        ("rte", "top_layers", 1), ("mrpc", "adapter", 8), ("mrpc", "adapter", 256),
+        ("stsb", "adapter", 64),
+    }  # fmt: skip
     assert shorter == odd
     better = [
         statistics.fmean(paired(only(3, of_three, *which), only(6, of_six, *which)))
@@ -221,9 +224,11 @@ def test_three_epochs_beside_six(told: str) -> None:
             (("adapter", 256, "mrpc"), 1e-3, 3e-4),
         )
     ]
-    assert f"the top layer on RTE (by its mean then {better[0]:.1f} better) and" in told
+    assert f"the top layer on RTE (by its mean then {better[0]:.1f} better), sizes" in told
     assert f"{better[1]:.1f}" == "0.0"
-    assert f"sizes 8 and 256 on MRPC (level, and {-better[2]:.1f} worse)." in told
+    assert (
+        f"sizes 8 and 256 on MRPC (level, and {-better[2]:.1f} worse) and size 64 on STS-B." in told
+    )
 
 
 def test_six_epochs_on_stsb(told: str) -> None:
