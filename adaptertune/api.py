@@ -198,6 +198,7 @@ def pipeline(
     seed: int | None = None,
     output: str | Path = "runs",
     device: str = "cpu",
+    backbone: str | Path | None = None,
     offline: bool = False,
 ) -> TextClassificationPipeline:
     """A run as a transformers pipeline, with the run's labels, tokenizer and maximal length.
@@ -212,6 +213,7 @@ def pipeline(
         seed: which seed answers; the best on validation unless given.
         output: the run store, for names and digests.
         device: cpu, cuda or cuda:N.
+        backbone: where the run's base model is, a folder or a hub id, if it has moved.
         offline: whether to keep to the local cache.
 
     Raises:
@@ -224,8 +226,9 @@ def pipeline(
     from adaptertune.runs import load
 
     found = load.find(str(run), Path(output), seed)
-    located = found.locate(offline=offline)
-    ours = load.load(found, device="cpu", precision="fp32", offline=offline).model
+    place = None if backbone is None else str(backbone)
+    located = found.locate(place, offline=offline)
+    ours = load.load(found, device="cpu", precision="fp32", place=place, offline=offline).model
     shape = ours.backbone.config
     task = found.task
     shape.num_labels = task.num_outputs

@@ -26,6 +26,7 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "tanh", "swish"]
 MethodName = Literal["adapter", "full", "top_layers", "layernorm", "bitfit", "lora", "ia3"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+DEVICES, DEVICES_IN_WORDS = r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N"
 
 
 def parse_layers(value: Any) -> Any:
@@ -194,7 +195,7 @@ class RunConfig(Strict):
     # What selects among epochs, seeds and settings: validation, as in the paper, or held-out rows of
     # the training set, which leaves validation for an honest figure.
     protocol: Literal["paper", "held-out"] = "paper"
-    device: Annotated[str, like(r"auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[str, like(DEVICES, DEVICES_IN_WORDS)] = "auto"
     threads: Count | None = None  # of a CPU; null leaves it to torch
     offline: bool = False
     output: Path = Path("runs")
@@ -337,7 +338,7 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
 def load_recipe(name: str, where: str | None = "--recipe") -> Recipe:
     """A shipped recipe by name, or any by the path of its YAML file."""
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
+        path = paths.expanded(name, where)
     elif name in paths.names("recipes"):
         path = paths.CONFIGS / "recipes" / f"{name}.yaml"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import os
 import platform
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptertune import catalogue, download, paths, tasks
-from adaptertune.errors import AdapterTuneError, BackboneError
+from adaptertune.errors import AdapterTuneError
 from adaptertune.model import backbone
 
 GIGABYTE = 10**9
@@ -68,7 +69,11 @@ def _software() -> list[Check]:
 
 
 def _machine() -> list[Check]:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # not there, or a library of its own is not
+        reason, remedy = str(error).splitlines()[0], "pip install --force-reinstall torch"
+        return [Check("device", "error", f"torch cannot be loaded ({reason})", remedy)]
 
     from adaptertune.train.device import choose_device, has_native_bf16
 
@@ -139,8 +144,8 @@ def _network() -> Check:
             return Check("network", "ok", f"{where} answers")
     except urllib.error.HTTPError:
         return Check("network", "ok", f"{where} answers")  # with some error; but it is there
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", error))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
         remedy = "work with --offline, --data-dir and --backbone minilm, or set HTTPS_PROXY"
         return Check("network", "warning", f"{where} does not answer ({reason})", remedy)
 
@@ -151,7 +156,7 @@ def _models(*, is_reachable: bool) -> list[Check]:
     for name in (catalogue.DEFAULT, catalogue.EMBEDDED):
         try:
             located = backbone.locate(name, offline=True)
-        except BackboneError as error:
+        except AdapterTuneError as error:  # a damaged download is another kind than a missing one
             if name == catalogue.DEFAULT and is_reachable:
                 checks.append(Check(name, "ok", "not in the cache; downloaded when needed"))
             else:
@@ -197,7 +202,8 @@ def _disk(output: Path) -> list[Check]:
         ("hub's cache", Path(constants.HF_HUB_CACHE), "set HF_HOME"),
     ]
     for name, place, remedy in places:
-        folder = next(path for path in (place, *place.parents) if path.is_dir())
+        # os.path, for pathlib's is_dir raises where a folder may not be entered.
+        folder = next(path for path in (place, *place.parents) if os.path.isdir(path))  # noqa: PTH112
         free = shutil.disk_usage(folder).free
         told = f"{place}: {_size(place) / GIGABYTE:.2f} GB used, {free / GIGABYTE:.1f} GB free"
         if not os.access(folder, os.W_OK):
@@ -212,4 +218,4 @@ def _disk(output: Path) -> list[Check]:
 def _size(folder: Path) -> int:
     """Bytes of all files in a folder; links are not followed."""
     found = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return sum(path.lstat().st_size for path in found if path.exists())
+    return sum(os.lstat(path).st_size for path in found if os.path.lexists(path))

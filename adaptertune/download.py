@@ -16,6 +16,9 @@ from adaptertune.errors import HubError
 LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000, ".bin": 8_000_000_000}
 
 
+ONLINE = "check the name and the network, and leave out --offline and HF_HUB_OFFLINE"
+
+
 def snapshot(
     kind: Literal["model", "dataset"],
     repo: str,
@@ -23,11 +26,15 @@ def snapshot(
     *,
     revision: str | None,
     offline: bool,
+    remedy: str | None = None,
 ) -> Path:
     """Download what is missing and return the snapshot's folder; its name is the commit.
 
     ``datasets.load_dataset`` falls back to *any* cached revision when the hub can't be reached; a
     snapshot of a commit keeps to that commit.
+
+    Args:
+        remedy: what to do where it can't be had.
 
     Raises:
         HubError: with the reason in a line.
@@ -51,8 +58,8 @@ def snapshot(
     except Exception as error:  # network, missing, gated, disk, cache: each has a class of its own
         if is_off(offline=offline):
             what = "is not in the local cache, and the network is off"
-            raise HubError(what, where=f"{kind} {repo}") from None
-        raise _unavailable(f"{kind} {repo}", error) from None
+            raise HubError(what, where=f"{kind} {repo}", remedy=remedy) from None
+        raise _unavailable(f"{kind} {repo}", error, remedy) from None
     return folder
 
 
@@ -106,9 +113,10 @@ def _be_quiet() -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _unavailable(where: str, error: Exception) -> HubError:
+def _unavailable(where: str, error: Exception, remedy: str | None = None) -> HubError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-    return HubError(f"cannot be had from the hub ({type(error).__name__}: {reason})", where=where)
+    what = f"cannot be had from the hub ({type(error).__name__}: {reason})"
+    return HubError(what, where=where, remedy=remedy)
 
 
 def sha256(path: Path) -> str:

@@ -24,6 +24,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from adaptertune.errors import ConfigError
 
+# What ruamel's constructors let through of a value that looks like a date or a number and is none, and
+# of brackets a thousand deep.
+FROM_VALUES = (ValueError, KeyError, RecursionError)
 Plain = dict[str, Any]
 Location = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -104,7 +107,7 @@ def _document(path: Path, text: str) -> Document:
         raise ConfigError(
             f"not valid YAML: {error.problem or error.context}", where=place
         ) from None
-    except YAMLError as error:
+    except (YAMLError, *FROM_VALUES) as error:
         raise ConfigError(f"not valid YAML: {error}", where=path) from None
     if not isinstance(tree, CommentedMap):
         raise ConfigError("the file must hold `key: value` lines", where=path)
@@ -122,6 +125,9 @@ def read_value(text: str, where: str | None = None) -> Any:
         value = YAML(typ="safe", pure=True).load(text)
     except YAMLError:
         return text
+    except FROM_VALUES as error:
+        remedy = "put quotation marks around it"
+        raise ConfigError(f"'{text}' has no value ({error})", where=where, remedy=remedy) from None
     try:
         json.dumps(value)
     except (TypeError, ValueError):

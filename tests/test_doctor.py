@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import json
 import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,8 @@ import torch
 from huggingface_hub import constants
 
 from adaptertune import doctor
+from adaptertune.errors import HubError
+from adaptertune.model import backbone
 from tests.conftest import CHECKOUT, Finished
 from tests.hub_server import HubServer
 
@@ -62,6 +66,41 @@ def test_missing_libraries(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     found = checks(cli, code=2)["libraries"]
     assert (found["level"], found["found"]) == ("error", "2 are missing or too old")
     assert found["remedy"] == "pip install 'torch>=99' 'no-such-thing>=1'"
+
+
+def test_what_is_broken_is_told_and_the_rest_is_looked_at(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch without its libraries, a proxy that answers no HTTP, a damaged download."""
+
+    def damaged(name: str, **_: object) -> None:
+        raise HubError("damaged download", where=name, remedy="delete it")
+
+    def no_http(*_: object, **__: object) -> None:
+        raise http.client.BadStatusLine("nonsense")
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(backbone, "locate", damaged)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(urllib.request, "urlopen", no_http)
+    found = checks(cli, code=2)
+    assert found["device"]["found"].startswith("torch cannot be loaded (")
+    assert "nonsense" in found["network"]["found"]
+    assert (found["minilm"]["found"], found["minilm"]["remedy"]) == (
+        "damaged download",
+        "delete it",
+    )
+    assert list(found)[-3:] == ["runs", "cache", "hub's cache"]
+
+
+def test_a_folder_that_may_not_be_entered_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pathlib raises there in Python 3.11, os.path does not."""
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    assert doctor._disk(Path("/proc/1/cwd/runs"))[0].name == "runs"
 
 
 def test_little_of_everything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

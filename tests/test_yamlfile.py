@@ -107,6 +107,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "tab": ("a:\n\tb: 1\n", r"file\.yaml:2: not valid YAML: found character '\\t'"),
     "no such anchor": ("a: 1\nb: *x\n", r"file\.yaml:2: not valid YAML: found undefined alias"),
     "not text": ("a: \x00\n", r"file\.yaml: not valid YAML: unacceptable character"),
+    "a date that is none": ("a: 2024-02-30\n", r"file\.yaml: not valid YAML: day is out of range"),
+    "a number that is none": ("a: !!int abc\n", r"file\.yaml: not valid YAML: invalid literal"),
+    "brackets a thousand deep": (
+        "a: " + 2_000 * "[",
+        r"file\.yaml: not valid YAML: maximum recursion",
+    ),
     "not UTF-8": (b"a: caf\xe9\n", r"file\.yaml: is not UTF-8 text"),
 }
 
@@ -131,6 +137,13 @@ def test_anchors_and_merges_are_read(write: Write) -> None:
     data = read_yaml(write(text)).data
     assert data["b"] == {"size": 8, "std": 1e-2}
     assert data["c"] == {"size": 64, "std": 1e-2}
+
+
+@pytest.mark.parametrize("text", ["2024-13-01", "!!int abc", 2_000 * "["])
+def test_a_value_that_has_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="; put quotation marks around it") as refusal:
+        read_value(text)
+    assert refusal.value.what.startswith(f"'{text}' has no value (")
 
 
 @pytest.mark.parametrize("text", ["{", "*x", "@x", "{a: 1, a: 2}", "!foo x"])

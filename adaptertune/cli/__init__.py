@@ -93,6 +93,11 @@ def main() -> None:
         code = error.exit_code
     except SystemExit as stop:  # 1: what typer and rich make of a reader that has gone
         code = NO_READER if stop.code == 1 else stop.code
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        _complain(f"{error.filename}: {error.strerror}; choose another place, or change its rights")
+        code = 2
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
             raise

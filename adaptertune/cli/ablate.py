@@ -33,7 +33,8 @@ def spans(
         ),
     ] = None,
     data_dir: options.DataDir = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
+    backbone: options.Place = None,
     output: options.Output = None,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -56,7 +57,7 @@ def spans(
         from adaptertune.study import spans as study
 
         reopened = reopen.reopen(
-            folder, finished, device=device, data_dir=data_dir, offline=offline
+            folder, finished, device=device, data_dir=data_dir, place=backbone, offline=offline
         )
         result = study.spans(reopened, chosen, on_progress, talk.out)
     if as_json:

@@ -85,7 +85,8 @@ def export(
     data_dir: options.DataDir = None,
     device: options.Device = None,
     output: options.Output = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
+    backbone: options.Place = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -104,10 +105,15 @@ def export(
         finished = found.cell.finished_result()
         with bar.progress(talk) as on_progress:
             reopened = reopen.reopen(
-                found.cell, finished, device=device, data_dir=data_dir, offline=offline
+                found.cell,
+                finished,
+                device=device,
+                data_dir=data_dir,
+                place=backbone,
+                offline=offline,
             )
             loss = outgoing.loss_without_layernorms(found, reopened, on_progress, talk.out)
-    outgoing.export(found, to, offline=offline, drop_layernorms=drop_layernorms)
+    outgoing.export(found, to, place=backbone, offline=offline, drop_layernorms=drop_layernorms)
     if as_json:
         told = {"folder": str(to), "seed": found.result.seed}
         print(json.dumps(told | {"loss": None if loss is None else asdict(loss)}))
@@ -118,7 +124,7 @@ def export(
     console.out(f"Folder      {to}")
     name, base = str(to), found.result.backbone.model
     if catalogue.package(base):  # a name of ours, that nobody else knows
-        base = str(found.locate(offline=offline).folder)
+        base = str(found.locate(backbone, offline=offline).folder)
     console.out(
         f"Next        model = AutoAdapterModel.from_pretrained({base!r})\n"
         f"            model.load_adapter({name!r}, use_safetensors=True, set_active=True)"

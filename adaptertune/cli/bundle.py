@@ -31,11 +31,20 @@ Input = Annotated[
     ),
 ]
 TaskColumn = Annotated[
-    str, typer.Option("--task-column", help="Column with the task's name.", metavar="COLUMN")
+    str | None,
+    typer.Option(
+        "--task-column", help="Column with the task's name (default: task).", metavar="COLUMN"
+    ),
 ]
-First = Annotated[str, typer.Option("--first", help="Column with the text.", metavar="COLUMN")]
+First = Annotated[
+    str | None,
+    typer.Option("--first", help="Column with the text (default: first).", metavar="COLUMN"),
+]
 Second = Annotated[
-    str, typer.Option("--second", help="Column with a pair's second text.", metavar="COLUMN")
+    str | None,
+    typer.Option(
+        "--second", help="Column with a pair's second text (default: second).", metavar="COLUMN"
+    ),
 ]
 
 
@@ -49,7 +58,8 @@ def new(
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder to make.")],
     output: options.Output = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
+    backbone: options.Place = None,
     as_json: options.Json = False,
 ) -> None:
     """Put runs of different tasks and their backbone, once, into a folder that needs nothing else."""
@@ -57,7 +67,7 @@ def new(
     from adaptertune.share import bundle
 
     found = [load.find(run, output or Path("runs")) for run in runs]
-    _tell(bundle.create(found, to, offline=offline), as_json=as_json)
+    _tell(bundle.create(found, to, place=backbone, offline=offline), as_json=as_json)
 
 
 @app.command("show")
@@ -77,9 +87,9 @@ def predict(
     ] = None,
     input: Input = None,
     format: rows.TableFormatName = None,
-    task_column: TaskColumn = "task",
-    first: First = "first",
-    second: Second = "second",
+    task_column: TaskColumn = None,
+    first: First = None,
+    second: Second = None,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -100,8 +110,10 @@ def predict(
     """Answer rows of any of the bundle's tasks in one process, as JSON Lines in the rows' order."""
     if (task is None) == (input is None) or (task is not None and not texts):
         raise ConfigError("give either a task and its texts, or --input")
-    if texts and (format or skip_bad):
-        raise ConfigError("--format and --skip-bad go with --input")
+    if texts and (format or skip_bad or task_column or first or second):
+        raise ConfigError(
+            "--format, --task-column, --first, --second and --skip-bad go with --input"
+        )
     rows.check_apart(input, to=to, skip_bad=skip_bad)
     from adaptertune.data import tables as files
     from adaptertune.files import writing_atomically
@@ -134,7 +146,7 @@ def predict(
             )
         stream = stack.enter_context(writing_atomically(to)) if to else sys.stdout.buffer
         aside = stack.enter_context(writing_atomically(skip_bad)) if skip_bad else None
-        sieve = Sieve(name, aside)
+        sieve = Sieve(name, aside, is_file=input is not None)
         good = sieve.good(bundle.checked(opened, given))
         models = bundle.load_all(opened, device=device or "auto")
         on_rows = stack.enter_context(rows.counting(talk, to))
@@ -153,9 +165,9 @@ def predict(
 def bench(
     folder: Folder,
     input: Input,
-    task_column: TaskColumn = "task",
-    first: First = "first",
-    second: Second = "second",
+    task_column: TaskColumn = None,
+    first: First = None,
+    second: Second = None,
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
@@ -182,8 +194,14 @@ def bench(
 
 
 def _open(
-    stack: ExitStack, input: Path, format: str | None, task_column: str, first: str, second: str
+    stack: ExitStack,
+    input: Path,
+    format: str | None,
+    task_column: str | None,
+    first: str | None,
+    second: str | None,
 ) -> tuple[Table, Columns]:
+    """The rows of a file, and which of its columns are what."""
     from adaptertune.data.tables import opened
     from adaptertune.tasks import Columns
 
@@ -192,8 +210,12 @@ def _open(
         remedy = "give --format tsv, csv or jsonl"
         raise DataError("plain text has no column for the task", where=input, remedy=remedy)
     table = stack.enter_context(opened(source, read, may_lack_second=True))
-    has_second = table.format == "jsonl" or second in table.names
-    return table, Columns(first=first, second=second if has_second else None, label=task_column)
+    pair = second or "second"
+    has_second = table.format == "jsonl" or pair in table.names
+    columns = Columns(
+        first=first or "first", second=pair if has_second else None, label=task_column or "task"
+    )
+    return table, columns
 
 
 def _tell(bundle: Any, *, as_json: bool) -> None:

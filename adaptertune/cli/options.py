@@ -68,6 +68,10 @@ Offline = Annotated[
         text="Touch no network: embedded backbone and sample data unless told otherwise.",
     ),
 ]
+LocalOnly = Annotated[
+    bool,
+    _option("--offline", panel=DATA, text="Touch no network: what is not in the cache is missing."),
+]
 Method = Annotated[
     str | None,
     _option(
@@ -110,6 +114,14 @@ Backbone = Annotated[
         panel=MODEL,
         text="A model of the hub, perhaps @REVISION, a folder, or minilm "
         "(default: google-bert/bert-base-uncased).",
+    ),
+]
+Place = Annotated[
+    str | None,
+    _option(
+        "--backbone",
+        panel=MODEL,
+        text="Where the run's base model is, a folder or a hub id, if it has moved.",
     ),
 ]
 InitFrom = Annotated[

@@ -61,13 +61,10 @@ def predict(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed to ask (default: best on validation).")
     ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option("--backbone", help="Where the run's base model is, if it has moved."),
-    ] = None,
+    backbone: options.Place = None,
     device: options.Device = None,
     output: options.Output = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -112,7 +109,7 @@ def predict(
         else:
             put = stack.enter_context(predicting.writing(to, out, task, sys.stdout.buffer))
         aside = stack.enter_context(writing_atomically(skip_bad)) if skip_bad else None
-        sieve = predicting.Sieve(name, aside)
+        sieve = predicting.Sieve(name, aside, is_file=input is not None)
         good = sieve.good(given)
         with talk.status("Loading the model …") if talk.is_terminal else nullcontext():
             loaded = runs.load(found, device=device or "auto", place=backbone, offline=offline)

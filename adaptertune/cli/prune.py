@@ -23,7 +23,8 @@ def prune(
         ),
     ] = 0.5,
     data_dir: options.DataDir = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
+    backbone: options.Place = None,
     output: options.Output = None,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -45,9 +46,9 @@ def prune(
         from adaptertune.study import prune as study
 
         reopened = reopen.reopen(
-            folder, finished, device=device, data_dir=data_dir, offline=offline
+            folder, finished, device=device, data_dir=data_dir, place=backbone, offline=offline
         )
-        result = study.prune(reopened, max_drop / 100, on_progress, talk.out)
+        result = study.prune(reopened, max_drop / 100, on_progress, talk.out, output)
     if as_json:
         print(result.model_dump_json())
         return

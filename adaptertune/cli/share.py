@@ -45,7 +45,7 @@ def pull(
         str | None, typer.Option("--revision", help="A commit, a tag or a branch.")
     ] = None,
     output: options.Output = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
     as_json: options.Json = False,
 ) -> None:
     """Fetch a run from the hub, check all of it, and put it into the store."""

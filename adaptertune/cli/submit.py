@@ -33,7 +33,8 @@ def submit(
     ] = False,
     device: options.Device = None,
     output: options.Output = None,
-    offline: options.Offline = False,
+    offline: options.LocalOnly = False,
+    backbone: options.Place = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,7 +55,7 @@ def submit(
     planned = glue.entries(chosen, source, fill=fill)
 
     def load_run(run: load.Run) -> load.Loaded:
-        return load.load(run, device=device or "auto", offline=offline)
+        return load.load(run, device=device or "auto", place=backbone, offline=offline)
 
     with progress(talk) as on_progress:
         glue.write(to, planned, source, load_run, on_progress)

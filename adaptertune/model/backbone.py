@@ -59,7 +59,8 @@ def locate(name: str, *, offline: bool) -> Located:
     """Find a backbone by catalogue name, hub id (``id@revision`` too) or folder; download if needed.
 
     Raises:
-        BackboneError: not found, not reachable, damaged, or of a kind that adapters have no place in.
+        BackboneError: not found, not reachable, changed, or of a kind that adapters have no place in.
+        HubError: a download is damaged.
     """
     known = catalogue.known(name)
     commit = files = None

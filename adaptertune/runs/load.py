@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptertune import catalogue, tasks
 from adaptertune import config as configuration
-from adaptertune import tasks
-from adaptertune.errors import AdapterTuneError, CheckpointError, StoreError
+from adaptertune.errors import AdapterTuneError, BackboneError, CheckpointError, StoreError
 from adaptertune.model import backbone
 from adaptertune.runs import results, store
 from adaptertune.tasks import Task
@@ -58,13 +58,9 @@ class Run:
         """The headline metric on the split that selected, as a fraction."""
         return self.result.scores[self.result.selecting_split].values[self.task.headline]
 
-    def locate(self, name: str | None = None, *, offline: bool) -> backbone.Located:
-        """The base model, by the recorded name and commit unless another place is named.
-
-        Raises:
-            BackboneError: it is not to be found.
-        """
-        return backbone.locate(name or self.result.backbone.at_commit, offline=offline)
+    def locate(self, place: str | None = None, *, offline: bool) -> backbone.Located:
+        """The base model; see :func:`locate_base`."""
+        return locate_base(self.result.backbone, place, offline=offline)
 
 
 @dataclass(frozen=True)
@@ -196,6 +192,27 @@ def load(
     )
     model.hold_for_answers()
     return Loaded(run, model, load_tokenizer(located.folder), torch.device(chosen))
+
+
+def locate_base(
+    recorded: results.BackboneFacts, place: str | None, *, offline: bool
+) -> backbone.Located:
+    """A run's base model, by the recorded name and commit unless another place is named.
+
+    Raises:
+        BackboneError: it is not to be found.
+        HubError: its download is damaged.
+    """
+    try:
+        return backbone.locate(place or recorded.at_commit, offline=offline)
+    except BackboneError as error:
+        if place or catalogue.package(recorded.at_commit):
+            raise
+        raise BackboneError(
+            error.what,
+            where=f"base model {recorded.at_commit}",
+            remedy="bring it back, or name its folder with --backbone",
+        ) from None
 
 
 def check_backbone(recorded: results.BackboneFacts, located: backbone.Located, where: Path) -> None:

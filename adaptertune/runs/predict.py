@@ -60,11 +60,12 @@ class Sieve:
     """Lets good rows pass; sets bad ones aside and counts them or, without a place for them, stops.
 
     ``name``: what their lines are lines of, for messages. ``aside`` takes them as JSON Lines of
-    ``line``, ``why`` and ``content``.
+    ``line``, ``why`` and ``content``. ``is_file``: whether rows can be set aside at all.
     """
 
     name: str
     aside: BinaryIO | None
+    is_file: bool = True
     num_bad: int = 0
 
     def good(self, rows: Iterable[Row | Bad]) -> Iterator[Row]:
@@ -84,10 +85,11 @@ class Sieve:
                 continue
             if self.aside is None:
                 otherwise = " Or" if row.remedy.endswith("?") else ", or"
+                or_aside = f"{otherwise} set bad rows aside with --skip-bad FILE"
                 raise DataError(
                     row.what,
                     where=f"{self.name}:{row.line}",
-                    remedy=f"{row.remedy}{otherwise} set bad rows aside with --skip-bad FILE",
+                    remedy=row.remedy + (or_aside if self.is_file else ""),
                 )
             self.num_bad += 1
             told = {"line": row.line, "why": row.what, "content": row.content}

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from adaptertune import paths
 from adaptertune.config import Resolved, RunConfig
 from adaptertune.errors import DataError, StoreError
-from adaptertune.model import backbone
-from adaptertune.runs.load import check_backbone, kept_task
+from adaptertune.runs.load import check_backbone, kept_task, locate_base
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Lookups, Plan
 from adaptertune.runs.plan import plan as make_plan
@@ -63,6 +62,7 @@ def reopen(
     *,
     device: str | None = None,
     data_dir: Path | None = None,
+    place: str | None = None,
     offline: bool = False,
 ) -> Reopened:
     """Find a finished run's base model and data again.
@@ -70,6 +70,7 @@ def reopen(
     Args:
         device: instead of the run's own.
         data_dir: instead of the run's own, if the data have moved.
+        place: where the base model is, if it is no longer where the run had it.
         offline: whether to keep to the local cache; a run that was trained so does in any case.
 
     Raises:
@@ -97,7 +98,7 @@ def reopen(
         )
     config = config.model_copy(update=changes)
     base, lookups = result.backbone, Lookups()
-    located = backbone.locate(base.at_commit, offline=config.offline)
+    located = locate_base(base, place, offline=config.offline)
     check_backbone(base, located, folder.path)
     # The very commit, by the name that the run has for it.
     known = ("backbone", config.backbone, config.offline)

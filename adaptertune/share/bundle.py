@@ -83,8 +83,11 @@ class Sizes:
         return self.full_models / self.backbone
 
 
-def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
+def create(runs: Sequence[Run], folder: Path, *, place: str | None = None, offline: bool) -> Bundle:
     """Copy runs of different tasks on one backbone, and that backbone, into a new folder.
+
+    Args:
+        place: where the base model is, if it is no longer where the runs had it.
 
     Raises:
         ConfigError: two runs are of one task, on different backbones, or hold a whole model.
@@ -110,7 +113,7 @@ def create(runs: Sequence[Run], folder: Path, *, offline: bool) -> Bundle:
                 remedy="bundle runs on one backbone",
             )
         seen[name] = run
-    located = runs[0].locate(offline=offline)
+    located = runs[0].locate(place, offline=offline)
     for run in runs:  # with another tokenizer of the same weights, too
         load.check_backbone(run.result.backbone, located, run.folder.path)
     if located.weights.name != backbone.SAFETENSORS:
@@ -282,12 +285,17 @@ def checked(bundle: Bundle, rows: Iterable[Row | Bad]) -> Iterator[Row | Bad]:
         name = row.label
         if not isinstance(name, str) or name not in bundle.runs:
             remedy = nearest(str(name), bundle.runs)
-            yield Bad(row.line, f"no task '{name}' in the bundle", remedy, "")
+            yield Bad(row.line, f"no task '{name}' in the bundle", remedy, _content(row))
         elif bundle.runs[name].task.is_pair != (row.second is not None):
             number = "two texts" if bundle.runs[name].task.is_pair else "one text"
-            yield Bad(row.line, f"task '{name}' has {number}", REMEDY, "")
+            yield Bad(row.line, f"task '{name}' has {number}", REMEDY, _content(row))
         else:
             yield row
+
+
+def _content(row: Row) -> str:
+    told = {"task": row.label, "first": row.first, "second": row.second}
+    return json.dumps(told, ensure_ascii=False, default=str)
 
 
 def answer(

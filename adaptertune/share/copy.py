@@ -72,7 +72,10 @@ def _strip(content: dict[str, Any]) -> None:
         content["data"]["description"] = f"folder {Path(described).name}"
     settings["backbone"] = portable_name(settings["backbone"])
     if content.get("backbone"):
-        content["backbone"]["name"] = portable_name(content["backbone"]["name"])
+        name = content["backbone"]["name"]
+        content["backbone"]["name"] = portable_name(name)
+        if content.get("protocol"):  # an imported run's names it, too
+            content["protocol"] = content["protocol"].replace(name, portable_name(name))
     for key, origin in (content.get("origins") or {}).items():
         content["origins"][key] = Path(origin).name if "/" in origin else origin
 

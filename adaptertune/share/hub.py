@@ -142,7 +142,7 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     """Fetch a run that was pushed, check all of it, and put it into a store.
 
     Raises:
-        HubError: it can't be fetched, or is no run.
+        HubError: it can't be fetched, is no run, or its download is damaged.
         StoreError: a file is damaged or not what it should be, or the run is there already.
         CheckpointError: the checkpoint is damaged, or not that of the run.
     """
@@ -152,11 +152,15 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     if not download.is_off(offline=offline):
         _, sizes = download.files_of("model", repository, revision)
         names = _files(sizes, place)
-    fetched = download.snapshot("model", repository, names, revision=revision, offline=offline)
+    fetched = download.snapshot(
+        "model", repository, names, revision=revision, offline=offline, remedy=download.ONLINE
+    )
     found = (path for path in (fetched / FOLDER).rglob("*") if path.is_file())
     names = _files(
         {path.relative_to(fetched).as_posix(): path.stat().st_size for path in found}, place
     )
+    for name in names:
+        download.sha256(fetched / name)
     try:
         run, digest = _checked(fetched, names)
     # An error tells of the cache, and of how to mend a run of one's own.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from adaptertune import stats
 from adaptertune.config import Adapter, Resolved
 from adaptertune.data import cache, held_out
 from adaptertune.data.encode import Encoded
-from adaptertune.errors import CheckpointError
+from adaptertune.errors import CheckpointError, StoreError
 from adaptertune.files import write_json
 from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
@@ -35,6 +36,7 @@ from adaptertune.study.without import OnProgress
 from adaptertune.train import evaluate, speed
 from adaptertune.train.checkpoint import num_trained, trained_tensors
 
+ROUNDING = 1e-9  # of a difference of two scores that is the limit itself: 0.87 - 0.86 > 0.01
 SEED = 0  # of the division in halves: the same rows for every run of a task
 
 Values = Mapping[str, float | None]  # by metric
@@ -49,20 +51,27 @@ class Search:
 
 
 def prune(
-    run: Reopened, max_drop: float, on_progress: OnProgress, note: Callable[[str], None]
+    run: Reopened,
+    max_drop: float,
+    on_progress: OnProgress,
+    note: Callable[[str], None],
+    output: Path | None = None,
 ) -> analyses.PruneResult:
     """Choose what may go, measure what that costs and gains, and write the smaller run.
 
     Args:
         max_drop: the most that the headline metric's mean over the seeds may lose, as a fraction.
+        output: the store that the smaller run goes to; None for the run's own.
 
     Raises:
         ConfigError: the run has no adapters.
+        StoreError: the run lies in no store, and none is named.
         CheckpointError: a checkpoint is damaged.
         StoreError: the smaller run can't be written.
     """
     started = time.perf_counter()
     layers = without.chosen_layers(run, None)
+    target = output or _store_of(run)
     tokens = cache.tokenised(
         run.plan.tokens,
         progress=lambda done, total: on_progress("tokenising", done, total),
@@ -82,7 +91,7 @@ def prune(
         _half(scorer.values(both, half, name), half)
         for half, name in ((choosing, "choosing half"), (reporting, "reporting half"))
     )
-    plan = smaller_plan(run, [layer for layer in layers if layer not in removed])
+    plan = smaller_plan(run, [layer for layer in layers if layer not in removed], target)
     if removed:
         for seed, model in models.items():
             _write_seed(run, plan, splits, seed, model, found.removed)
@@ -161,7 +170,7 @@ def search(
         allowed = [
             (len(choice), value, choice)
             for choice in tried
-            if (value := known[choice]) is not None and intact - value <= max_drop
+            if (value := known[choice]) is not None and intact - value <= max_drop + ROUNDING
         ]
         if not allowed:
             break
@@ -169,21 +178,31 @@ def search(
     return Search(chosen, len(known))
 
 
-def smaller_plan(run: Reopened, remaining: Sequence[int]) -> Plan:
+def _store_of(run: Reopened) -> Path:
+    """The store in which a run's folder lies.
+
+    Raises:
+        StoreError: it lies in none.
+    """
+    folder = run.folder.path
+    if folder.parent.name != run.plan.task.name:
+        remedy = "name the store that the smaller run goes to with --output"
+        raise StoreError("lies in no store", where=folder, remedy=remedy)
+    return folder.parent.parent
+
+
+def smaller_plan(run: Reopened, remaining: Sequence[int], output: Path) -> Plan:
     """The plan of a run with adapters in these layers only; its LayerNorms are as they were trained."""
     config = run.plan.config
     assert isinstance(config.method, Adapter)
     norms = "none" if config.method.layernorms == "none" else "all"
     method = config.method.model_copy(update={"layers": tuple(remaining), "layernorms": norms})
-    source = run.folder.path
-    name = f"prune {source.name}"
+    name = f"prune {run.folder.path.name}"
     origins = dict(run.plan.resolved.origins) | {
         "method.layers": name,
         "method.layernorms": name,
     }
-    changed = config.model_copy(
-        update={"method": method, "output": source.parent.parent, "seeds": run.seeds}
-    )
+    changed = config.model_copy(update={"method": method, "output": output, "seeds": run.seeds})
     made = make_plan(Resolved(changed, run.plan.task, origins), run.lookups)
     return replace(
         made,

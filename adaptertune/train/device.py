@@ -6,6 +6,7 @@ import ctypes
 import gc
 import importlib.util
 import platform
+import re
 import resource
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from adaptertune.config import DEVICES, DEVICES_IN_WORDS
 from adaptertune.errors import ConfigError
 
 Precision = Literal["fp32", "bf16"]
@@ -27,8 +29,12 @@ def choose_device(requested: str) -> torch.device:
     """``auto`` is the first CUDA device if there is one, else the CPU.
 
     Raises:
-        ConfigError: a CUDA device was asked for that is not there.
+        ConfigError: it is no kind of device, or a CUDA device that is not there.
     """
+    if re.fullmatch(DEVICES, requested) is None:
+        raise ConfigError(
+            f"no kind of device: '{requested}'", where="--device", remedy=f"use {DEVICES_IN_WORDS}"
+        )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if requested == "auto":
         return torch.device("cuda", 0) if count else torch.device("cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adaptertune.runs import predict
+from adaptertune.runs import predict, store
 from tests.conftest import Finished, train_tiny
 
 Cli = Callable[..., Finished]
@@ -283,6 +284,20 @@ def test_a_full_disk_behind_standard_output() -> None:
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == ("error: standard output: cannot be written (No space left on device)\n")
+
+
+def test_a_folder_that_may_not_be_entered(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the superuser, who may enter all, only so."""
+
+    def closed(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "closed/runs")
+
+    monkeypatch.setattr(store, "cells", closed)
+    done = cli("predict", "digest", "a")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: closed/runs: Permission denied; choose another place, or change its rights\n"
+    )
 
 
 def test_an_unknown_run(cli: Cli) -> None:

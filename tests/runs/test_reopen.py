@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from adaptertune.errors import DataError, StoreError
+import adaptertune as at
+from adaptertune import catalogue
+from adaptertune.errors import BackboneError, DataError, StoreError
 from adaptertune.runs import load
 from adaptertune.runs.reopen import reopen
+from adaptertune.runs.results import BackboneFacts
 from adaptertune.runs.store import CellFolder
+from tests.conftest import Finished, train_tiny
 from tests.study.test_spans import train
 
 
@@ -71,3 +76,46 @@ def test_a_seeds_folder_is_that_of_no_other_seed(tiny_bert: Path, tmp_path: Path
     assert load.find(one, tmp_path, 0).result.seed == 0
     with pytest.raises(StoreError, match=r"seed-0: is the folder of seed 0, not of 1; leave"):
         load.find(one, tmp_path, 1)
+
+
+def test_a_base_model_that_has_moved_is_named(
+    cli: Callable[..., Finished], tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Every command that needs a finished run's base model says so, and takes its new place."""
+    base = shutil.copytree(tiny_bert, tmp_path / "base")
+    run = train_tiny(base, tmp_path / "runs", "sst2", "--set", "method.layernorms=none")
+    moved = base.rename(tmp_path / "moved")
+    other = train_tiny(tiny_bert, tmp_path / "others", "rte")
+    commands: dict[str, list[str | Path]] = {
+        "predict": ["predict", run, "word1"],
+        "spans": ["ablate", "spans", run],
+        "prune": ["prune", run, "--max-drop", "100", "--output", tmp_path / "smaller"],
+        "bundle": ["bundle", "new", run, other, "--to", tmp_path / "bundle"],
+        "export": ["export", run, "--to", tmp_path / "exported"],
+    }
+    for name, command in commands.items():
+        done = cli(*command, "--offline", "--json")
+        assert (done.code, done.out) == (2, ""), name
+        told = (
+            f"error: base model {base}: no such folder; bring it back, or name its folder with --b"
+        )
+        assert done.err.startswith(told), (name, done.err)
+    for name, command in commands.items():
+        done = cli(*command, "--offline", "--json", "--backbone", moved)
+        assert done.code == 0, (name, done.err)
+    with pytest.raises(BackboneError, match="name its folder with --backbone"):
+        at.pipeline(run)
+    assert at.pipeline(run, backbone=moved)("word1")
+
+
+def test_a_package_that_is_not_there_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        catalogue,
+        "package",
+        lambda _: catalogue.Package(name="no_such_package", folder="", install="x"),
+    )
+    recorded = BackboneFacts(name="minilm", sha256="", commit=None, files=None, architecture="bert")
+    with pytest.raises(BackboneError, match="no_such_package is not installed; pip install 'x'"):
+        load.locate_base(recorded, None, offline=True)

@@ -317,7 +317,8 @@ def test_a_seed_that_finishes_while_a_summary_is_written_is_in_it(
     """Two processes with a seed each, which end within a moment: the slower writer knew one alone."""
     of_one = make(tiny_bert, tmp_path, seeds=1).cells[0].plan
     simulation.write_seed(of_one, scored(of_one, 0, 60))
-    write, written = store.write_result, []
+    write = store.write_result
+    written: list[Path] = []
 
     def slowly(path: Path, result: Any) -> None:
         if not written:

@@ -406,6 +406,17 @@ def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_pat
         assert "trained with AdapterHub's library and evaluated with adaptertune" in card
         assert "Not known. Imported from tester/rte (adapters.1.3.0)" in card
         assert "learning_rate" not in card
+        for name, data in server.repo("model", "tester/again").files.items():
+            assert str(tiny_bert.parent).encode() not in data, name
+        (weights,) = (tmp_path / "hf").rglob("*rte*/snapshots/*/pytorch_adapter.bin")
+        blob = weights.resolve()
+        blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+        done = run(
+            "import", "tester/rte", "--task", "rte", "--backbone", tiny_bert, "--data-dir",
+            tiny_glue, "--output", "again", "--offline",
+        )  # fmt: skip
+        assert done.code == 2
+        assert f"damaged download (its SHA-256 is wrong); delete {blob}" in done.err
 
 
 def test_a_report_leaves_it_out(good: Path, tiny_bert: Path, cli: Cli) -> None:

@@ -175,6 +175,14 @@ def test_the_commands(
     assert "Set aside   2 bad rows" in done.err
     aside = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text().splitlines()]
     assert [one["line"] for one in aside] == [1, 3]
+    row = {"task": "rta", "first": "word1", "second": None}
+    assert json.loads(aside[0]["content"]) == row, "what is set aside can be mended"
+    for option in ("--task-column", "--first", "--second"):
+        done = cli("bundle", "predict", "elsewhere", "sst2", "word1", option, "x")
+        assert (done.code, done.out) == (2, "")
+        assert "--second and --skip-bad go with --input" in done.err
+    done = cli("bundle", "predict", "elsewhere", "sst2", " ")
+    assert (done.code, "--skip-bad" in done.err) == (2, False), done.err
     done = cli("bundle", "predict", "elsewhere", "--input", "-", "--format", "text")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: -: plain text has no column for the task; give --format")

@@ -329,6 +329,25 @@ def test_what_is_too_large_is_not_fetched(
     assert "run/config.json has 3," in done.err
 
 
+def test_a_damaged_download_is_found(
+    packed: Files, server: HubServer, run: Callable[..., Finished], tmp_path: Path
+) -> None:
+    (tmp_path / "hf").mkdir(exist_ok=True)
+    server.add_repo("model", REPO, packed)
+    assert run("pull", REPO, "--output", "out").code == 0
+    (checkpoint,) = (tmp_path / "hf").rglob("checkpoint.safetensors")
+    blob = checkpoint.resolve()
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    done = run("pull", REPO, "--output", "again", "--offline")
+    assert done.code == 2
+    assert f"damaged download (its SHA-256 is wrong); delete {blob}" in done.err
+    assert not (tmp_path / "again").exists()
+    done = run("pull", "tester/none", "--offline")
+    assert done.err.endswith("and leave out --offline and HF_HUB_OFFLINE\n")
+
+
 def test_only_a_runs_own_files_are_fetched(
     packed: Files, server: HubServer, run: Callable[..., Finished]
 ) -> None:

@@ -75,6 +75,22 @@ def test_search_joins_spans_and_prefers_the_better_of_equals() -> None:
     assert better.removed == {2}
 
 
+@pytest.mark.parametrize(
+    ("intact", "without", "limit"),
+    [(0.50, 0.49, 1), (0.87, 0.86, 1), (0.52, 0.50, 2), (0.865, 0.86, 0.5), (0.605, 0.60, 0.5)],
+)
+def test_search_takes_what_costs_the_limit_itself(
+    intact: float, without: float, limit: float
+) -> None:
+    """In floating point 0.87 - 0.86 is more than 0.01."""
+
+    def score(choices: Sequence[Removal]) -> list[float | None]:
+        return [intact if not choice else without if choice == {0} else 0.0 for choice in choices]
+
+    assert search([0, 1], limit / 100, score).removed == {0}
+    assert search([0, 1], limit / 100 - 1e-4, score).removed == Removal()
+
+
 def test_search_takes_nothing_where_nothing_may_go_or_nothing_is_known() -> None:
     assert search(range(4), 0.0, scoring(len)).removed == Removal()
     assert search(range(4), 1.0, scoring(lambda _: None)).removed == Removal()
@@ -112,7 +128,7 @@ def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -
     found = prune(run, 2.0, silent, silent)  # a correlation can't lose more
     assert found.pruned is not None
     assert len(found.remaining) == 1
-    made = smaller_plan(run, found.remaining)
+    made = smaller_plan(run, found.remaining, run.folder.path.parent.parent)
     assert made.located is run.plan.located, "whatever else goes by its name by now"
     assert sorted(found.removed + found.remaining) == [0, 1]
     width, size = 32, 8
@@ -182,6 +198,26 @@ def test_the_smaller_run_lies_beside_the_larger_one(
     assert json.loads(made.read_text())["origins"]["method.layers"] == f"prune {own}"
     assert f"Pruned: {own} without" in (made.parent / "result.json").read_text()
     assert cli("show", found["pruned"]).code == 0
+
+
+def test_the_smaller_run_goes_to_the_store_that_is_named(
+    run: Reopened, cli: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """A run is its folder, wherever that was copied to."""
+    shutil.copytree(run.folder.path, tmp_path / "mine")
+    before = {path for path in tmp_path.rglob("*") if path.is_dir()}
+    done = cli("prune", "mine", "--max-drop", "100")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert "mine: lies in no store; name the store that the smaller run goes to with" in done.err
+    assert {path for path in tmp_path.rglob("*") if path.is_dir()} == before
+    done = cli("prune", "mine", "--max-drop", "100", "--output", "out", "--json", "--quiet")
+    assert done.code == 0, done.err
+    (made,) = (tmp_path / "out").glob("stsb/*/config.json")
+    assert Path(json.loads(done.out)["pruned"]).absolute() == made.parent
+    assert {
+        path for path in tmp_path.rglob("*") if path.is_dir() and "out" not in path.parts
+    } == before
 
 
 def _logits(model: Any, encoded: Any) -> Any:

@@ -21,6 +21,16 @@ def test_precision(requested: str, native: bool, chosen: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "requested", ["gpu", "cuda0", "cuda:", f"cuda:{10**20}", "mps", "cpu:0", ""]
+)
+def test_what_is_no_device(requested: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--device: no kind of device: .*; use auto, cpu, cuda or"
+    ):
+        devices.choose_device(requested)
+
+
+@pytest.mark.parametrize(
     ("precision", "capability", "chosen"),
     [("fp32", (9, 0), "highest"), ("bf16", (9, 0), "high"), ("bf16", (8, 0), "high"),
      ("bf16", (7, 5), "highest"), ("bf16", None, "highest"), ("fp32", None, "highest")],

@@ -50,14 +50,19 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
             _, sizes = download.files_of("model", source, revision)
             for file in FILES:
                 download.check_size(file, sizes.get(file, 0), place, mend)
-        folder = download.snapshot("model", source, FILES, revision=revision, offline=offline)
+        folder = download.snapshot(
+            "model", source, FILES, revision=revision, offline=offline, remedy=download.ONLINE
+        )
         name, commit = source, folder.name
     else:
         raise StoreError(
             "no such folder", where=source, remedy="give an unpacked folder, or OWNER/NAME"
         )
     sha256 = {
-        name: download.sha256(path) for name in FILES if (path := file_of(folder, name)) is not None
+        # By the link, whose name of the hub's cache tells what it should be.
+        name: download.sha256(folder / name)
+        for name in FILES
+        if file_of(folder, name) is not None
     }
     if CONFIG not in sha256:
         raise HubError(f"no {CONFIG}", where=source, remedy="give what save_adapter wrote")

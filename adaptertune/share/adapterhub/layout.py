@@ -357,7 +357,7 @@ def _head_tensors(head: _Head, prefix: str, theirs: Tensors, folder: Path) -> Te
             f"{len(odd)} tensors are not those of its head, {min(odd)!r} for one", where=folder
         )
     found = {ours: theirs[name] for ours, name in pairs.items()}
-    if found["head.weight"].shape[0] != head.num_labels:
+    if found["head.weight"].shape[:1] != (head.num_labels,):
         raise CheckpointError("the head has another number of labels than it says", where=folder)
     return {"head.bias": torch.zeros(head.num_labels)} | found
 

@@ -42,10 +42,13 @@ class Loss:
     without: dict[str, dict[str, float | None]]
 
 
-def export(run: Run, folder: Path, *, offline: bool, drop_layernorms: bool) -> None:
+def export(
+    run: Run, folder: Path, *, place: str | None = None, offline: bool, drop_layernorms: bool
+) -> None:
     """Write a run into a new folder as AdapterHub's library reads it, in safetensors.
 
     Args:
+        place: where the base model is, if it is no longer where the run had it.
         drop_layernorms: leave out tuned LayerNorms; see :func:`loss_without_layernorms`.
 
     Raises:
@@ -59,7 +62,7 @@ def export(run: Run, folder: Path, *, offline: bool, drop_layernorms: bool) -> N
 
     method = exportable(run, drop_layernorms=drop_layernorms)
     check_empty(folder)
-    shape = run.locate(offline=offline).shape
+    shape = run.locate(place, offline=offline).shape
     own, _ = read_tensors(run.folder.checkpoint)
     name = re.sub(r"[^A-Za-z0-9_-]", "-", run.task.name)
     layers = method.layers or tuple(range(shape.layers))
