@@ -408,7 +408,7 @@ def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_pat
         assert "learning_rate" not in card
         for name, data in server.repo("model", "tester/again").files.items():
             assert str(tiny_bert.parent).encode() not in data, name
-        (weights,) = (tmp_path / "hf").rglob("*rte*/snapshots/*/pytorch_adapter.bin")
+        (weights,) = (tmp_path / "hf").rglob("*tester--rte/snapshots/*/adapter.safetensors")
         blob = weights.resolve()
         blob.write_bytes(blob.read_bytes()[:-1] + b"x")
         done = run(
