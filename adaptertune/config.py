@@ -164,7 +164,8 @@ class Training(Strict):
     epochs: Count
     batch_size: Count
     max_length: Annotated[int, Field(ge=8, le=512)]
-    # Share of all steps in which the learning rate rises linearly, before it falls linearly to 0.
+    # Share of all steps in which the learning rate rises linearly, before it falls linearly to 0, from
+    # where a fall since the first step would be.
     warmup: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     epsilon: Positive

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptertune import catalogue, download, paths, tasks
-from adaptertune.errors import AdapterTuneError
+from adaptertune.errors import AdapterTuneError, first_line
 from adaptertune.model import backbone
 
 GIGABYTE = 10**9
@@ -72,7 +72,7 @@ def _machine() -> list[Check]:
     try:
         import torch
     except (ImportError, OSError) as error:  # not there, or a library of its own is not
-        reason, remedy = str(error).splitlines()[0], "pip install --force-reinstall torch"
+        reason, remedy = first_line(error), "pip install --force-reinstall torch"
         return [Check("device", "error", f"torch cannot be loaded ({reason})", remedy)]
 
     from adaptertune.train.device import choose_device, has_native_bf16

@@ -15,6 +15,24 @@ AdapterTuneError
 from __future__ import annotations
 
 LONGEST = 1000  # characters of a part of a message
+# What a RuntimeError says where memory is short: the CPU's allocator, CUDA's, cuBLAS, a file's mapping.
+NO_MEMORY = (
+    "DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, OSError | RuntimeError) and any(
+        sign in str(error) for sign in NO_MEMORY
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Of what a foreign error says, which may be nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def one_line(text: str) -> str:

@@ -1,8 +1,8 @@
 """Randomness by name: one integer seed -> independent streams, each a function of its name alone.
 
-A seed varies four things and nothing else: ``head`` and ``adapters`` (their first values), ``order``
-(of the examples, anew in each epoch) and ``dropout`` (anew in each step). A stream is derived, never
-drawn from: the order of epoch 7 does not depend on epochs 0 to 6, so a resumed run needs no saved
+A seed varies first values (``head``, and ``adapters`` or what else the method adds), ``order`` (of the
+examples, anew in each epoch) and ``dropout`` (anew in each step), and nothing else. A stream is derived,
+never drawn from: the order of epoch 7 does not depend on epochs 0 to 6, so a resumed run needs no saved
 generator, and nothing here touches a global generator.
 """
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from adaptertune.data.sources import Split
-from adaptertune.errors import BackboneError
+from adaptertune.errors import BackboneError, first_line, is_out_of_memory
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
 Counts = npt.NDArray[np.int64]
@@ -105,8 +105,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         wrapped = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         backend: Tokenizer = Tokenizer.from_str(wrapped.backend_tokenizer.to_str())
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise BackboneError(
-            f"no usable tokenizer ({str(error).splitlines()[0]})",
+            f"no usable tokenizer ({first_line(error)})",
             where=folder,
             remedy=remedy,
         ) from None

@@ -60,6 +60,8 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
         )
     if kind not in get_args(Architecture):
         return f"a '{kind}' model is not supported"
+    if config.get("is_decoder"):
+        return "a decoder, whose words see only earlier ones, is not supported"
     if kind != "deberta-v2":
         return None
     wanted = _DEBERTA_V3 | {"embedding_size": config.get("hidden_size")}

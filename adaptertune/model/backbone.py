@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from adaptertune import catalogue, download
 from adaptertune.catalogue import Shape
 from adaptertune.config import digest
-from adaptertune.errors import BackboneError, HubError
+from adaptertune.errors import BackboneError, HubError, first_line, is_out_of_memory
 from adaptertune.model import architecture
 
 if TYPE_CHECKING:
@@ -117,8 +117,10 @@ def load(located: Located, *, attention: str = "eager") -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise BackboneError(
-            f"cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"cannot be loaded ({type(error).__name__}: {first_line(error)})",
             where=located.folder,
             remedy="delete it and fetch it again",
         ) from None

@@ -56,7 +56,6 @@ class Classifier(nn.Module):
         tokens: torch.Tensor,
         segments: torch.Tensor,
         mask: torch.Tensor | None,
-        dropout: Dropout | None = None,
     ) -> torch.Tensor:
         """What the layers below the lowest one that trains give: (batch, length, width).
 
@@ -64,7 +63,7 @@ class Classifier(nn.Module):
         """
         dtype, depth = self.compute_type, self.trunk_depth
         return forward.trunk(
-            [self.backbone], tokens, segments, mask, dtype, dropout, depth, compiled=False
+            [self.backbone], tokens, segments, mask, dtype, None, depth, compiled=False
         )
 
     def forward(

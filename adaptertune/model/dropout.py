@@ -70,17 +70,12 @@ class Dropout:
     def mask(
         self, shape: torch.Size, rate: float, dtype: torch.dtype
     ) -> tuple[torch.Tensor, float]:
-        """A mask of ones and zeros, and the factor that keeps the mean: 1 / share of ones."""
-        dropped = round(rate * LEVELS)
-        if self._device.type == "cpu":
-            count = shape.numel()
-            words = self._bits.integers(0, 2**64, (count + 3) // 4, dtype=np.uint64)
-            # As signed numbers the draws run from -LEVELS / 2 on.
-            keep = torch.from_numpy(words.view(np.int16)[:count]).view(shape)
-            keep.ge_(dropped - LEVELS // 2)
-            # The bits of 1.0 in bf16, times 0 or 1: a fifth of the time of a conversion.
-            keep = keep.mul_(BF16_ONE).view(torch.bfloat16).to(dtype)
-        else:
-            keep = torch.empty(shape, dtype=dtype, device=self._device)
-            keep.bernoulli_(1 - dropped / LEVELS)
+        """A mask of ones and zeros on the CPU, and the factor that keeps the mean: 1 / share of ones."""
+        dropped, count = round(rate * LEVELS), shape.numel()
+        words = self._bits.integers(0, 2**64, (count + 3) // 4, dtype=np.uint64)
+        # As signed numbers the draws run from -LEVELS / 2 on.
+        keep = torch.from_numpy(words.view(np.int16)[:count]).view(shape)
+        keep.ge_(dropped - LEVELS // 2)
+        # The bits of 1.0 in bf16, times 0 or 1: a fifth of the time of a conversion.
+        keep = keep.mul_(BF16_ONE).view(torch.bfloat16).to(dtype)
         return keep, LEVELS / (LEVELS - dropped)

@@ -1,7 +1,7 @@
 """A loaded encoder's modules under one set of names, BERT's, whatever its kind calls them.
 
-All that differs between kinds beyond these names is what an :class:`Encoder` says of itself; nothing
-else in the package asks which kind it has.
+All that differs between kinds beyond these names is what an :class:`Encoder` says of itself. Nothing
+that computes with one asks which kind it has; ``api.py`` does, which gives transformers' classes back.
 """
 
 from __future__ import annotations

@@ -59,11 +59,12 @@ def set_compute_type(bert: Encoder, dtype: torch.dtype) -> None:
                 held = torch.float32 if parameter.requires_grad else dtype
                 parameter.data = parameter.data.to(held)
     for layer in bert.encoder.layer:
-        if not fused.covers(layer):
-            continue
         block = layer.attention.self
+        products = block.query, block.key, block.value
+        if not all(type(product) is nn.Linear for product in products):
+            continue
         for kind in ("weight", "bias"):
-            parts = [getattr(part, kind) for part in (block.query, block.key, block.value)]
+            parts = [getattr(product, kind) for product in products]
             if not any(part.requires_grad for part in parts):
                 joined = torch.cat([part.data for part in parts])
                 for part, piece in zip(parts, joined.chunk(3), strict=True):

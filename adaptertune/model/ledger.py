@@ -47,7 +47,9 @@ class Ledger:
 
     @property
     def stored(self) -> int:
-        """What a task's checkpoint holds: the trained parameters and the head."""
+        """What a task's checkpoint holds: the trained parameters and the head. With batch norm in the
+        adapters it also holds running means and variances, which are no parameters.
+        """
         return self.trained + self.head
 
     @property

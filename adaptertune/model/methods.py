@@ -64,7 +64,7 @@ def prepare(model: Classifier, method: config.Method, seed: int) -> None:
 
 
 def is_stackable(method: config.Method) -> bool:
-    """Whether several seeds can train in one pass: whether all that is a product stays frozen."""
+    """Whether several seeds can train in one pass: whether all products of the layers stay frozen."""
     if isinstance(method, config.Adapter):
         return method.norm != "batch"  # whose statistics must be those of one seed's batch
     return isinstance(method, config.LayerNorm)

@@ -9,7 +9,7 @@ import gc
 import importlib.metadata
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from adaptertune import paths
 from adaptertune.config import Adapter
 from adaptertune.data import cache, held_out
-from adaptertune.errors import CheckpointError, Interrupted, TrainingError
+from adaptertune.errors import CheckpointError, Interrupted, TrainingError, is_out_of_memory
 from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
@@ -70,6 +70,7 @@ class Runner:
         self._forecasts = forecasts
         self._prepared: _Prepared | None = None
         self._foretold: str | None = None  # digest of a cell
+        self._told_of_pooler: Hashable = None  # key of a task's tokens
 
     def run(self, plan: Plan, seeds: Sequence[int], progress: Progress) -> list[results.SeedResult]:
         """Train seeds, in one pass if there are several, and write their results.
@@ -82,7 +83,7 @@ class Runner:
             Interrupted: the user stopped it; the state is saved.
             StoreError: the folder can't be written.
         """
-        from adaptertune.train.device import cpu_threads, is_out_of_memory
+        from adaptertune.train.device import cpu_threads
 
         batch_size, by_graph = plan.config.training.batch_size, plan.by_graph
         micro_batch = micro_batch_of(plan, seeds)
@@ -215,6 +216,7 @@ class Runner:
         self, plan: Plan, model: Classifier, progress: Progress
     ) -> tuple[_Prepared, float]:
         """The examples; and the seconds that the frozen lower layers took, if that was now."""
+        self._tell_of_pooler(plan, model, progress)
         depth, config = model.trunk_depth, plan.config
         trunk = plan.trunk_digest(depth) if plan.keeps_trunk(depth) else None
         last = self._prepared
@@ -227,14 +229,6 @@ class Runner:
                 f"{train.num_truncated} of {len(train)} training examples are longer than "
                 f"{config.training.max_length} tokens and lose the rest"
             )
-        bert = model.backbone
-        if bert.has_untrained_pooler and not bert.pooler.dense.bias.requires_grad:
-            is_adapter = config.method.name == "adapter"
-            remedy = "; --set method.pooler=trained trains it" if is_adapter else ""
-            progress.note(
-                "the backbone's pooler was never trained (its biases are 0) and stays frozen: "
-                f"a random layer before the head{remedy}"
-            )
         seconds = 0.0
         if trunk is not None:
             (train, *evaluation), seconds = _with_hidden(
@@ -242,6 +236,21 @@ class Runner:
             )
         self._prepared = _Prepared(plan.tokens.key, train, tuple(evaluation), trunk)
         return self._prepared, seconds
+
+    def _tell_of_pooler(self, plan: Plan, model: Classifier, progress: Progress) -> None:
+        """Once for a task's runs: the first of them may be of a method that trains it."""
+        bert = model.backbone
+        if not bert.has_untrained_pooler or bert.pooler.dense.bias.requires_grad:
+            return
+        if self._told_of_pooler == plan.tokens.key:
+            return
+        self._told_of_pooler = plan.tokens.key
+        is_adapter = plan.config.method.name == "adapter"
+        remedy = "; --set method.pooler=trained trains it" if is_adapter else ""
+        progress.note(
+            "the backbone's pooler was never trained (its biases are 0) and stays frozen: "
+            f"a random layer before the head{remedy}"
+        )
 
 
 def _telling(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from adaptertune.data import cache
+from adaptertune.errors import is_out_of_memory
 from adaptertune.runs import execute
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Lookups, Plan, method_label
@@ -82,7 +83,7 @@ class Forecaster:
                         models, train, splits[0], training, device, 1.0, by_graph=plan.by_graph
                     )
             except Exception as error:
-                if training.batch_size == 1 or not devices.is_out_of_memory(error):
+                if training.batch_size == 1 or not is_out_of_memory(error):
                     raise
             finally:
                 models = {}

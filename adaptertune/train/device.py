@@ -21,8 +21,6 @@ from adaptertune.config import DEVICES, DEVICES_IN_WORDS
 from adaptertune.errors import ConfigError
 
 Precision = Literal["fp32", "bf16"]
-# What a plain RuntimeError says where memory is short: the CPU's allocator, pinned memory, cuBLAS.
-NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def choose_device(requested: str) -> torch.device:
@@ -144,7 +142,7 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     """
     if requested == "on" and not can_stack:
         raise ConfigError(
-            "seeds train in one pass only where all products of the backbone are frozen",
+            "seeds train in one pass only where all products of the layers are frozen",
             where="--stack",
             remedy="use --stack off, or --method adapter (without norm=batch) or layernorm",
         )
@@ -179,13 +177,6 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
 
 
 def peak_memory(device: str) -> int:

@@ -38,7 +38,6 @@ def batch_size(encoded: Encoded, device: torch.device, num_parts: int = 1) -> in
 class Scores:
     """All metrics on one split. ``collapsed``: every prediction is the same class (or score)."""
 
-    split: str
     num_examples: int
     values: dict[str, float | None]
     collapsed: bool
@@ -79,10 +78,9 @@ def score(
     assert encoded.labels is not None, "a split without labels can't be scored"
     predictions = predictions_from(task, values)
     if not np.isfinite(values).all():
-        return Scores(encoded.name, len(encoded), dict.fromkeys(task.metrics), False)
+        return Scores(len(encoded), dict.fromkeys(task.metrics), False)
     found = metric.compute(predictions=predictions, references=encoded.labels)
     return Scores(
-        split=encoded.name,
         num_examples=len(encoded),
         values={name: missing_as_none(found[name]) for name in task.metrics},
         collapsed=is_collapsed(task, predictions),

@@ -18,8 +18,8 @@ SMALL = 1 << 17  # elements
 def linear_schedule(step: int, num_steps: int, warmup: float) -> float:
     """The factor on the learning rate for step 0, 1, … of ``num_steps``.
 
-    Rises linearly over the first ``warmup`` share of the steps and falls linearly to 0 at the end; the
-    official code multiplies the two only past the warm-up, so the top is just below 1.
+    Rises linearly over the first ``warmup`` share of the steps to just below 1. The fall to 0 at the
+    end is counted from step 0, as in the official code: past the warm-up it goes on from ``1 - warmup``.
     """
     num_warmup = int(num_steps * warmup)
     if step < num_warmup:
@@ -61,7 +61,6 @@ class AdamW:
         self._bias_correction = bias_correction
         self.step_count = 0
         self._flats = [_Flat(group) for group in _groups(self.named)]
-        fused = all(p.device.type in ("cuda", "cpu") for _, p in self.named)
         self._holds_gradients = any(flat.holds_gradients for flat in self._flats)
         self._torch = torch.optim.AdamW(
             [
@@ -73,7 +72,7 @@ class AdamW:
             ],
             lr=learning_rate,
             betas=BETAS,
-            fused=fused,
+            fused=True,
         )
 
     @property

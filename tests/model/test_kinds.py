@@ -287,6 +287,7 @@ def test_what_an_evaluation_found_serves_a_training(tiny_kind: Folder, kind: str
         ),
         ("roberta", {"model_type": "t5"}, r"a 't5' model is not supported; choose a BERT, RoBERTa"),
         ("roberta", {"model_type": None}, r"a 'None' model is not supported"),
+        ("roberta", {"is_decoder": True}, r"a decoder, whose words see only earlier ones, is not"),
         ("roberta", {"model_type": ["bert"]}, r"is not supported"),
         ("roberta", {"pad_token_id": "x"}, r"a size is not a number"),
         ("roberta", {"max_position_embeddings": "66"}, r"a size is not a number"),

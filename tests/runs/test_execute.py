@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,18 @@ from safetensors.torch import load_file, save_file
 from adaptertune import config
 from adaptertune.data import cache
 from adaptertune.data.sources import Source, fingerprint
-from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
+from adaptertune.errors import (
+    BackboneError,
+    ConfigError,
+    Interrupted,
+    StoreError,
+    TrainingError,
+    is_out_of_memory,
+)
 from adaptertune.executors import serial
 from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
-from adaptertune.model import forward
+from adaptertune.model import backbone, forward
 from adaptertune.model.dropout import Dropout
 from adaptertune.runs import execute, load, results, store, units, watch
 from adaptertune.runs.plan import Plan
@@ -1017,6 +1025,43 @@ def test_a_frozen_pooler_that_no_pre_training_made_is_told(tiny_bert: Path, tmp_
     }  # fmt: skip
     assert "--set method.pooler=trained" in told["adapter"][0]
     assert "--set" not in told["layernorm"][0]
+
+
+@pytest.mark.parametrize("order", [("full", "adapter", "adapter"), ("adapter", "full", "adapter")])
+def test_a_frozen_pooler_is_told_once_whatever_ran_before(
+    tiny_bert: Path, tmp_path: Path, order: Sequence[str]
+) -> None:
+    """One process trains a sweep's cells, and prepares a task's rows once."""
+    runner, progress = execute.Runner(), Quiet()
+    for number, method in enumerate(order):
+        sizes = {"method__size": 4 + number if method == "adapter" else None}
+        made = plan(
+            tiny_bert, tmp_path, seeds=[0], training__epochs=1, method__name=method, **sizes
+        )
+        runner.run(made, [0], progress)
+    assert len(pooler_notes(progress)) == 1
+
+
+def test_a_shortage_of_memory_is_no_damaged_model(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import BertModel
+
+    located = backbone.locate(str(tiny_bert), offline=True)
+    failures = [MemoryError(), RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)")]
+
+    def short(*_: object, **__: object) -> None:
+        raise failures[-1]
+
+    monkeypatch.setattr(BertModel, "from_pretrained", short)
+    while failures:
+        with pytest.raises(type(failures[-1])) as raised:
+            backbone.load(located)
+        assert is_out_of_memory(raised.value)
+        failures.pop()
+    failures.append(ValueError())  # says nothing
+    with pytest.raises(BackboneError, match=r"cannot be loaded \(ValueError: ValueError\)"):
+        backbone.load(located)
 
 
 def test_a_trained_pooler_may_stay_frozen(tiny_bert: Path, tmp_path: Path) -> None:
