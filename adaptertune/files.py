@@ -29,6 +29,8 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
     Raises:
         StoreError: the disk is full, the folder is read-only, …
     """
+    if not path.name:
+        raise StoreError("is no file", where=path, remedy="name one")
     temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,10 +63,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
+def as_json(value: Any) -> bytes:
+    """A file of readable JSON; NaN is refused."""
+    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as readable JSON, atomically; NaN is refused."""
-    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, (text + "\n").encode())
+    """Write a value as readable JSON, atomically."""
+    write_atomically(path, as_json(value))
 
 
 @contextmanager

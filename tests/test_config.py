@@ -462,9 +462,13 @@ def test_a_mistake_in_set_is_named_with_its_key(name: str) -> None:
         collect({"task": "rte"}, settings=[setting])
 
 
-def test_set_takes_yaml_and_options_win_over_it() -> None:
-    settings = ["training.learning_rate=1e-4", "seeds=[3, 4]", "training.epochs=4",
-                "training.drop_last=true", "method={name: full}"]  # fmt: skip
+def test_set_takes_yaml_and_nothing_that_an_option_gives() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--epochs and --set training\.epochs exclude each other"
+    ):
+        collect({"task": "rte", "epochs": 3}, settings=["training.epochs=4"])
+    settings = ["training.learning_rate=1e-4", "seeds=[3, 4]", "training.drop_last=true",
+                "method={name: full}"]  # fmt: skip
     found = collect({"task": "rte", "epochs": 3}, settings=settings)
     c = found.config
     assert (c.training.learning_rate, c.training.drop_last, c.seeds) == (1e-4, True, (3, 4))

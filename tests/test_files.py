@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.files import writing_atomically
+from adaptertune.errors import StoreError
+from adaptertune.files import write_atomically, writing_atomically
 
 
 def test_processes_of_one_number_do_not_share_a_half_written_file(
@@ -24,3 +25,9 @@ def test_processes_of_one_number_do_not_share_a_half_written_file(
         first.write(b"whole")
     assert path.read_bytes() == b"first, whole"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_what_is_no_file_can_not_be_written(name: str) -> None:
+    with pytest.raises(StoreError, match="is no file; name one"):
+        write_atomically(Path(name), b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -82,6 +83,9 @@ def main() -> None:
     # 229 with this much and 232 with more; while another process keeps one core busy 386, 589, 848.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a locale without a dash or a box
+            stream.reconfigure(errors="replace")
     try:
         # Its name also as `python -m adaptertune`: completion is of the command.
         code = app(standalone_mode=False, prog_name="adaptertune")
@@ -119,4 +123,7 @@ def main() -> None:
 
 def _complain(text: str) -> None:
     line = f"error: {text}"
-    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+    plain = (
+        not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    )
+    print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)

@@ -29,7 +29,10 @@ def import_(
     offline: options.Offline = False,
     backbone: options.Backbone = None,
     max_length: options.MaxLength = None,
-    precision: options.Precision = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="fp32 (default, as theirs) or bf16.", metavar="NAME"),
+    ] = None,
     device: options.Device = None,
     threads: options.Threads = None,
     revision: Annotated[

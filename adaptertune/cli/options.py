@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -380,10 +380,10 @@ def collect(
     command_line = as_settings(given, data_dir=data_dir, offline=offline, settings=settings)
     if seeds is not None and seed is not None:
         raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
-    if seeds is not None:
-        command_line["seeds"] = (seeds, "--seeds")
-    if seed is not None:
-        command_line["seeds"] = ([seed], "--seed")
+    for value, option in ((seeds, "--seeds"), (None if seed is None else [seed], "--seed")):
+        if value is not None:
+            check_given_once("seeds", option, command_line)
+            command_line["seeds"] = (value, option)
     return resolve(command_line, config)
 
 
@@ -397,7 +397,7 @@ def as_settings(
     """A command's parameters as dotted key -> (value, the option as the user typed it).
 
     Raises:
-        ConfigError: a malformed ``--set``.
+        ConfigError: a malformed ``--set``, or one of what another option gives.
     """
     command_line: dict[str, tuple[Any, str]] = {}
     for text in settings or ():
@@ -406,13 +406,27 @@ def as_settings(
             raise ConfigError(f"'{text}' is not KEY=VALUE", where="--set")
         origin = f"--set {key.strip()}"
         command_line[key.strip()] = (read_value(value, origin), origin)
+    own: dict[str, tuple[Any, str]] = {}
     for name, value in given.items():
         if value is not None:
             key = PARAMETERS[name]
-            command_line[key] = (str(value) if isinstance(value, Path) else value, OPTIONS[key])
+            own[key] = (str(value) if isinstance(value, Path) else value, OPTIONS[key])
     if data_dir is not None:
-        command_line["data.source"] = ("folder", "--data-dir")
-        command_line["data.folder"] = (str(data_dir), "--data-dir")
+        own["data.source"] = ("folder", "--data-dir")
+        own["data.folder"] = (str(data_dir), "--data-dir")
     if offline:
-        command_line["offline"] = (True, "--offline")
-    return command_line
+        own["offline"] = (True, "--offline")
+    for key, (_, option) in own.items():
+        check_given_once(key, option, command_line)
+    return command_line | own
+
+
+def check_given_once(key: str, option: str, command_line: Mapping[str, tuple[Any, str]]) -> None:
+    """Whether no ``--set`` gives what an option of its own does.
+
+    Raises:
+        ConfigError: one does.
+    """
+    if key in command_line:
+        other = command_line[key][1]
+        raise ConfigError(f"{option} and {other} exclude each other", remedy="give one of them")

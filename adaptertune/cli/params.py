@@ -107,18 +107,15 @@ def _methods(
     method: str | None, size: str | None, layers: str | None, top_k: int | None, rank: int | None
 ) -> list[Any]:
     """The methods to count: one for each size, or the one asked for."""
-    from adaptertune.config import parse_method
+    from adaptertune.config import DEFAULTS, load_recipe, parse_method
 
     name = method or "adapter"
+    given = {"layers": layers, "k": top_k, "rank": rank}
     common: dict[str, Any] = {"name": name}
-    if layers is not None:
-        common["layers"] = layers
-    if top_k is not None:
-        common["k"] = top_k
-    if rank is not None:
-        common["rank"] = rank
-    if name == "lora":
-        common["alpha"] = 1.0  # counts do not depend on it
+    for key, usual in load_recipe(DEFAULTS["recipe"]).method.items():
+        if key == name:
+            common |= usual
+    common |= {key: value for key, value in given.items() if value is not None}
     if name != "adapter":
         return [parse_method(common | ({"size": size} if size is not None else {}))]
     try:
@@ -127,10 +124,7 @@ def _methods(
         raise ConfigError(
             f"'{size}' is not a list of sizes", where="--size", remedy="e.g. 8,64"
         ) from None
-    return [
-        parse_method(common | {"size": each, "init_std": 0.01, "activation": "gelu"})
-        for each in sizes
-    ]
+    return [parse_method(common | {"size": each}) for each in sizes]
 
 
 def _sized(method: Any) -> Adapter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -154,8 +155,15 @@ def conclude(result: CellResult, console: Console) -> None:
     """The table of seeds, and where the run lies."""
     from adaptertune.report import tables
     from adaptertune.report.tables import runs
+    from adaptertune.runs.store import CellFolder
 
     console.print(runs.run(result))
+    others = set(CellFolder(Path(result.folder)).finished_seeds()) - {s.seed for s in result.seeds}
+    if others:
+        seeds = ", ".join(map(str, sorted(others)))
+        console.out(
+            f"Also there  seed{'s' * (len(others) > 1)} {seeds}; adaptertune show tells of all"
+        )
     if result.imported:
         console.out(f"Imported    from {result.imported.source}, {result.imported.library}")
     console.out(f"Run         {result.folder}")

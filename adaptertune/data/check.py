@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -138,6 +138,10 @@ def _check_split(
     for label, number in facts.labels.items():
         if not number:
             report.warning(name, f"no row has the label '{label}'")
+    for labels in alike(task.labels):
+        report.warning(
+            name, f"{labels} count as different labels", "write them alike if they are one"
+        )
     label, number = max(facts.labels.items(), key=lambda item: item[1])
     if task.headline == "accuracy" and number > LOPSIDED * facts.num_rows:
         share = 100 * number / facts.num_rows
@@ -184,3 +188,11 @@ def source_of(path: Path, task: Task, data_dir: Path | None, *, offline: bool) -
     found = default_data(task, path, offline=offline)
     folder = Path(found["folder"]) if "folder" in found else None
     return Source(found["source"], folder, offline)
+
+
+def alike(labels: Sequence[str]) -> list[str]:
+    """Labels that differ by case and white space alone, as a slip of the hand makes them: quoted."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(" ".join(label.split()).casefold(), []).append(label)
+    return [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]

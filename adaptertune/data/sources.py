@@ -103,7 +103,9 @@ def _task_folder(task: Task, source: Source) -> Path:
     folder = SAMPLE if source.kind == "sample" else source.folder
     assert folder is not None
     assert task.files is not None
-    if source.kind == "sample" and not (SAMPLE / (task.files.folder or "")).is_dir():
+    if source.kind == "sample" and not (
+        task.files.folder and (SAMPLE / task.files.folder).is_dir()
+    ):
         raise DataError(
             f"the sample has no task '{task.name}'",
             remedy="give --data-dir or go without --offline",
@@ -135,11 +137,10 @@ def check_folder(task: Task, source: Source) -> Path:
         )
     folder = _task_folder(task, source)
     if not _holds(folder, folder.is_dir):
-        raise DataError(
-            "no such folder",
-            where=folder,
-            remedy=f"give --data-dir a folder that holds {task.files.folder or 'the files'}/",
-        )
+        within = task.files.folder
+        held = f"{within}/" if within else "the task's files"
+        remedy = f"give --data-dir a folder that holds {held}"
+        raise DataError("no such folder", where=folder, remedy=remedy)
     return folder
 
 

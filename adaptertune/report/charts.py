@@ -231,11 +231,15 @@ def dots(
     """Each seed as a dot, a row for each series, with the mean as a bar and its interval as a line."""
     rows = [name for name in order if any(one.series == name for one in summaries)]
     y = alt.Y("series:N", title=None, sort=rows, axis=_names())
+    values = {one.x for one in seeds}
+    ticks: dict[str, Any] = {"tickCount": 5}
+    if len(values) == 1:  # of a scale of no length Vega knows no format but that of whole numbers
+        ticks = {"values": [*values], "format": ".4~g"}
     across = alt.X(
         "x:Q",
         title=x.title,
         scale=alt.Scale(zero=False, padding=12),
-        axis=alt.Axis(tickCount=5, labelFlush=False),
+        axis=alt.Axis(labelFlush=False, **ticks),
     )
     colour = _colour(order, summaries, legend=False)
     about = alt.Chart(_data(summaries)).encode(y=y, color=colour)

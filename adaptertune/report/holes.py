@@ -21,7 +21,7 @@ def missing(groups: Sequence[Group], unfinished: Iterable[Unfinished]) -> list[M
     for group in groups:
         for row in group.comparison.rows:
             for column, entry in zip(group.comparison.columns, row.entries, strict=True):
-                if isinstance(entry, Hole):
+                if isinstance(entry, Hole) and entry.command:
                     found.setdefault(entry.command, f"{row.label} on {column.label}")
         for cell in group.cells:
             if cell.missing and (cell.failed or cell.digest in shown):

@@ -73,7 +73,8 @@ class Cost(Record):
 class Hole(Record):
     """A run that nobody made yet."""
 
-    command: str
+    command: str | None
+    """Null where none can: the rows of the column have been changed since."""
 
 
 class Beside(Record):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from adaptertune import stats
 from adaptertune.report import tables
-from adaptertune.report.comparison.columns import first_of_task
+from adaptertune.report.comparison.columns import first_of_task, has_several_sets
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
 from adaptertune.runs import selection
@@ -220,8 +220,10 @@ def remarks(comparison: Comparison) -> list[str]:
     if partial:
         sets = "; ".join(f"{column.task} {tables.of_complete(column.data)}" for column in partial)
         found.append(f"Partial training sets, in rows: {sets}.")
-    if len({(c.task, c.split) for c in comparison.columns}) < len(comparison.columns):
-        found.append("A task stands there several times where the rows of its data differ.")
+    if has_several_sets(comparison.columns):
+        found.append(
+            "A task stands there several times where the rows of its data differ; so there is no mean."
+        )
     searched = {
         row.label: [entry.num_candidates for entry in row.entries if isinstance(entry, Entry)]
         for row in comparison.rows

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
-from adaptertune.files import write_json
+from adaptertune.files import as_json, write_atomically
 from adaptertune.runs.analyses import AblationResult, SpansResult
 from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
 
@@ -252,8 +253,12 @@ def _is_cell(path: Path) -> bool:
 
 
 def write_result(path: Path, result: Record) -> None:
-    """Write a result file, atomically."""
-    write_json(path, result.model_dump(mode="json"))
+    """Write a result file, atomically; not the same once more, for its folder may be closed by now."""
+    content = as_json(result.model_dump(mode="json"))
+    with suppress(OSError):
+        if path.read_bytes() == content:
+            return
+    write_atomically(path, content)
 
 
 def _read(path: Path, kind: type[Result]) -> Result | None:

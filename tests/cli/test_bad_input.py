@@ -331,6 +331,19 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     "a name that is too long for a backbone": (
         lambda p: ["params", "--backbone", "a" * 300], r".*a{100}",
     ),
+    "an option and a --set of the same": (
+        lambda p: p.train("--set", "training.epochs=8"),
+        r"--epochs and --set training\.epochs exclude each other; give one of them",
+    ),
+    "--data-dir and the sample": (
+        lambda p: p.train("--set", "data.source=sample"),
+        r"--data-dir and --set data\.source exclude each other; give one of them",
+    ),
+    "--seed and a --set of seeds": (
+        lambda p: p.train("--seed", "7", "--set", "seeds=2"),
+        r"--seed and --set seeds exclude each other; give one of them",
+    ),
+    "rows in no file": (lambda p: ["task", "new", "."], r"\.: is no file; name the file with the rows"),
     "no such store": (
         lambda p: ["runs", "--output", "nowhere"], r"nowhere: no such folder; .*--output",
     ),

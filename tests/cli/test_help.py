@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -149,3 +150,30 @@ def test_no_help_has_a_line_that_breaks_off() -> None:
     for callback in commands:
         for paragraph in (inspect.getdoc(callback) or "").split("\n\n")[1:]:
             assert "\n" not in paragraph, callback
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_dashes_and_boxes(encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptertune", "doctor"],
+        env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == b""
+    assert b"minilm" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_red"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_the_line_of_an_error_is_red_where_there_are_colours(
+    cli: Callable[..., Finished],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    is_red: bool,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert cli("show", "nosuchrun").err.startswith("\033[31merror: " if is_red else "error: ")

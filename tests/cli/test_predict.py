@@ -304,3 +304,16 @@ def test_an_unknown_run(cli: Cli) -> None:
     done = cli("predict", "nosuchrun", "a")
     assert done.code == 2
     assert done.err.startswith("error: runs: no run 'nosuchrun'")
+
+
+def test_a_run_of_one_seed_tells_that_others_are_there(
+    cli: Cli, rte: Path, tiny_bert: Path
+) -> None:
+    done = cli(
+        "train", "--task", "rte", "--offline", "--backbone", tiny_bert, "--size", "8", "--seed", "1",
+        "--epochs", "1", "--max-length", "24", "--lr", "1e-2", "--precision", "fp32", "--quiet",
+        "--output", rte.parent.parent,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "Also there  seed 0; adaptertune show tells of all\n" in done.out
+    assert "Also there" not in cli("show", rte).out

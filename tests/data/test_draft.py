@@ -76,6 +76,18 @@ def test_without_one_a_tenth_is_held_out(tmp_path: Path) -> None:
         draft(tmp_path / "train.csv", name="t")
 
 
+def test_labels_that_are_nearly_the_same_are_told(tmp_path: Path, cli: Cli) -> None:
+    """A slip of the hand makes a class of its own."""
+    table = rows(60, ["a", "a ", "A", "b", "b c", "bc"])
+    made = draft(write(tmp_path / "t.jsonl", table), label="class")
+    told = "'A' and 'a' and 'a ' count as different labels"
+    assert told in made.notes
+    assert not [note for note in made.notes if "'b'" in note and "different" in note]
+    done = cli("task", "check", made.path, "--json")
+    warnings = [one["what"] for one in json.loads(done.out)["findings"]]
+    assert told in warnings
+
+
 @pytest.mark.parametrize("number", [2, 5, 14, 15, 90, 96, 1234])
 def test_the_tenth_is_a_tenth(number: int, tmp_path: Path) -> None:
     """And the same rows, in whatever order they come."""

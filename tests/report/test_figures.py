@@ -153,6 +153,19 @@ def test_the_overview_is_the_median_task_with_its_percentiles(tmp_path: Path) ->
     assert points["full fine-tuning"]["y"] == 0
 
 
+def test_of_one_value_the_axis_tells_it_as_it_is() -> None:
+    """Vega would write 53 below 52.5."""
+    dots = [charts.Dot(series="a", seed=str(n), x=52.5, remark="finished") for n in range(2)]
+    means = [charts.Summary(series="a", mean=52.5, low=None, high=None, note="52.5")]
+    made = charts.dots(dots, means, charts.Axis("accuracy"), {"a": 0})
+    axes = [
+        layer["encoding"]["x"]["axis"]
+        for layer in made["layer"]
+        if "axis" in layer["encoding"]["x"]
+    ]
+    assert [(axis["values"], axis["format"]) for axis in axes] == [([52.5], ".4~g")]
+
+
 def test_seeds_are_dots_with_their_state_and_the_mean_has_its_interval(tmp_path: Path) -> None:
     scores = (*SEEDS, 0.66, 0.65)
     add(tmp_path, "rte", one_metric(*scores, None), collapsed=[1])

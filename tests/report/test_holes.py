@@ -71,7 +71,7 @@ def test_a_hole_of_ones_own_task_names_its_file_and_its_data(tmp_path: Path) -> 
     assert [column.label for column in shown.columns] == ["RTE", "tickets"]
     hole = row(shown, "full fine-tuning").entries[1]
     assert isinstance(hole, Hole)
-    assert f"--task '{own}'" in hole.command
+    assert f"--task '{own}'" in str(hole.command)
     assert not shown.columns[1].glue
 
 
@@ -137,7 +137,7 @@ def test_the_hole_of_a_best_of_sizes_is_filled_by_the_search(
     assert "--stack" not in command
     fixed = row(shown, "adapters 64").entries[1]
     assert isinstance(fixed, Hole)
-    assert fixed.command.startswith("adaptertune train")
+    assert str(fixed.command).startswith("adaptertune train")
     done = cli(*command[1:], "--dry-run")  # the real command line takes it, and asks for the data
     assert done.code == 2
     assert "glue" in done.err

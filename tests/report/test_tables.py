@@ -102,6 +102,19 @@ def test_runs_tell_which_scores_are_of_held_out_rows() -> None:
     assert re.search(r"^ rte · accuracy · held-out +$\n^ y +\d +60\.0", text, re.MULTILINE)
 
 
+def test_runs_tell_what_one_must_know_of_their_figures(tmp_path: Path) -> None:
+    odd = cell().model_copy(update={"num_collapsed": 1, "num_diverged": 2, "num_failed": 3})
+    text = shown(runs.run_list(Path("runs"), [listed("rte/x", odd), listed("rte/y", cell())]))
+    assert re.findall(r"^   .*collapsed.*$", text, re.MULTILINE)[0].strip() == (
+        "1 collapsed, 2 diverged, 3 failed"
+    )
+    pruned = tmp_path / "rte" / "z"
+    pruned.mkdir(parents=True)
+    (pruned / "prune.json").touch()
+    one = results.ListedRun(folder=str(pruned), finished=True, result=cell(), error=None)
+    assert "pruned by the scores on half of these rows" in shown(runs.run_list(tmp_path, [one]))
+
+
 def test_a_name_in_runs_is_one_piece_on_a_narrow_terminal() -> None:
     name = "adapter-256-minilm-118f7f58da6d"
     text = shown(runs.run_list(Path("runs"), [listed(f"cola/{name}", cell(task="cola"))]), 66)

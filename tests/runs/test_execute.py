@@ -561,6 +561,22 @@ def test_what_another_process_has_is_left_to_it(
     assert first.result.exists()
 
 
+def test_a_finished_run_is_shown_where_nothing_can_be_written(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    expected = run_cell(made, Quiet())
+
+    def closed(path: Path, *_: object) -> None:
+        raise StoreError("cannot be written (Permission denied)", where=path)
+
+    monkeypatch.setattr(store, "write_atomically", closed)
+    assert run_cell(made, Quiet()) == expected
+    made.folder.result.write_text("{}")
+    with pytest.raises(StoreError, match="Permission denied"):
+        run_cell(made, Quiet())
+
+
 def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

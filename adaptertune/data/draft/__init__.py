@@ -64,8 +64,10 @@ def draft(
 
     Raises:
         DataError: a file can't be read, a row is bad, or a guess can't be made.
-        ConfigError: a file is in another folder, or the task's file is there already.
+        ConfigError: a file is none or in another folder, or the task's file is there already.
     """
+    if not train.name:
+        raise ConfigError("is no file", where=train, remedy="name the file with the rows")
     for other in (validation, test):
         if other is not None and other.absolute().parent != train.absolute().parent:
             raise ConfigError(

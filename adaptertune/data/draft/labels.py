@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptertune.data import tables
+from adaptertune.data.check import alike
 from adaptertune.data.draft.columns import examples
 from adaptertune.errors import DataError
 from adaptertune.tasks import Columns
@@ -104,6 +105,7 @@ def describe_labels(
         )
     labels = list(order or sorted(counts, key=float if are_numbers else str))
     notes.append(f"{len(labels)} labels: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}")
+    notes += [f"{one} count as different labels" for one in alike(labels)]
     two = ["accuracy", "f1", "matthews"]
     metrics = two if len(labels) == 2 else ["accuracy", "matthews"]
     if len(labels) == 2:

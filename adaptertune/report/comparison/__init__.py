@@ -10,13 +10,19 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from adaptertune import config as configuration
 from adaptertune import stats
 from adaptertune.report import words
 from adaptertune.report.comparison import costs, methods
 from adaptertune.report.comparison.averages import glue_average, plain_mean
-from adaptertune.report.comparison.columns import columns_of, count_tasks, on_column
+from adaptertune.report.comparison.columns import (
+    columns_of,
+    count_tasks,
+    has_several_sets,
+    on_column,
+)
 from adaptertune.report.comparison.fill import fill_command
 from adaptertune.report.comparison.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.comparison.published import published_rows
@@ -182,7 +188,9 @@ def _row(
             if place not in shown:
                 shown[place], expense = cell, costs.cost(cell, reference)
         else:
-            entry = Hole(command=fill_command(sizes, members, on_column(column, everything)[0]))
+            there = on_column(column, everything)
+            gone = _is_gone(there, everything)
+            entry = Hole(command=None if gone else fill_command(sizes, members, there[0]))
         places.append(Place(entry=entry, beside=beside, cost=expense))
         references.append(costs.cost(reference, None) if reference else None)
     entries = [place.entry for place in places]
@@ -191,14 +199,14 @@ def _row(
     ledgers = [cell.facts.ledger for cell in shown.values()]
     differences = [place.beside.difference.mean for place in places if place.beside]
     share = statistics.fmean(ledger["share_of_encoder_layers"] for ledger in ledgers)
-    num_tasks = count_tasks(columns)
+    num_tasks, several = count_tasks(columns), has_several_sets(columns)
     return Row(
         label=methods.label(family, sizes, variant),
         method=family,
         variant=variant,
         places=places,
-        mean=plain_mean(scores),
-        glue_average=glue_average(columns, metrics),
+        mean=None if several else plain_mean(scores),
+        glue_average=None if several else glue_average(columns, metrics),
         trained=statistics.fmean(ledger["trained"] for ledger in ledgers),
         # Full fine-tuning trains all of the encoder, and more: the paper says 100 %.
         share_of_encoder_layers=1.0 if family == "full" else share,
@@ -210,6 +218,24 @@ def _row(
         losses=sum(difference < 0 for difference in differences),
         total_cost=costs.total([place.cost for place in places], references),
     )
+
+
+def _is_gone(there: Sequence[Cell], everything: Sequence[Cell]) -> bool:
+    """Whether these cells' rows have been changed since: later ones found others in the same place."""
+
+    def place(cell: Cell) -> tuple[Any, Any]:
+        return cell.config["task"], cell.config["data"]
+
+    def last(cells: Iterable[Cell]) -> str:
+        return max((seed.cost.finished_at for cell in cells for seed in cell.seeds), default="")
+
+    now = there[0].facts.data.fingerprint
+    others = [
+        cell
+        for cell in everything
+        if place(cell) == place(there[0]) and cell.facts.data.fingerprint != now
+    ]
+    return last(others) > last(there)
 
 
 def of_full(cells: Iterable[Cell]) -> list[Cell]:

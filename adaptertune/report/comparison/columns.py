@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from adaptertune import tasks
@@ -37,7 +38,24 @@ def columns_of(cells: Sequence[Cell]) -> list[Column]:
         known = column.task in GLUE
         return (not known, GLUE.index(column.task) if known else 0, column.task)
 
-    return sorted(found.values(), key=order)
+    return sorted(_told_apart(list(found.values())), key=order)
+
+
+def _told_apart(columns: Sequence[Column]) -> list[Column]:
+    """Where a task has several sets of rows, with their number in the label, or with their digest's end
+    too.
+    """
+    labels = Counter(column.label for column in columns)
+    sizes = Counter((column.label, column.data.num_train) for column in columns)
+
+    def label(column: Column) -> str:
+        if labels[column.label] == 1:
+            return column.label
+        is_told = sizes[column.label, column.data.num_train] == 1
+        digits = "" if is_told else f", {column.data.fingerprint[-6:]}"
+        return f"{column.label} ({column.data.num_train:,} rows{digits})"
+
+    return [column.model_copy(update={"label": label(column)}) for column in columns]
 
 
 def _column_label(task: tasks.Task, split: str) -> str:
@@ -65,6 +83,11 @@ def first_of_task(columns: Sequence[Column]) -> list[Column]:
         if not number
         or (columns[number - 1].task, columns[number - 1].data) != (column.task, column.data)
     ]
+
+
+def has_several_sets(columns: Sequence[Column]) -> bool:
+    """Whether a task is there with several sets of rows, over which no mean means anything."""
+    return len({(column.task, column.split) for column in columns}) < len(columns)
 
 
 def count_tasks(columns: Sequence[Column]) -> int:

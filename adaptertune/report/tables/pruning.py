@@ -49,6 +49,8 @@ def pruning(result: PruneResult) -> RenderableType:
         f"at most {limit} points on one half of {result.split}, {count(result.choosing.num_examples)} "
         f"examples; the other has {count(result.reporting.num_examples)}. Times are medians, in turn."
     )
+    if len(result.remaining) == 1:
+        remark += " One layer's adapters always stay."
     return Group(titled(title, shown), Text(remark, style="dim"))
 
 

@@ -16,6 +16,7 @@ from adaptertune.report.evidence import ELSEWHERE, deciding, is_chosen
 from adaptertune.report.tables import METRIC_NAMES, data_note, percent, setting, table, titled
 from adaptertune.report.words import plural
 from adaptertune.runs.results import CellResult, ListedRun
+from adaptertune.runs.store import CellFolder
 
 # Settings that `show` tells of every run, and those that it tells elsewhere or the run's name does.
 TOLD = ("training.learning_rate", "training.epochs", "training.batch_size", "training.max_length")
@@ -137,14 +138,30 @@ def run_list(root: Path, found: Sequence[ListedRun]) -> RenderableType:
                 continue
             spread = one.result.scores[one.result.selecting_split][one.result.headline]
             settings_apart = escape(apart[one.folder])
+            state = _state(one.result, CellFolder(Path(one.folder)))
             shown.add_row(
-                name + (f"\n  [dim]{settings_apart}[/]" if settings_apart else ""),
+                name
+                + (f"\n  [dim]{settings_apart}[/]" if settings_apart else "")
+                + (f"\n  [yellow]{state}[/]" if state else ""),
                 str(len(one.result.seeds)),
                 percent(spread.mean),
                 percent(spread.deviation, 2),
                 percent(spread.best),
             )
     return titled(title, shown)
+
+
+def _state(result: CellResult, folder: CellFolder) -> str:
+    """What a reader of a run's figures must know of its seeds, and of how it came about."""
+    numbers = {
+        "collapsed": result.num_collapsed,
+        "diverged": result.num_diverged,
+        "failed": result.num_failed,
+    }
+    told = [f"{number} {name}" for name, number in numbers.items() if number]
+    if folder.prune.exists():
+        told.append("pruned by the scores on half of these rows")
+    return ", ".join(told)
 
 
 def _apart(cells: Mapping[str, CellResult]) -> dict[str, str]:

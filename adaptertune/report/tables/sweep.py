@@ -130,7 +130,7 @@ def _remarks(choices: Sequence[Choice], keys: set[str]) -> list[RenderableType]:
             )
         if said and "best of" not in choice.row:
             about = f"{choice.task} {choice.row}, {choice.num_runs} runs"
-            lines.append(f"[yellow]{about}: {', '.join(said)}[/]")
+            lines.append(f"[yellow]{about}: {'; '.join(said)}[/]")
     return [*lines, ""] if lines else []
 
 

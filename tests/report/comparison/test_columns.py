@@ -9,7 +9,7 @@ import pytest
 from adaptertune.report import words
 from adaptertune.report.comparison import averages
 from adaptertune.report.schema import Hole
-from tests.report.records import add, one_metric, only, row, two_metrics
+from tests.report.records import add, change, one_metric, only, row, two_metrics
 
 
 def test_columns_have_the_servers_names_in_the_papers_order(tmp_path: Path) -> None:
@@ -53,8 +53,40 @@ def test_other_rows_of_a_task_are_another_column(tmp_path: Path) -> None:
     add(tmp_path, "rte", one_metric(0.7))
     add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
     shown = only(tmp_path)
-    assert [column.label for column in shown.columns] == ["RTE", "RTE"]
+    assert [column.label for column in shown.columns] == [
+        "RTE (2,490 rows, ws-rte)",
+        "RTE (2,490 rows, rs-rte)",
+    ]
+    assert [row.mean for row in shown.rows] == [None, None]
     assert all(
         isinstance(row.entries[0], Hole) != isinstance(row.entries[1], Hole) for row in shown.rows
     )
     assert any("rows of its data differ" in remark for remark in words.remarks(shown))
+
+
+def test_no_command_makes_a_run_on_rows_that_have_been_changed(tmp_path: Path) -> None:
+    """The older column's rows stood where the newer one's are."""
+    add(tmp_path, "rte", one_metric(0.7))
+    newer = add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
+    add(
+        tmp_path,
+        "rte",
+        one_metric(0.6),
+        partial=True,
+        rows="few",
+        options={"method.name": "bitfit"},
+    )
+    change(newer, 0, cost={"finished_at": "2026-11-24T00:00:00+00:00"})
+    shown = only(tmp_path)
+    labels = {
+        "RTE (2,490 rows, ws-rte)": False, "RTE (2,490 rows, rs-rte)": True, "RTE (800 rows)": False,
+    }  # fmt: skip
+    found = {
+        column.label: {
+            entry.command is not None
+            for entry in (row.entries[at] for row in shown.rows)
+            if isinstance(entry, Hole)
+        }
+        for at, column in enumerate(shown.columns)
+    }
+    assert found == {label: {can} for label, can in labels.items()}
