@@ -275,6 +275,18 @@ def test_three_epochs_beside_six(told: str) -> None:
     )
 
 
+def test_one_epoch_on_qnli(told: str) -> None:
+    best: dict[tuple[str, int | None], dict[int, float]] = {}
+    for cell in usual_cells():
+        method, epochs = cell.config["method"], cell.config["training"]["epochs"]
+        if cell.facts.task == "qnli":
+            of_key = best.setdefault((method["name"], method.get("size")), {})
+            of_key[epochs] = max(of_key.get(epochs, 0), scores(cell)[0])
+    assert set(best) == {("full", None), *(("adapter", size) for size in (8, 64, 256))}
+    gains = [found[3] - found[1] for found in best.values()]
+    assert f"first seeds, {min(gains):.1f} to {max(gains):.1f} points for the three sizes" in told
+
+
 def test_six_epochs_on_stsb(told: str) -> None:
     low, full = only(6, 3e-4, "adapter", 64, "stsb"), pair("STS-B, 6")[1]
     less = statistics.fmean(scores(full)) - statistics.fmean(scores(low))
