@@ -253,7 +253,8 @@ def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
     """
     if is_pair and len(texts) % 2:
         raise DataError(
-            f"{len(texts)} texts where each example has two", remedy="give both texts of each pair"
+            f"{len(texts)} text{'s' * (len(texts) != 1)} where each example has two",
+            remedy="give both texts of each pair",
         )
     step = 2 if is_pair else 1
     for line, at in enumerate(range(0, len(texts), step), 1):

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptertune.report.tables import count, percent, size, table, titled
+from adaptertune.report.words import plural
 
 PART_NAMES = {"embeddings": "embeddings", "encoder": "layers less LayerNorms"}
 
@@ -40,7 +41,7 @@ def ledger(counts: Mapping[str, Any]) -> RenderableType:
         f"({count(counts['all_parameters'])}), which full fine-tuning trains",
     )
     shares.add_row(
-        f"{num_tasks} tasks",
+        plural(num_tasks, "task"),
         f"[bold]{counts['multiple_of_encoder_layers']:.2f}x[/]",
         f"by the paper's denominator; {counts['multiple_of_all_parameters']:.2f}x of all parameters; "
         f"full fine-tuning {num_tasks}.00x",
@@ -56,7 +57,8 @@ def ledger(counts: Mapping[str, Any]) -> RenderableType:
 def sizes(bottlenecks: Sequence[int], all_counts: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Several bottleneck sizes side by side."""
     num_tasks = all_counts[0]["num_tasks"]
-    tasks_of_encoder, tasks_of_all = f"{num_tasks} tasks, of encoder", f"{num_tasks} tasks, of all"
+    number = plural(num_tasks, "task")
+    tasks_of_encoder, tasks_of_all = f"{number}, of encoder", f"{number}, of all"
     columns = (
         "size",
         "trained",

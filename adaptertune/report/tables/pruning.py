@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adaptertune.report.tables import METRIC_NAMES, count, data_note, spread, table, titled
+from adaptertune.report.words import plural
 from adaptertune.runs.analyses import Half, PruneResult
 
 
@@ -20,7 +21,7 @@ def pruning(result: PruneResult) -> RenderableType:
         text = f"No layer's adapters can go: each costs more than {limit} points of {metric}."
         if len(result.remaining) == 1:
             text = "Only one layer has adapters, and those stay."
-        return titled(title, Text(f"{text} {result.num_candidates} choices were evaluated."))
+        return titled(title, Text(f"{text} {plural(result.num_candidates, 'choice')} evaluated."))
     shown = table("", "before", "after", "difference", right=("before", "after", "difference"))
     for half, name in (
         (result.reporting, f"{metric} on the half not used for the choice"),
@@ -45,8 +46,8 @@ def pruning(result: PruneResult) -> RenderableType:
         )
     remark = (
         f"Adapters removed from layers {_list(result.removed)}, kept in {_list(result.remaining)}; "
-        f"LayerNorms and head stay as trained. Chosen among {result.num_candidates} choices to cost "
-        f"at most {limit} points on one half of {result.split}, {count(result.choosing.num_examples)} "
+        "LayerNorms and head stay as trained. "
+        f"Chosen among {plural(result.num_candidates, 'choice')} to cost at most {limit} points on one half of {result.split}, {count(result.choosing.num_examples)} "
         f"examples; the other has {count(result.reporting.num_examples)}. Times are medians, in turn."
     )
     if len(result.remaining) == 1:

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adaptertune.report.tables import count, data_note, percent, size, table, titled
+from adaptertune.report.words import plural
 from adaptertune.runs.analyses import BenchResult, PassSeconds
 
 PARTS = {
@@ -57,7 +58,8 @@ def _training(result: BenchResult) -> RenderableType:
         f"{result.num_steps} steps each, in turn, on {result.num_batches} batches that stand for an "
         f"epoch's ({count(round(result.mean_tokens))} tokens on average, padding included). "
         f"Limit: {result.limit_flops_per_second / 1e9:,.0f} GFLOP/s in a product of the model's own "
-        f"size, measured here on {result.num_threads} threads. FLOP: the products that a step needs."
+        f"size, measured here on {plural(result.num_threads, 'thread')}. FLOP: the products that a step "
+        "needs."
     )
     return Group(titled(title, shown), Text(note, style="dim"), "")
 
