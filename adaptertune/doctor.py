@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptertune import catalogue, download, paths, tasks
-from adaptertune.errors import AdapterTuneError, first_line
+from adaptertune.errors import AdapterTuneError, BackboneError, first_line
 from adaptertune.model import backbone
 
 GIGABYTE = 10**9
@@ -157,11 +157,11 @@ def _models(*, is_reachable: bool) -> list[Check]:
         try:
             located = backbone.locate(name, offline=True)
         except AdapterTuneError as error:  # a damaged download is another kind than a missing one
-            if name == catalogue.DEFAULT and is_reachable:
+            is_missing = name == catalogue.DEFAULT and isinstance(error, BackboneError)
+            if is_missing and is_reachable:
                 checks.append(Check(name, "ok", "not in the cache; downloaded when needed"))
             else:
-                other = "use --offline or --backbone minilm"
-                told = other if name == catalogue.DEFAULT else error.remedy
+                told = "use --offline or --backbone minilm" if is_missing else error.remedy
                 checks.append(Check(name, "warning", error.what, told))
         else:
             size = located.weights.stat().st_size / GIGABYTE

@@ -86,6 +86,9 @@ def test_what_is_broken_is_told_and_the_rest_is_looked_at(
     found = checks(cli, code=2)
     assert found["device"]["found"].startswith("torch cannot be loaded (")
     assert "nonsense" in found["network"]["found"]
+    for is_reachable in (True, False):  # nothing would fetch it again
+        default = doctor._models(is_reachable=is_reachable)[0]
+        assert (default.level, default.remedy) == ("warning", "delete it")
     assert (found["minilm"]["found"], found["minilm"]["remedy"]) == (
         "damaged download",
         "delete it",

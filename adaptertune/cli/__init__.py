@@ -83,9 +83,8 @@ def main() -> None:
     # 229 with this much and 232 with more; while another process keeps one core busy 386, 589, 848.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # of a locale without a dash or a box
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # of a locale without a dash or a box
     try:
         # Its name also as `python -m adaptertune`: completion is of the command.
         code = app(standalone_mode=False, prog_name="adaptertune")

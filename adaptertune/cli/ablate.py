@@ -61,7 +61,7 @@ def spans(
         )
         result = study.spans(reopened, chosen, on_progress, talk.out)
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
     else:
         tables.console().print(shown.spans(result))
 
@@ -154,7 +154,7 @@ def _command(kind: str) -> Callable[..., None]:
         made, _ = carried_out
         result = ablation.summarise(kind, made)
         if as_json:
-            print(result.model_dump_json())
+            print(result.as_line())
             return
         console = tables.console()
         console.print(shown.ablation(result))

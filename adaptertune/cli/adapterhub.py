@@ -64,7 +64,7 @@ def import_(
     with bar.progress(talk) as on_progress:
         result = incoming.write_run(foreign, plan, on_progress, talk.out)
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
         return
     console = tables.console()
     conclude(result, console)
@@ -126,7 +126,7 @@ def export(
         console.print(_loss(found.task, loss))
     console.out(f"Folder      {to}")
     name, base = str(to), found.result.backbone.model
-    if catalogue.package(base):  # a name of ours, that nobody else knows
+    if backbone or catalogue.package(base):  # a name of ours, that nobody else knows
         base = str(found.locate(backbone, offline=offline).folder)
     console.out(
         f"Next        model = AutoAdapterModel.from_pretrained({base!r})\n"

@@ -70,6 +70,6 @@ def bench(
     with bar.progress(talk) as on_progress:
         result = measuring.bench(plan, steps, on_progress, talk.out)
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
     else:
         tables.console().print(speed.bench(result))

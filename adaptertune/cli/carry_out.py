@@ -110,7 +110,7 @@ def carry_out(
     plan = sweep_plan.make(made, found, book, seconds, words)
     if dry_run:
         if as_json:
-            print(plan.model_dump_json())
+            print(plan.as_line())
         else:
             tables.console().print(shown.sweep_plan(plan))
         return None

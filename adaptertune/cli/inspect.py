@@ -81,7 +81,7 @@ def show(
     cell = store.find_cell(run, output or Path("runs"))
     result = cell.finished_result()
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
         return
     console = tables.console()
     console.out(f"\n{cell.path.name}", style="bold")

@@ -25,7 +25,16 @@ def prune(
     data_dir: options.DataDir = None,
     offline: options.LocalOnly = False,
     backbone: options.Place = None,
-    output: options.Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Run store in which a name is looked up (default: runs), and to which the smaller run "
+            "goes (default: the run's own).",
+            rich_help_panel=options.RUN,
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,7 +59,7 @@ def prune(
         )
         result = study.prune(reopened, max_drop / 100, on_progress, talk.out, output)
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
         return
     console = tables.console()
     console.print(pruning.pruning(result))

@@ -74,7 +74,7 @@ def publish(
                 comparisons=[group.comparison for group in groups],
                 missing=list(missing),
                 files=[str(path) for path in written],
-            ).model_dump_json()
+            ).as_line()
         )
         return
     console = tables.console()

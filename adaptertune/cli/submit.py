@@ -44,6 +44,7 @@ def submit(
     """
     from adaptertune.cli.bar import progress
     from adaptertune.data.sources import Source
+    from adaptertune.errors import BackboneError
     from adaptertune.report import tables
     from adaptertune.report.tables.predictions import submission
     from adaptertune.runs import load
@@ -55,7 +56,13 @@ def submit(
     planned = glue.entries(chosen, source, fill=fill)
 
     def load_run(run: load.Run) -> load.Loaded:
-        return load.load(run, device=device or "auto", place=backbone, offline=offline)
+        # Of runs on several base models the place is that of those that are lost.
+        try:
+            return load.load(run, device=device or "auto", offline=offline)
+        except BackboneError:
+            if backbone is None:
+                raise
+            return load.load(run, device=device or "auto", place=backbone, offline=offline)
 
     with progress(talk) as on_progress:
         glue.write(to, planned, source, load_run, on_progress)

@@ -116,7 +116,7 @@ def sweep(
         return
     made, result = carried_out
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
         return
     console = tables.console()
     console.print(shown.sweep(result))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -105,10 +104,14 @@ def train(
     with live.progress(plan, talk, stop.is_set) as view, trackers.tracking(tools) as tracking:
         result = run_cell(plan, tracking.of(plan, view))
     if as_json:
-        print(result.model_dump_json())
+        print(result.as_line())
     else:
         console = tables.console()
         conclude(result, console)
+        others = set(plan.folder.finished_seeds()) - set(plan.config.seeds)
+        if others:
+            told = f"seed{'s' * (len(others) > 1)} {', '.join(map(str, sorted(others)))}"
+            console.out(f"Also there  {told}; adaptertune show tells of all")
         console.out(f"Next        adaptertune show {shlex.quote(result.folder)}")
 
 
@@ -155,15 +158,8 @@ def conclude(result: CellResult, console: Console) -> None:
     """The table of seeds, and where the run lies."""
     from adaptertune.report import tables
     from adaptertune.report.tables import runs
-    from adaptertune.runs.store import CellFolder
 
     console.print(runs.run(result))
-    others = set(CellFolder(Path(result.folder)).finished_seeds()) - {s.seed for s in result.seeds}
-    if others:
-        seeds = ", ".join(map(str, sorted(others)))
-        console.out(
-            f"Also there  seed{'s' * (len(others) > 1)} {seeds}; adaptertune show tells of all"
-        )
     if result.imported:
         console.out(f"Imported    from {result.imported.source}, {result.imported.library}")
     console.out(f"Run         {result.folder}")

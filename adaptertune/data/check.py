@@ -80,6 +80,9 @@ def check(task: Task, source: Source, on_rows: Callable[[str, int], None]) -> Re
         seen[name] = {}
         _check_split(task, source, name, report, seen[name], on_rows)
     _compare(report, seen)
+    for labels in alike(task.labels or ()):
+        what = f"{labels} count as different labels"
+        report.warning(task.name, what, "write them alike if they are one")
     times = Counter(report.findings)
     report.findings = [replace(finding, times=number) for finding, number in times.items()]
     return report
@@ -138,10 +141,6 @@ def _check_split(
     for label, number in facts.labels.items():
         if not number:
             report.warning(name, f"no row has the label '{label}'")
-    for labels in alike(task.labels):
-        report.warning(
-            name, f"{labels} count as different labels", "write them alike if they are one"
-        )
     label, number = max(facts.labels.items(), key=lambda item: item[1])
     if task.headline == "accuracy" and number > LOPSIDED * facts.num_rows:
         share = 100 * number / facts.num_rows

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptertune import catalogue, tasks
+from adaptertune import catalogue, download, tasks
 from adaptertune import config as configuration
 from adaptertune.errors import AdapterTuneError, BackboneError, CheckpointError, StoreError
 from adaptertune.model import backbone
@@ -208,10 +208,11 @@ def locate_base(
     except BackboneError as error:
         if place or catalogue.package(recorded.at_commit):
             raise
+        mend = "bring it back" if recorded.commit is None else download.ONLINE
         raise BackboneError(
             error.what,
             where=f"base model {recorded.at_commit}",
-            remedy="bring it back, or name its folder with --backbone",
+            remedy=f"{mend}, or name its folder with --backbone",
         ) from None
 
 

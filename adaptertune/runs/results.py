@@ -7,6 +7,7 @@ from finished runs is in ``runs/analyses.py``.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +24,10 @@ class Record(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def as_line(self) -> str:
+        """JSON in ASCII, which no terminal's encoding changes."""
+        return json.dumps(self.model_dump(mode="json"))
 
 
 class DataFacts(Record):

@@ -65,9 +65,8 @@ def prune(
 
     Raises:
         ConfigError: the run has no adapters.
-        StoreError: the run lies in no store, and none is named.
         CheckpointError: a checkpoint is damaged.
-        StoreError: the smaller run can't be written.
+        StoreError: the run lies in no store, and none is named; or the smaller run can't be written.
     """
     started = time.perf_counter()
     layers = without.chosen_layers(run, None)

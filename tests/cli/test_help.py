@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from adaptertune import __main__ as command_line
 from adaptertune import __version__, tasks
 from adaptertune.cli import app
+from adaptertune.runs.results import BackboneFacts as Facts
 from tests.conftest import CHECKOUT, Finished
 
 Cli = Callable[..., Finished]
@@ -160,6 +162,15 @@ def test_a_terminal_without_dashes_and_boxes(encoding: str) -> None:
     )  # fmt: skip
     assert done.stderr == b""
     assert b"minilm" in done.stdout
+    name = "猫"
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptertune", "tasks", "--json"],
+        env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)
+    facts = Facts(name=name, sha256="", commit=None)
+    assert facts.as_line().isascii()
+    assert json.loads(facts.as_line())["name"] == name
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_runs_tell_what_one_must_know_of_their_figures(tmp_path: Path) -> None:
     pruned.mkdir(parents=True)
     (pruned / "prune.json").touch()
     one = results.ListedRun(folder=str(pruned), finished=True, result=cell(), error=None)
-    assert "pruned by the scores on half of these rows" in shown(runs.run_list(tmp_path, [one]))
+    assert "pruned by the scores on half of validation" in shown(runs.run_list(tmp_path, [one]))
 
 
 def test_a_name_in_runs_is_one_piece_on_a_narrow_terminal() -> None:

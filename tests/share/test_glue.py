@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from adaptertune import tasks
 from adaptertune.data.sources import SAMPLE, Source
@@ -160,6 +161,24 @@ REFUSED: dict[str, tuple[Callable[[str], str] | None, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
+def test_of_runs_on_two_base_models_the_lost_one_is_named(
+    cli: Cli, tiny_bert: Path, folder: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_bert, tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    tensors["bert.pooler.dense.bias"][0] = 0.5  # another model
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    for task, model in (("rte", base), ("stsb", tiny_bert)):
+        train_tiny(model, tmp_path / "runs", task, "--data-dir", str(folder))
+    moved = base.rename(tmp_path / "moved")
+    line = ("submit", "--data-dir", folder, "--fill", "--offline")
+    lost = cli(*line)
+    assert lost.code == 2
+    assert f"error: base model {base}: no such folder; bring it back, or name its" in lost.err
+    done = cli(*line, "--backbone", moved)
+    assert done.code == 0, done.err
+
+
 def test_a_test_set_that_a_run_cannot_answer_is_refused_even_with_fill(
     submit: Cli, folder: Path, tmp_path: Path, name: str
 ) -> None:

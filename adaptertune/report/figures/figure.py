@@ -81,12 +81,6 @@ def colours(group: Group) -> dict[str, int]:
     return order
 
 
-def heading(column: Column, columns: Sequence[Column]) -> str:
-    """A column's label; with its place where several have the same, of other rows of data."""
-    alike = [one for one in columns if one.label == column.label]
-    return column.label if len(alike) == 1 else f"{column.label} {alike.index(column) + 1}"
-
-
 def metric_title(column: Column, split: str | None = None) -> str:
     """An axis's title and the start of a caption: ``Accuracy on validation, in per cent``."""
     name = tables.METRIC_NAMES[column.metric]

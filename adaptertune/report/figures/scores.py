@@ -21,7 +21,6 @@ from adaptertune.report.figures.figure import (
     count,
     data_note,
     figure,
-    heading,
     metric_title,
     shown_methods,
 )
@@ -45,7 +44,7 @@ def table_1(group: Group) -> list[Figure]:
             change = None if found is None else 100 * found.mean
             has_fallen = isinstance(entry, Entry) and (entry.collapsed or entry.diverged)
             text = tables.percent(mean) + "†" * bool(has_fallen)
-            squares.append(Square(row.label, heading(column, shown.columns), text, change, note))
+            squares.append(Square(row.label, column.label, text, change, note))
     if len(shown.rows) < 2 or not any(square.change is not None for square in squares):
         return []
     return [
@@ -61,7 +60,7 @@ def table_1(group: Group) -> list[Figure]:
             charts.matrix(
                 squares,
                 [row.label for row in shown.rows],
-                [heading(column, shown.columns) for column in shown.columns],
+                [column.label for column in shown.columns],
                 "points above full fine-tuning",
             ),
         )
@@ -73,7 +72,7 @@ def _metrics(columns: Sequence[Column]) -> str:
     named: dict[str, list[str]] = {}
     for column in columns:
         name = f"{tables.METRIC_NAMES[column.metric]} on {column.split.replace('_', ' ')}"
-        named.setdefault(name, []).append(heading(column, columns))
+        named.setdefault(name, []).append(column.label)
     return ", ".join(f"{name} ({', '.join(labels)})" for name, labels in named.items())
 
 
@@ -139,7 +138,7 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
     joined = " Lines join what was trained for the same number of epochs." if epochs else ""
     if len(points) < 2:
         return []
-    named = heading(column, group.comparison.columns)
+    named = column.label
     return [
         figure(
             group,
@@ -180,7 +179,7 @@ def seed_dots(group: Group, column: Column) -> list[Figure]:
         summaries.append(Summary(row.label, 100 * entry.mean, low, high, note))
     if not summaries:
         return []
-    named = heading(column, group.comparison.columns)
+    named = column.label
     return [
         figure(
             group,

@@ -15,7 +15,6 @@ from adaptertune.report.figures.figure import (
     count,
     data_note,
     figure,
-    heading,
     metric_title,
     shown_methods,
 )
@@ -50,7 +49,7 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
             means.append(Point(series, epoch, 100 * mean, None, None, note, series))
     if len({point.x for point in means}) < 2:
         return []
-    named = heading(column, group.comparison.columns)
+    named = column.label
     split = on_column(column, group.cells)[0].selecting
     last = {point.series: point.note for point in means}
     return [
@@ -95,7 +94,7 @@ def search(group: Group, column: Column) -> list[Figure]:
             points.append(Point(series, number, 100 * best, None, None, note, series))
     if len({point.series for point in points}) < 2:
         return []
-    named = heading(column, group.comparison.columns)
+    named = column.label
     split = on_column(column, group.cells)[0].selecting
     last = {point.series: point.note for point in points}
     return [
@@ -136,7 +135,7 @@ def costs(group: Group, column: Column) -> list[Figure]:
     where = f"Measured on {'; '.join(sorted(machines))}"
     is_one = len(machines) == 1 and "unknown machines" not in machines
     warning = "" if is_one else ": machines differ, so compare with care"
-    named = heading(column, group.comparison.columns)
+    named = column.label
     made = []
     if times:
         made.append(

@@ -47,7 +47,8 @@ def pruning(result: PruneResult) -> RenderableType:
     remark = (
         f"Adapters removed from layers {_list(result.removed)}, kept in {_list(result.remaining)}; "
         "LayerNorms and head stay as trained. "
-        f"Chosen among {plural(result.num_candidates, 'choice')} to cost at most {limit} points on one half of {result.split}, {count(result.choosing.num_examples)} "
+        f"Chosen among {plural(result.num_candidates, 'choice')} to cost at most {limit} points on one "
+        f"half of {result.split}, {count(result.choosing.num_examples)} "
         f"examples; the other has {count(result.reporting.num_examples)}. Times are medians, in turn."
     )
     if len(result.remaining) == 1:

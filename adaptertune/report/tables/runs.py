@@ -160,7 +160,7 @@ def _state(result: CellResult, folder: CellFolder) -> str:
     }
     told = [f"{number} {name}" for name, number in numbers.items() if number]
     if folder.prune.exists():
-        told.append("pruned by the scores on half of these rows")
+        told.append("pruned by the scores on half of validation")
     return ", ".join(told)
 
 
