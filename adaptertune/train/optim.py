@@ -72,7 +72,8 @@ class AdamW:
             ],
             lr=learning_rate,
             betas=BETAS,
-            fused=True,
+            # Not on "meta", where tests see that a step looks at no number.
+            fused=all(p.device.type != "meta" for _, p in self.named),
         )
 
     @property
