@@ -23,7 +23,8 @@ NO_MEMORY = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left."""
-    if isinstance(error, MemoryError):
+    # torch's own error by its name, for planning does without torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, OSError | RuntimeError) and any(
         sign in str(error) for sign in NO_MEMORY
