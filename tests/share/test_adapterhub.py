@@ -206,7 +206,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "mnli": ("method.layernorms=none", "method.pooler=trained"),
     "sst2": (
         "method.layernorms=none", "method.places=feedforward", "method.reads=normed",
-        "method.activation=gelu_tanh", "method.norm=layer", "method.size=7",
+        "method.activation=gelu_tanh", "method.norm=layer",
     ),
     "stsb": (
         "method.layernorms=none", "method.places=feedforward", "method.reads=input",
@@ -221,7 +221,8 @@ def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     output = tmp_path_factory.mktemp("runs")
     for task, keys in (OURS | {"mrpc": ()}).items():
         # Initial values of usual size: by the default's the adapters would be next to nothing.
-        line = ["train", "--task", task, "--offline", "--backbone", tiny_bert, "--size", 8,
+        size = 7 if task == "sst2" else 8  # which divides no width
+        line = ["train", "--task", task, "--offline", "--backbone", tiny_bert, "--size", size,
                 "--init-std", 0.5, "--seeds", 2, "--epochs", 1, "--max-length", 24, "--lr", 1e-2,
                 "--precision", "fp32", "--output", output, "--quiet",
                 *(word for key in keys for word in ("--set", key))]  # fmt: skip
