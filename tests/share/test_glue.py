@@ -160,7 +160,6 @@ REFUSED: dict[str, tuple[Callable[[str], str] | None, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REFUSED)
 def test_of_runs_on_two_base_models_the_lost_one_is_named(
     cli: Cli, tiny_bert: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +178,7 @@ def test_of_runs_on_two_base_models_the_lost_one_is_named(
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_test_set_that_a_run_cannot_answer_is_refused_even_with_fill(
     submit: Cli, folder: Path, tmp_path: Path, name: str
 ) -> None:
