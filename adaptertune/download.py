@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from adaptertune.errors import HubError
+from adaptertune.errors import HubError, first_line
 
 # Bytes that a file of a foreign run or adapter may have: a hundred times what there is; all of the
 # largest encoder, in fp32.
 LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000, ".bin": 8_000_000_000}
-
-
 ONLINE = "check the name and the network, and leave out --offline and HF_HUB_OFFLINE"
 
 
@@ -114,8 +112,7 @@ def _be_quiet() -> None:
 
 
 def _unavailable(where: str, error: Exception, remedy: str | None = None) -> HubError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-    what = f"cannot be had from the hub ({type(error).__name__}: {reason})"
+    what = f"cannot be had from the hub ({type(error).__name__}: {first_line(error)})"
     return HubError(what, where=where, remedy=remedy)
 
 

@@ -33,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def first_line(error: Exception) -> str:
     """Of what a foreign error says, which may be nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), "no reason given")
 
 
 def one_line(text: str) -> str:

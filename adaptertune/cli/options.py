@@ -382,7 +382,7 @@ def collect(
         raise ConfigError("--seeds and --seed exclude each other", remedy="give one of them")
     for value, option in ((seeds, "--seeds"), (None if seed is None else [seed], "--seed")):
         if value is not None:
-            check_given_once("seeds", option, command_line)
+            _check_given_once("seeds", option, command_line)
             command_line["seeds"] = (value, option)
     return resolve(command_line, config)
 
@@ -417,11 +417,11 @@ def as_settings(
     if offline:
         own["offline"] = (True, "--offline")
     for key, (_, option) in own.items():
-        check_given_once(key, option, command_line)
+        _check_given_once(key, option, command_line)
     return command_line | own
 
 
-def check_given_once(key: str, option: str, command_line: Mapping[str, tuple[Any, str]]) -> None:
+def _check_given_once(key: str, option: str, command_line: Mapping[str, tuple[Any, str]]) -> None:
     """Whether no ``--set`` gives what an option of its own does.
 
     Raises:

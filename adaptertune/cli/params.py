@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,10 +112,8 @@ def _methods(
 
     name = method or "adapter"
     given = {"layers": layers, "k": top_k, "rank": rank}
-    common: dict[str, Any] = {"name": name}
-    for key, usual in load_recipe(DEFAULTS["recipe"]).method.items():
-        if key == name:
-            common |= usual
+    usual: Mapping[Any, Mapping[str, Any]] = load_recipe(DEFAULTS["recipe"]).method
+    common = {"name": name, **usual.get(name, {})}
     common |= {key: value for key, value in given.items() if value is not None}
     if name != "adapter":
         return [parse_method(common | ({"size": size} if size is not None else {}))]

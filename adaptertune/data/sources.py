@@ -19,7 +19,7 @@ import numpy.typing as npt
 from adaptertune import download
 from adaptertune.data import tables
 from adaptertune.data.tables import Bad
-from adaptertune.errors import DataError, HubError
+from adaptertune.errors import DataError, HubError, first_line
 from adaptertune.tasks import Columns, Hub, Task, TsvFile
 from adaptertune.yamlfile import nearest
 
@@ -376,7 +376,7 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
         described = datasets.info.DatasetInfosDict.from_directory(str(folder)).get(wanted.config)
     except Exception as error:  # each format and fault has a class of its own
         raise DataError(
-            f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"cannot be read ({type(error).__name__}: {first_line(error)})",
             where=folder,
             remedy="delete the folder and run the command again",
         ) from None

@@ -24,7 +24,7 @@ from adaptertune import paths
 from adaptertune.config import digest
 from adaptertune.data import cache
 from adaptertune.data.encode import SUFFIXES
-from adaptertune.errors import AdapterTuneError, ConfigError, Interrupted, InUse
+from adaptertune.errors import AdapterTuneError, ConfigError, Interrupted, InUse, first_line
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.files import write_atomically
 from adaptertune.runs import units
@@ -129,7 +129,7 @@ class RayExecutor:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"no Ray cluster can be reached ({str(error).splitlines()[0]})",
+                f"no Ray cluster can be reached ({first_line(error)})",
                 where="--ray-address",
                 remedy="start one with `ray start --head`, or leave the option out",
             ) from None

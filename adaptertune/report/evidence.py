@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from adaptertune import catalogue
 from adaptertune.config import DEFAULTS, OPTIONS, flatten, parse_method
-from adaptertune.errors import StoreError
+from adaptertune.errors import StoreError, first_line
 from adaptertune.runs import store
 from adaptertune.runs.results import UNTOLD, Record, SeedResult, SweepResult
 
@@ -282,7 +282,7 @@ def _read_sweep(path: Path) -> SweepResult:
     try:
         return SweepResult.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         remedy = "delete it, and run the sweep again: it trains nothing twice"
         raise StoreError(f"damaged ({why})", where=path, remedy=remedy) from None
 
@@ -413,7 +413,7 @@ def _read_epochs(folder: store.SeedFolder) -> tuple[EpochLine, ...]:
 
 def _damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"damaged ({str(error).splitlines()[0]})",
+        f"damaged ({first_line(error)})",
         where=path,
         remedy=f"delete {path.parent} and run the same command again",
     )

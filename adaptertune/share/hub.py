@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from adaptertune import catalogue, download
 from adaptertune.config import Full, RunConfig
-from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError
+from adaptertune.errors import AdapterTuneError, CheckpointError, HubError, StoreError, first_line
 from adaptertune.files import write_atomically
 from adaptertune.model.ledger import Part
 from adaptertune.runs import load, store
@@ -129,9 +129,8 @@ def push(run: Run, repository: str, *, private: bool, license: str) -> str:
                 commit_message=f"{run.task.name}, {method_label(run.method)}",
             )
         except Exception as error:  # network, token, name, quota: each has a class of its own
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
             raise HubError(
-                f"refused ({type(error).__name__}: {reason})",
+                f"refused ({type(error).__name__}: {first_line(error)})",
                 where=repository,
                 remedy="check the network and the token (hf auth login)",
             ) from None

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptertune.errors import CheckpointError
+from adaptertune.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
-        what = str(error).splitlines()[0]
+        what = first_line(error)
         raise CheckpointError(f"damaged ({type(error).__name__}: {what})", where=path) from None
     return content
 
