@@ -37,17 +37,22 @@ def effort() -> str:
 
 
 def results(comparison: str) -> str:
-    """Its Table 1 with its words."""
-    return "### " + comparison.partition("\n### ")[0].strip()
+    """Its Table 1 with its words, of which notes and published rows unfold."""
+    shown, _, notes = comparison.partition("\n### ")[0].strip().partition("\n\n- ")
+    assert notes, "the report's Table 1 has no notes"
+    summary = "<summary>Notes, and the paper's own figures</summary>"
+    return f"### {shown}\n\n<details>{summary}\n\n- {notes}\n\n</details>"
 
 
 def pictures(comparison: str) -> str:
-    """Those of it that are to be shown."""
-    found = re.findall(r"^(!\[.*?\]\()(charts/(.+?)\.png\))$", comparison, re.MULTILINE)
+    """Those of it that are to be shown, by their titles: their figures stand in the report."""
+    found = re.findall(
+        r"^!\[(.+?)\. .*\]\((charts/(.+?)\.png)\)$", comparison, re.MULTILINE
+    )
     return "\n\n".join(
-        f"{head}scripts/study/{path}"
+        f"![{title}](scripts/study/{path})"
         for pattern in PICTURES
-        for head, path, name in found
+        for title, path, name in found
         if re.search(pattern, name)
     )
 

@@ -46,7 +46,7 @@ def test_the_total(told: str) -> None:
     assert of_total in told
     error = f"{standard_error(shown):.1f}"
     assert f"{standard_error(of_sizes):.1f}" == error
-    assert f"the standard error of the difference is {error} over seeds," in told
+    assert f"the standard error of the difference is {error} over seeds." in told
     first = shown | {"cola": pair("CoLA, 6"), "stsb": pair("STS-B, 3"), "mnli": pair("MNLI")}
     assert {len(cell.seeds) for cells in first.values() for cell in cells} == {5}
     less, error_of_first = -(totals(first)[0] - totals(first)[1]), f"{standard_error(first):.1f}"
@@ -412,10 +412,10 @@ def test_the_claim_of_variants(told: str) -> None:
     better = sorted(-points for points in behind.values() if points < 0)
     own = f"{100 * (plain.scores['matthews'].mean or 0):.1f}"
     of_all = f"on CoLA none of {len(wins)}, of which the paper names seven, beats its own adapter "
-    ahead_of = "two do with two, seven with one, five with none. By their means two are ahead, by"
+    ahead_of = "Two do with two, seven with one, five with none. By their means two are ahead, by"
     first, second = (f"{points:.1f}" for points in better)
     known = f"{ahead_of} {first} and {second}, within the noise."
-    assert f"{of_all}({own}) with all three seeds; {known}" in told
+    assert f"{of_all}({own}) with all three seeds. {known}" in told
     usual = plain.scores["matthews"].values
     for point in others:
         values = point.scores["matthews"].values
