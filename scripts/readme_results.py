@@ -46,9 +46,7 @@ def results(comparison: str) -> str:
 
 def pictures(comparison: str) -> str:
     """Those of it that are to be shown, by their titles: their figures stand in the report."""
-    found = re.findall(
-        r"^!\[(.+?)\. .*\]\((charts/(.+?)\.png)\)$", comparison, re.MULTILINE
-    )
+    found = re.findall(r"^!\[(.+?)\. .*\]\((charts/(.+?)\.png)\)$", comparison, re.MULTILINE)
     return "\n\n".join(
         f"![{title}](scripts/study/{path})"
         for pattern in PICTURES

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adaptertune import stats
-from adaptertune.report import charts, tables
+from adaptertune.report import charts, tables, words
 from adaptertune.report.charts import Axis, Dot, Point, Square, Summary
 from adaptertune.report.comparison import Group, methods, of_full, reference_candidates
 from adaptertune.report.comparison.columns import on_column
@@ -132,8 +132,9 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
     points = []
     for series, name, chosen in found:
         own, trained = chosen.config["training"]["epochs"], chosen.facts.ledger["trained"]
-        told = f"{name} ({own} epochs)" if epochs else name
-        made = _point(series, chosen, column, trained, told, f"{series}, {own} epochs")
+        lasted = words.plural(own, "epoch")
+        told = f"{name} ({lasted})" if epochs else name
+        made = _point(series, chosen, column, trained, told, f"{series}, {lasted}")
         points += [replace(point, beside=f"{own} ep." if epochs else "") for point in made]
     joined = " Lines join what was trained for the same number of epochs." if epochs else ""
     if len(points) < 2:
