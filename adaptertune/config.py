@@ -283,9 +283,14 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
         ConfigError: with the place (option, or file and line) of whatever is wrong.
     """
     stack = _Stack(command_line, read_yaml(file) if file else None)
+    # By its ending an origin is known as a file of the user's.
+    if file and file.suffix not in (".yaml", ".yml"):
+        raise ConfigError(
+            "is no YAML file by its name", where=file, remedy="call it something.yaml"
+        )
     stack.add(DEFAULTS, "default")
     offline = bool(stack.chosen("offline"))
-    origin = "--offline" if offline else "default"
+    origin = (stack.where(("offline",)) or "--offline") if offline else "default"
     stack.add(OFFLINE if offline else ONLINE, origin)
 
     if stack.chosen("task") is None:
@@ -331,7 +336,7 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
         stack.values["data"]["folder"] = str(paths.absolute(rows, where))
     config = parse(RunConfig, stack.values, stack.where)
     origins = {
-        key: stack.origins[key] for key in _leaves(config.model_dump()) if key in stack.origins
+        key: stack.origins[key] for key, _ in flatten(config.model_dump()) if key in stack.origins
     }
     return Resolved(config, task, origins)
 
@@ -522,14 +527,6 @@ def _seed_list(value: Any, where: str | None) -> Any:
             raise ConfigError(f"'seeds' must be at least 1, not {value}", where=where)
         return list(range(value))
     return value
-
-
-def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{at}{key}.")
-        else:
-            yield f"{at}{key}"
 
 
 def flatten(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

@@ -57,13 +57,14 @@ def _software() -> list[Check]:
             found = "none"
         if found == "none" or not needed.specifier.contains(found, prereleases=True):
             wrong.append(f"'{needed.name}{needed.specifier}'")
-    versions = ", ".join(f"{name} {known(name)}" for name in SHOWN if name not in str(wrong))
     own = f"adaptertune {known('adaptertune')}, Python {platform.python_version()} ({sys.prefix})"
     checks = [Check("version", "ok", own)]
     if wrong:
         remedy = f"pip install {' '.join(wrong)}"
-        checks.append(Check("libraries", "error", f"{len(wrong)} are missing or too old", remedy))
+        told = f"{len(wrong)} missing, or not of the version that is needed"
+        checks.append(Check("libraries", "error", told, remedy))
     else:
+        versions = ", ".join(f"{name} {known(name)}" for name in SHOWN)
         checks.append(Check("libraries", "ok", versions))
     return checks
 
@@ -75,12 +76,10 @@ def _machine() -> list[Check]:
         reason, remedy = first_line(error), "pip install --force-reinstall torch"
         return [Check("device", "error", f"torch cannot be loaded ({reason})", remedy)]
 
-    from adaptertune.train.device import choose_device, has_native_bf16
+    from adaptertune.train.device import choose_device, has_native_bf16, num_cores
 
     device = choose_device("auto")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = num_cores()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     checks = [Check("device", "ok", f"{device}: {name}")]
     if has_native_bf16(device):
@@ -126,8 +125,11 @@ def _free_memory() -> int | None:
     group = Path("/sys/fs/cgroup")
     try:
         limit = int((group / "memory.max").read_text())
-        return min(free, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # no such group, or "max"
+        taken = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # Files that were read count as taken, and are given up where memory is needed.
+        return min(free, limit - taken + int(stat["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # no such group, or "max"
         return free
 
 

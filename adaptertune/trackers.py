@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from adaptertune.config import flatten
-from adaptertune.errors import ConfigError
+from adaptertune.errors import ConfigError, first_line
 from adaptertune.files import write_json
 from adaptertune.runs.progress import Forwarding, Progress, Told, repeat
 from adaptertune.yamlfile import nearest
@@ -330,11 +330,8 @@ class Tracking:
             yield
         except Exception as error:
             self._names.remove(name)
-            lines = str(error).strip().splitlines() or ["no message"]
-            progress.note(
-                f"tracker {name} is off from here on ({type(error).__name__}: {lines[0]}); "
-                "all else goes on"
-            )
+            told = f"{type(error).__name__}: {first_line(error)}"
+            progress.note(f"tracker {name} is off from here on ({told}); all else goes on")
 
 
 @dataclass(frozen=True)

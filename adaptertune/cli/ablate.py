@@ -110,10 +110,7 @@ def _command(kind: str) -> Callable[..., None]:
         quiet: options.Quiet = False,
     ) -> None:
         how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
-        how.check()
-        values = options.grid_values(grid)
-        if epochs is not None:
-            values["training.epochs"] = (options.values(epochs, "--epochs"), "--epochs")
+        values = options.grid_values({"training.epochs": ("--epochs", epochs)}, grid)
         base = options.as_settings(
             {
                 "backbone": backbone, "recipe": recipe, "batch_size": batch_size,
@@ -133,7 +130,7 @@ def _command(kind: str) -> Callable[..., None]:
         talk = tables.console(stderr=as_json, quiet=quiet)
         source = grids.with_options(
             grids.read(config or kind, "ablations"),
-            tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
+            tasks=options.names(tasks),
             grid=values,
             seeds=seeds,
             seeds_on=None,

@@ -33,7 +33,7 @@ def progress(console: Console) -> Iterator[OnProgress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        row = bar.add_task("models", total=None)
+        row = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(
             row, description=what, completed=done, total=total
         )

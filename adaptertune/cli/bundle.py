@@ -118,7 +118,7 @@ def predict(
     from adaptertune.data import tables as files
     from adaptertune.files import writing_atomically
     from adaptertune.report import tables
-    from adaptertune.report.words import plural
+    from adaptertune.report.tables import plural
     from adaptertune.runs.predict import Sieve, as_json
     from adaptertune.share import bundle
     from adaptertune.yamlfile import nearest

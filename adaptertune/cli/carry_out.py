@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,11 @@ ExecutorName = Literal["serial", "local", "ray"]
 
 @dataclass(frozen=True)
 class How:
-    """How a sweep's runs are carried out."""
+    """How a sweep's runs are carried out.
+
+    Raises:
+        ConfigError: there is no such executor, or an option is another one's.
+    """
 
     executor: str
     workers: int | None
@@ -37,10 +40,9 @@ class How:
     ray_address: str | None
     gpu_share: float
     retry_failed: bool
-    trackers: Sequence[str] | None = None  # as --tracker gave them
+    tracker: Sequence[str] | None = None
 
-    def check(self) -> None:
-        """Raises: ConfigError: there is no such executor, or an option is another one's."""
+    def __post_init__(self) -> None:
         if self.executor not in get_args(ExecutorName):
             remedy = nearest(self.executor, get_args(ExecutorName))
             raise ConfigError(f"no executor '{self.executor}'", where="--executor", remedy=remedy)
@@ -80,10 +82,10 @@ def carry_out(
     from adaptertune.runs import sweep as sweeps
     from adaptertune.runs import sweep_plan
 
-    tools = trackers.chosen(how.trackers)
+    tools = trackers.chosen(how.tracker)
     # What another process with the same wish has tried again since is not tried once more.
     retry_before = time.time() if how.retry_failed else None
-    lookups = None
+    cluster = lookups = None
     if how.executor == "ray":
         cluster = RayExecutor(how.ray_address, how.gpu_share, retry_before)
         cluster.connect()
@@ -103,9 +105,9 @@ def carry_out(
             retry_before=retry_before,
             on_unit=lambda done: tell("reading the store", done, len(first)),
         )
-    run = cluster if how.executor == "ray" else _executor(how, retry_before, made)
+    run = cluster or _executor(how, retry_before, made)
     # This machine's pace says nothing about a cluster's.
-    seconds = None if how.executor == "ray" else _forecast(found.ahead, talk)
+    seconds = None if cluster else _forecast(found.ahead, talk)
     words = in_words(made) if in_words else sweeps.in_words(made.config)
     plan = sweep_plan.make(made, found, book, seconds, words)
     if dry_run:
@@ -178,14 +180,15 @@ def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
         return lambda todo, hear: serial.run(todo, hear, retry_before=retry_before)
     import torch
 
+    from adaptertune.train.device import num_cores
+
     for cell in made.cells:
         _check_device(cell.plan.config.device, "local")
     is_on_cpu = all(cell.plan.device == "cpu" for cell in made.cells)
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = local.shares(
         how.workers,
         how.threads,
-        num_cores=num_cores or 1,
+        num_cores=num_cores(),
         num_gpus=0 if is_on_cpu else torch.cuda.device_count(),
     )
     return local.LocalExecutor(shares, retry_before)

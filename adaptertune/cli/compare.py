@@ -71,7 +71,7 @@ def compare(
 
     Each method searches its learning rates by one seed; the best get all. Ends with `report`.
     """
-    further = [name.strip() for name in methods.split(",")] if methods else []
+    further = options.names(methods) or []
     wanted = list(dict.fromkeys(["adapter", *(["full"] if full else []), *further]))
     if len(wanted) == 1:
         raise ConfigError(
@@ -79,12 +79,8 @@ def compare(
             remedy="add --full for full fine-tuning, or --methods",
         )
     how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
-    how.check()
-    grid = {"method.name": (list[object](wanted), "--methods")}
-    if sizes is not None:
-        grid["method.size"] = (options.values(sizes, "--sizes"), "--sizes")
-    if epochs is not None:
-        grid["training.epochs"] = (options.values(epochs, "--epochs"), "--epochs")
+    searched = {"method.size": ("--sizes", sizes), "training.epochs": ("--epochs", epochs)}
+    grid = {"method.name": (wanted, "--methods")} | options.grid_values(searched)
     base = options.as_settings(
         {
             "backbone": backbone, "init_from": init_from or None,
@@ -96,12 +92,13 @@ def compare(
         settings=settings,
     )  # fmt: skip
     from adaptertune.report import comparison, evidence, holes, tables
+    from adaptertune.report.tables import sweep as shown
     from adaptertune.runs import grid as grids
 
     talk = tables.console(stderr=as_json, quiet=quiet)
     source = grids.with_options(
         grids.read(config),
-        tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
+        tasks=options.names(tasks),
         grid=grid,
         seeds=seeds,
         seeds_on=seeds_on,
@@ -112,11 +109,8 @@ def compare(
         return
     made, result = carried_out
     talk.out(f"What was chosen among what: {made.result}", style="dim")
-    if result.num_failed or result.num_diverged:
-        talk.print(
-            f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "
-            "zeros.[/] --retry-failed tries them again."
-        )
+    if lost := shown.holes(result):
+        talk.print(lost)
     cells, unfinished = evidence.read(made.output)
     places = {cell.plan.digest: place for place, cell in enumerate(made.cells)}
     folders = {cell.plan.folder.path for cell in made.cells}

@@ -58,6 +58,9 @@ class _SeedState:
 
     state: str = "waiting"
     step: int = 0
+    """Of the steps it has, as the bar shows: all of them where it diverged."""
+    trained: int = 0
+    """The last step that was heard of."""
     mean_loss: float | None = None
     speed: float | None = None
     scores: list[float | None] = field(default_factory=list)
@@ -75,7 +78,7 @@ class Lines:
             self.seeds[seed] = _SeedState("reused", plan.num_steps)
         self.metric = METRIC_NAMES[plan.task.headline]
         self._started = time.monotonic()
-        self._first_step: int | None = None
+        self._begun: dict[int, int] = {}  # the first step that each seed was heard of
         self._spoke = self._started
 
     def preparing(self, what: str, done: int, total: int) -> None:
@@ -90,10 +93,11 @@ class Lines:
 
     def step(self, seed: int, step: int, mean_loss: float, examples_per_second: float) -> None:
         state = self.seeds[seed]
-        if self._first_step is None:
-            self._first_step = self._steps_done(seed, step)
+        if not self._begun:
             self._started = time.monotonic()
-        state.step, state.mean_loss, state.speed = step, mean_loss, examples_per_second
+        self._begun.setdefault(seed, step)
+        state.trained = state.step = step
+        state.mean_loss, state.speed = mean_loss, examples_per_second
         state.evaluated = 0
 
     def evaluating(self, seed: int, num_examples: int) -> None:
@@ -135,17 +139,19 @@ class Lines:
     def line(self, text: str) -> None:
         self.console.out(text)
 
-    def _steps_done(self, seed: int, step: int) -> int:
-        return step + sum(state.step for other, state in self.seeds.items() if other != seed)
-
     def _left(self) -> str:
-        """Time to the end at the pace so far, evaluation included."""
-        total = self.plan.num_steps * len(self.seeds)
-        done = sum(state.step for state in self.seeds.values())
-        if self._first_step is None or done <= self._first_step:
+        """Time to the end at the pace so far, evaluation included; of what failed or diverged nothing
+        is ahead.
+        """
+        here = sum(self.seeds[seed].trained - first for seed, first in self._begun.items())
+        ahead = sum(
+            self.plan.num_steps - state.step
+            for state in self.seeds.values()
+            if state.state in ("waiting", "running")
+        )
+        if here <= 0:
             return "–"
-        pace = (time.monotonic() - self._started) / (done - self._first_step)
-        return duration(pace * (total - done))
+        return duration((time.monotonic() - self._started) / here * ahead)
 
 
 class LiveTable(Lines):

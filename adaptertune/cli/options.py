@@ -326,18 +326,37 @@ def values(text: str, where: str) -> list[Any]:
     return [read_value(part, where) for part in parts]
 
 
-def grid_values(texts: Sequence[str] | None) -> dict[str, tuple[list[Any], str]]:
-    """``--grid KEY=V1,V2`` as dotted key -> (values, the option).
+def names(text: str | None) -> list[str] | None:
+    """``rte,mrpc`` as names; None if it was not given."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def grid_values(
+    short: Mapping[str, tuple[str, str | None]], texts: Sequence[str] | None = None
+) -> dict[str, tuple[list[Any], str]]:
+    """What a search is over, as dotted key -> (values, the option).
+
+    Args:
+        short: dotted key -> (the option of its own, its value if it was given).
+        texts: ``--grid KEY=V1,V2``.
 
     Raises:
-        ConfigError: one does not look like that.
+        ConfigError: one does not look like that, or gives what another does.
     """
-    found = {}
+    found = {
+        key: (values(text, option), option)
+        for key, (option, text) in short.items()
+        if text is not None
+    }
     for text in texts or ():
         key, equals, listed = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"'{text}' is not KEY=V1,V2", where="--grid")
         option = f"--grid {key.strip()}"
+        if key.strip() in found:
+            other = found[key.strip()][1]
+            told = "is given twice" if other == option else f"gives the values of {other} again"
+            raise ConfigError(told, where=option, remedy="give all values in one option")
         found[key.strip()] = (values(listed, option), option)
     return found
 
@@ -405,6 +424,8 @@ def as_settings(
         if not equals or not key.strip():
             raise ConfigError(f"'{text}' is not KEY=VALUE", where="--set")
         origin = f"--set {key.strip()}"
+        if key.strip() in command_line:
+            raise ConfigError("is given twice", where=origin, remedy="give it once")
         command_line[key.strip()] = (read_value(value, origin), origin)
     own: dict[str, tuple[Any, str]] = {}
     for name, value in given.items():

@@ -75,8 +75,7 @@ def params(
     if len(counts) == 1:
         console.print(parameters.ledger(counts[0]))
     else:
-        sizes = [int(part) for part in (size or DEFAULT_SIZES).split(",")]
-        console.print(parameters.sizes(sizes, counts))
+        console.print(parameters.sizes([one.size for one in methods], counts))
     if bounds:
         low, high = bounds
         encoder = counts[0]["encoder_layers"]

@@ -41,11 +41,9 @@ def report(
                 where=root,
                 remedy=f"see their scores: adaptertune show {imported[0]}",
             )
-        raise StoreError(
-            "no finished run",
-            where=root,
-            remedy="begin with: adaptertune train --task stsb --offline (--output for another place)",
-        )
+        begin = "begin with: adaptertune train --task stsb --offline (--output for another place)"
+        remedy = f"go on with: {unfinished[0].command}" if unfinished else begin
+        raise StoreError("no finished run", where=root, remedy=remedy)
     groups = comparison.compare(cells, store.read_ablations(root))
     missing = holes.missing(groups, unfinished)
     publish(groups, missing, root, to, tables.console(stderr=True, quiet=quiet), as_json=as_json)

@@ -86,7 +86,7 @@ def counting(talk: Console, to: Path | None) -> Iterator[Callable[[int], None]]:
         Interrupted: by Ctrl-C, with that number and where the answers are.
     """
     from adaptertune.cli.bar import progress
-    from adaptertune.report.words import plural
+    from adaptertune.report.tables import plural
 
     done = 0
     try:
@@ -97,6 +97,7 @@ def counting(talk: Console, to: Path | None) -> Iterator[Callable[[int], None]]:
                 done = number
                 tell("rows", done, None)
 
+            count(0)
             yield count
     except KeyboardInterrupt:
         where = "their answers are on standard output" if done else None

@@ -8,7 +8,6 @@ import typer
 
 from adaptertune.cli import options
 from adaptertune.cli.carry_out import How, carry_out
-from adaptertune.errors import ConfigError
 
 
 def sweep(
@@ -70,22 +69,11 @@ def sweep(
     Nothing is trained twice, an interrupted sweep goes on, and several processes may share one store.
     """
     how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
-    how.check()
-    chosen = {
-        "method.name": methods, "method.size": sizes, "training.learning_rate": learning_rates,
-        "training.epochs": epochs,
+    short = {
+        "method.name": ("--methods", methods), "method.size": ("--sizes", sizes),
+        "training.learning_rate": ("--lrs", learning_rates), "training.epochs": ("--epochs", epochs),
     }  # fmt: skip
-    short = {"method.name": "--methods", "method.size": "--sizes",
-             "training.learning_rate": "--lrs", "training.epochs": "--epochs"}  # fmt: skip
-    values = {
-        key: (options.values(text, short[key]), short[key])
-        for key, text in chosen.items()
-        if text is not None
-    }
-    for key, listed in options.grid_values(grid).items():
-        if key in values:
-            raise ConfigError(f"gives the values of {short[key]} again", where=listed[1])
-        values[key] = listed
+    values = options.grid_values(short, grid)
     base = options.as_settings(
         {
             "backbone": backbone, "init_from": init_from or None,
@@ -105,7 +93,7 @@ def sweep(
     talk = tables.console(stderr=as_json, quiet=quiet)
     source = grids.with_options(
         grids.read(config) if config else None,
-        tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
+        tasks=options.names(tasks),
         grid=values,
         seeds=seeds,
         seeds_on=seeds_on,

@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -15,7 +15,6 @@ from adaptertune.errors import ConfigError
 from adaptertune.yamlfile import nearest
 
 app = typer.Typer(help="Write and check the YAML file of a task of your own.", no_args_is_help=True)
-KINDS = ("labels", "scores")
 
 
 @app.command("new")
@@ -73,9 +72,9 @@ def new(
     from adaptertune.data.draft.labels import Kind
     from adaptertune.report import tables
 
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(f"no kind '{kind}'", where="--kind", remedy=nearest(kind, KINDS))
-    given: Kind | None = "labels" if kind == "labels" else "scores" if kind == "scores" else None
+    given = next((known for known in get_args(Kind) if known == kind), None)
+    if kind is not None and given is None:
+        raise ConfigError(f"no kind '{kind}'", where="--kind", remedy=nearest(kind, get_args(Kind)))
     if source.startswith("hub:"):
         made = draft_from_hub(
             source.removeprefix("hub:"), Path(), subset=subset, train=train, validation=validation,
@@ -97,7 +96,7 @@ def new(
     console = tables.console()
     for note in made.notes:
         console.out(f"· {note}")
-    console.out(f"\n{made.path.read_text()}")
+    console.out(f"\n{made.path.read_text(encoding='utf-8')}")
     console.out(f"Task        {made.path}")
     console.out(f"Next        adaptertune task check {shlex.quote(str(made.path))}")
 

@@ -120,8 +120,7 @@ def introduce(plan: Plan, console: Console, *, in_full: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from adaptertune.report.tables import parameters
-    from adaptertune.report.words import plural
+    from adaptertune.report.tables import parameters, plural
     from adaptertune.runs import start, units
 
     config, data, done = plan.config, plan.data, units.not_trained_again(plan)
@@ -197,6 +196,6 @@ def _worth_telling(plan: Plan) -> dict[str, str]:
         for key, origin in plan.resolved.origins.items()
         if key.startswith("training.")
         and (
-            not origin.startswith("recipe") or key in ("training.learning_rate", "training.epochs")
+            not origin.startswith("recipe ") or key in ("training.learning_rate", "training.epochs")
         )
     }

@@ -78,6 +78,8 @@ class Cell:
     epochs: Mapping[int, tuple[EpochLine, ...]]
     failed: Mapping[int, str]
     """Seeds that ended with an error, and which; they are missing too."""
+    num_lanes: int = 1
+    """Seeds that trained in one pass: their peak of memory is the pass's."""
     is_pruned: bool = False
     search: Search | None = None
     """None where no sweep lists it: it was trained alone, or for an ablation."""
@@ -209,8 +211,10 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             for number, failure in failures.items()
             if failure is not None and found[number] is None
         }
-        # The store may have moved since: what is missing is to go where it was looked for.
-        config = described["config"] | {"output": str(output)}
+        # The store may have moved since: what is missing is to go where it was looked for. And a seed
+        # that came later wrote itself alone as what is asked for.
+        seeds_asked = sorted({*described["config"]["seeds"], *numbers})
+        config = described["config"] | {"output": str(output), "seeds": seeds_asked}
         if not seeds:
             command = train_command(config, described["origins"])
             unfinished.append(Unfinished(folder.path, command, failed))
@@ -229,6 +233,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
                 seeds=seeds,
                 epochs={result.seed: _read_epochs(folder.seed(result.seed)) for result in seeds},
                 failed=failed,
+                num_lanes=len(described["identity"].get("stacked") or [None]),
                 is_pruned=bool(described["identity"].get("pruned_from")),
                 search=searches.get(described["digest"]),
             )
@@ -265,10 +270,7 @@ def _searches(output: Path) -> dict[str, Search]:
         num_seeds = result.config["seeds"]
         by_first_seed = result.config["seeds_on"] == "winner"
         chosen = [choice.digest for choice in result.choices if choice.digest]
-        for digest in [
-            *result.cells,
-            *chosen,
-        ]:  # of an earlier version's cells, those alone are known
+        for digest in result.cells or chosen:  # an earlier version told the chosen ones alone
             earlier = found.setdefault(digest, Search(num_seeds, by_first_seed, len(found)))
             found[digest] = replace(
                 earlier,

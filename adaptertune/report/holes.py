@@ -25,10 +25,8 @@ def missing(groups: Sequence[Group], unfinished: Iterable[Unfinished]) -> list[M
                     found.setdefault(entry.command, f"{row.label} on {column.label}")
         for cell in group.cells:
             if cell.missing and (cell.failed or cell.digest in shown):
-                seeds = ", ".join(map(str, cell.missing))
-                what = (
-                    f"{cell.facts.task}, {cell.folder.name}: seeds {seeds}{_failures(cell.failed)}"
-                )
+                seeds = f"seed{'s' * (len(cell.missing) > 1)} {', '.join(map(str, cell.missing))}"
+                what = f"{cell.facts.task}, {cell.folder.name}: {seeds}{_failures(cell.failed)}"
                 found[train_command(cell.config, cell.origins)] = what
     for one in unfinished:
         what = f"{one.folder.parent.name}, {one.folder.name}: no seed is finished"

@@ -125,7 +125,7 @@ def render(template: str, **values: Any) -> str:
         "COSTS": words.COSTS,
         "first_of_task": first_of_task,
         "num_glue": num_glue,
-        "plural": words.plural,
+        "plural": tables.plural,
         "published": published.by_source,
         "about": about,
         "best": best_means,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptertune.report import tables, words
+from adaptertune.report import tables
 from adaptertune.report.schema import Column, Comparison, PublishedRow
 
 NOT_GIVEN = tables.percent(None)
@@ -37,7 +37,7 @@ def by_source(shown: Comparison) -> list[PublishedTable]:
 
 def _table(source: str, rows: Sequence[PublishedRow], columns: Sequence[Column]) -> PublishedTable:
     reasons = ", ".join(dict.fromkeys(row.why_not for row in rows if row.why_not))
-    of_tasks = words.plural(rows[0].num_tasks, "task")
+    of_tasks = tables.plural(rows[0].num_tasks, "task")
     figures = [
         (f"{column.label}\n{tables.METRIC_NAMES[column.metric]}", [*map(tables.percent, values)])
         for column, values in zip(

@@ -60,7 +60,9 @@ class Cost(Record):
     epochs: int | None
     """Null for several tasks."""
     peak_memory_bytes: int | None
-    """The least of its seeds: a process may still hold what an earlier run left."""
+    """The least of its seeds, for a process may still hold what an earlier run left; of seeds in one
+    pass the pass's, beside which ``memory_of_full`` is null.
+    """
     machines: list[str]
     """Host, device, threads and precision of its seeds."""
     epochs_of_full: int | None = None

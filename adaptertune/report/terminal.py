@@ -48,8 +48,8 @@ def table_1(shown: Comparison, console: Console) -> RenderableType:
         "method",
         *tasks,
         "mean",
-        *([f"GLUE rule,\n{words.plural(tasks_of_glue, 'task')}"] if tasks_of_glue else []),
-        f"{words.plural(shown.num_tasks, 'task')}\nparams",
+        *([f"GLUE rule,\n{tables.plural(tasks_of_glue, 'task')}"] if tasks_of_glue else []),
+        f"{tables.plural(shown.num_tasks, 'task')}\nparams",
         "trained\n% encoder",
         "trained\n% all",
     ]
@@ -167,7 +167,7 @@ def _cost(found: Cost | None) -> str:
         time += f" {found.time_of_full:.2f}x"
     if found.memory_of_full is not None:
         memory += f" {found.memory_of_full:.2f}x"
-    epochs = f"\n[dim]{words.plural(found.epochs, 'epoch')}[/]" if found.epochs else ""
+    epochs = f"\n[dim]{tables.plural(found.epochs, 'epoch')}[/]" if found.epochs else ""
     return f"{time}\n{memory}{epochs}"
 
 

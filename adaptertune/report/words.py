@@ -27,8 +27,9 @@ DIFFERENCES = (
 COSTS = (
     "Mean time over finished seeds without evaluation, and the least of their peaks of memory; of those "
     "on the machine that ran most of them. x: "
-    "of full fine-tuning's, where one machine ran both alike. All: the tasks one after the other, those "
-    "of which both were run on one machine, and the largest peak."
+    "of full fine-tuning's, where one machine ran both alike. Of seeds in one pass a seed's time is its "
+    "share, and the memory, that of the pass, is set beside nothing. All: the tasks one after the "
+    "other, those of which both were run on one machine, and the largest peak."
 )
 
 
@@ -107,7 +108,9 @@ def sentences(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
             f"{tables.percent(row.share_of_encoder_layers)} % of the encoder layers' parameters trained."
         )
         if row.wins + row.losses > 1:
-            said += f" Their mean is higher on {plural(row.wins, 'set')}, lower on {row.losses}."
+            said += (
+                f" Their mean is higher on {tables.plural(row.wins, 'set')}, lower on {row.losses}."
+            )
         found.append(f"{said}{_saved(row)}{_searched(row, same)}")
     return found
 
@@ -133,7 +136,7 @@ def _saved(row: Row) -> str:
     )
     timed = sum(1 for place in row.places if place.cost and place.cost.time_of_full is not None)
     compared = sum(1 for place in row.places if place.beside and place.cost)
-    where = f" on {timed} of {plural(compared, 'task')}" if timed < compared else ""
+    where = f" on {timed} of {tables.plural(compared, 'task')}" if timed < compared else ""
     return f" Training them took {spent.time_of_full:.2f}x its time{where}{an_epoch}{memory}."
 
 
@@ -187,11 +190,6 @@ def untested(comparison: Comparison) -> str | None:
         ]
         told.append(f"{reason} ({'; '.join(places)})")
     return f"No McNemar's test: {'; '.join(told)}."
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 seed``, ``5 seeds``, ``1,000 seeds``."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -255,8 +253,8 @@ def remarks(comparison: Comparison) -> list[str]:
     if comparison.of_ablations:
         number = len(comparison.of_ablations)
         found.append(
-            f"Among the ablations, not here: {plural(number, 'method')} (sizes and variants counted) "
-            "that ran for them alone."
+            f"Among the ablations, not here: {tables.plural(number, 'method')} (sizes and variants "
+            "counted) that ran for them alone."
         )
     if comparison.elsewhere:
         found.append(f"Not on all sets, so only among the runs: {'; '.join(comparison.elsewhere)}.")
@@ -318,4 +316,4 @@ def _others(entry: Entry) -> str:
 
 
 def _seeds(numbers: Sequence[int], total: int) -> str:
-    return f"{len(numbers)} of {total} seeds ({', '.join(map(str, numbers))})"
+    return f"{len(numbers)} of {tables.plural(total, 'seed')} ({', '.join(map(str, numbers))})"

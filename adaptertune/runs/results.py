@@ -105,7 +105,7 @@ class Cost(Record):
     threads: int | None = None
     """Of a CPU: with another number the last bits of the figures differ."""
     peak_memory_bytes: int | None
-    """Largest memory of the process so far, or of the CUDA device."""
+    """Largest memory of the process so far, or of the CUDA device; of seeds in one pass the pass's."""
     resumed: int
     """How often the run went on from a snapshot."""
     finished_at: str

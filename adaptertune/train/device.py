@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib.util
+import os
 import platform
 import re
 import resource
@@ -149,6 +150,13 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     if num_seeds < 2 or not can_stack:
         return False
     return requested == "on" or (requested == "auto" and device.type == "cuda")
+
+
+def num_cores() -> int:
+    """Of the CPU, those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -33,9 +33,9 @@ class Place:
             "--max-length", "32", "--epochs", "1", "--output", str(self.output), *more,
         ]  # fmt: skip
 
-    def config(self, text: str) -> list[str]:
-        (self.folder / "run.yaml").write_text(text)
-        return self.train("--config", "run.yaml")
+    def config(self, text: str, name: str = "run.yaml") -> list[str]:
+        (self.folder / name).write_text(text)
+        return self.train("--config", name)
 
     def spoilt(self, file: str, text: str) -> list[str]:
         """The command, with another text in a file of the GLUE folder."""
@@ -306,6 +306,22 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     "values given twice": (
         lambda p: ["sweep", "--tasks", "rte", "--sizes", "8", "--grid", "method.size=9", "--dry-run"],
         r"--grid method\.size: gives the values of --sizes again",
+    ),
+    "values of --epochs in an ablation too": (
+        lambda p: ["ablate", "init", "--epochs", "5", "--grid", "training.epochs=3,20", "--dry-run"],
+        r"--grid training\.epochs: gives the values of --epochs again",
+    ),
+    "a --grid twice": (
+        lambda p: ["sweep", "--tasks", "rte", "--grid", "method.size=8", "--grid", "method.size=64"],
+        r"--grid method\.size: is given twice; give all values in one option",
+    ),
+    "a --set twice": (
+        lambda p: p.train("--set", "training.warmup=0", "--set", "training.warmup=0.1"),
+        r"--set training\.warmup: is given twice; give it once",
+    ),
+    "a settings file that is not called YAML": (
+        lambda p: p.config("seeds: 1\n", "run.conf"),
+        r"run\.conf: is no YAML file by its name; call it something\.yaml",
     ),
     "a setting of another method": (
         lambda p: p.train("--method", "full", "--size", "8"),

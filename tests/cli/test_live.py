@@ -87,3 +87,47 @@ def failure(error: str) -> Failure:
     return Failure(
         seed=0, digest="", error=error, traceback="", attempts=1, failed_at="", host=""
     )  # fmt: skip
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What it shows now, to be set."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_what_failed_or_diverged_has_nothing_ahead(
+    tiny_bert: Path, tmp_path: Path, console: Console, clock: list[float]
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=[0, 1, 2])
+    lines, half = live.Lines(made, console, lambda: False), made.num_steps // 2
+    assert half * 2 == made.num_steps
+    for seed in range(3):
+        lines.seed_started(seed, epochs_done=0, resumed=False)
+        lines.step(seed, 0, 0.5, 1.0)
+    clock[0] = 10.0
+    for seed in range(3):
+        lines.step(seed, half, 0.5, 1.0)
+    assert lines._left() == "10 s"
+    lines.failed(0, failure("no memory"))
+    assert lines._left() == "7 s"  # two thirds
+    # One that diverged is shown as ended, and was not trained to its end.
+    lines.seeds[1].state, lines.seeds[1].step = "done", made.num_steps
+    assert lines._left() == "3 s"
+
+
+def test_seeds_that_go_on_together_were_not_trained_now(
+    tiny_bert: Path, tmp_path: Path, console: Console, clock: list[float]
+) -> None:
+    """All of them begin in the middle, not only the first that is heard of."""
+    made = plan(tiny_bert, tmp_path, seeds=[0, 1, 2])
+    lines, half = live.Lines(made, console, lambda: False), made.num_steps // 2
+    for seed in range(3):
+        lines.seed_started(seed, epochs_done=1, resumed=True)
+        lines.step(seed, half, 0.5, 1.0)
+    clock[0] = 10.0
+    for seed in range(3):
+        lines.step(seed, half + 1, 0.5, 1.0)
+    left = 10 * (made.num_steps - half - 1)
+    assert lines._left() == live.duration(left)

@@ -37,6 +37,7 @@ def add(
     seconds: float = 12.0,
     note: str = "made-up rows",
     init_from: results.InitFrom | None = None,
+    stacked: bool = False,
 ) -> store.CellFolder:
     """One cell with its finished and diverged seeds.
 
@@ -78,6 +79,7 @@ def add(
         "data": data.fingerprint,
         "protocol": config.protocol,
         "init_from": init_from and init_from.digest,
+        "stacked": list(scores) if stacked else None,
     }
     digest = configuration.digest(identity)
     folder = store.cell_folder(root, facts.name, f"{method_label(config.method)}-minilm", digest)

@@ -44,11 +44,11 @@ def point(value: float | None, values: Sequence[float], **changes: Any) -> analy
 
 
 def result(
-    *points: analyses.AblationPoint, by: str | None = "method.init_std"
+    *points: analyses.AblationPoint, by: str | None = "method.init_std", rows: str = ""
 ) -> analyses.AblationResult:
     """Points, held against those that they name."""
     facts: dict[str, Any] = {
-        "source": "folder", "description": "", "fingerprint": "", "num_train": 5,
+        "source": "folder", "description": "", "fingerprint": rows, "num_train": 5,
         "num_train_complete": 50, "partial": True, "sample": False,
     }  # fmt: skip
     compared = []

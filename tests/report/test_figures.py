@@ -108,13 +108,36 @@ def test_an_ablations_task_has_the_name_of_its_column(tmp_path: Path) -> None:
     """Or its own, if its runs are gone."""
     one_seed = {0: {"validation": {"matthews": 0.6, "accuracy": 0.8}}}
     digests = [digest(add(tmp_path, task, one_seed)) for task in ("cola", "rte")]
+    fingerprint = evidence.read(tmp_path)[0][0].facts.data.fingerprint
     titles = []
     for gone in range(2):
-        made = ablation_result(point(1e-2, (0.6, 0.7), digest=digests[0]))
+        made = ablation_result(point(1e-2, (0.6, 0.7), digest=digests[0]), rows=fingerprint)
         made = made.model_copy(update={"cells": digests})
         (group,) = comparison.compare(evidence.read(tmp_path)[0][gone:], [made])
         titles += [one.title for one in figures.figures(group) if one.chapter == "Ablations"]
     assert [title.partition(",")[0] for title in titles] == ["CoLA", "cola"]
+
+
+def test_an_ablation_has_the_name_of_its_own_set_of_rows(tmp_path: Path) -> None:
+    one_seed = {0: {"validation": {"matthews": 0.6, "accuracy": 0.8}}}
+    for rows in ("all", "part"):
+        partial = rows == "part"
+        folder = add(tmp_path, "cola", one_seed, rows=rows, partial=partial)
+        made = ablation_result(
+            point(1e-2, (0.6, 0.7), digest=digest(folder)), rows=f"sha256:{rows}-cola"
+        )
+        write_result(
+            ablation_file(tmp_path, "init", rows),
+            made.model_copy(update={"cells": [digest(folder)]}),
+        )
+        other = {"training.learning_rate": 3e-3}  # that ran for itself, so that there is a column
+        add(tmp_path, "cola", one_seed, rows=rows, partial=partial, options=other)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    titles = [one.title for one in figures.figures(group) if one.chapter == "Ablations"]
+    labels = {column.data.fingerprint: column.label for column in group.comparison.columns}
+    for title, rows in zip(titles, ("all", "part"), strict=True):
+        assert title.startswith(labels[f"sha256:{rows}-cola"])
+    assert len(set(labels.values())) == 2
 
 
 def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_missing_seeds_and_cells_without_any_are_holes_with_commands(tmp_path: P
     cells, unfinished = evidence.read(moved)
     found = holes.missing(comparison.compare(cells), unfinished)
     assert [one.what.partition(":")[2] for one in found] == [" seeds 1, 2", " no seed is finished"]
+    (cell,) = cells
+    cell.folder.joinpath("seed-2").mkdir()
+    write_result(
+        cell.folder / "seed-1" / "result.json", cell.seeds[0].model_copy(update={"seed": 1})
+    )
+    (cell,) = evidence.read(moved)[0]
+    what = holes.missing(comparison.compare([cell]), [])[0].what
+    assert what.partition(":")[2] == " seed 2"
     assert all(one.command.startswith("adaptertune train --task ") for one in found)
     # They go where they were looked for, wherever the runs were trained.
     assert all(f" --output {moved}" in one.command for one in found)
@@ -89,7 +97,7 @@ def test_a_failed_seed_is_missing_with_its_error(tmp_path: Path) -> None:
     write_result(folder.seed(1).failure, failure)
     cells, unfinished = evidence.read(tmp_path)
     (found,) = holes.missing(comparison.compare(cells), unfinished)
-    assert found.what.endswith(": seeds 1; seed 1 failed: out of memory")
+    assert found.what.endswith(": seed 1; seed 1 failed: out of memory")
 
 
 def test_other_candidates_of_a_search_by_one_seed_are_no_holes(tmp_path: Path) -> None:
@@ -159,3 +167,11 @@ def test_a_search_among_ranks_is_a_grid_and_other_settings_of_a_method_are_set(
     done = cli(*command[1:], "--dry-run")
     assert done.code == 2
     assert "glue" in done.err
+
+
+def test_a_seed_that_came_later_takes_no_seed_from_the_command(tmp_path: Path) -> None:
+    """`--seeds 5` and then `--seed 7`: what ran last wrote itself alone as what is asked for."""
+    add(tmp_path, "rte", one_metric(0.6, 0.5, 0.6), asked=[1])
+    (cell,) = evidence.read(tmp_path)[0]
+    assert cell.config["seeds"] == [0, 1, 2]
+    assert "--seeds 3" in evidence.train_command(cell.config, cell.origins)

@@ -30,7 +30,7 @@ def test_a_collapsed_seed_without_a_defined_metric_is_counted(tmp_path: Path) ->
     add(tmp_path, "stsb", {0: scores}, collapsed=[0])
     shown = only(tmp_path)
     assert entry(shown, "adapters 64", "STS-B").mean is None
-    assert "1 of 1 seeds (0)." in words.remarks(shown)[0]
+    assert "1 of 1 seed (0)." in words.remarks(shown)[0]
 
 
 def test_a_share_of_a_negative_correlation_is_not_told(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ def cost(cell: Cell, full: Cell | None) -> Cost | None:
     if other.seconds and own.epochs and other.epochs:
         shares["time_of_full"] = own.seconds / other.seconds
         shares["time_of_full_per_epoch"] = own.seconds / own.epochs * other.epochs / other.seconds
-    if own.peak_memory_bytes and other.peak_memory_bytes:
+    # A pass's memory is that of all its seeds: beside one seed's it would say nothing of a method.
+    are_alike = full is not None and cell.num_lanes == full.num_lanes
+    if are_alike and own.peak_memory_bytes and other.peak_memory_bytes:
         shares["memory_of_full"] = own.peak_memory_bytes / other.peak_memory_bytes
     return own.model_copy(update=shares)
 
@@ -43,6 +45,7 @@ def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | Non
         sum(pair[side].seconds / (pair[side].epochs or 1) for pair in pairs) for side in (0, 1)
     )
     memory, largest = (_largest([pair[side] for pair in pairs]) for side in (0, 1))
+    are_alike = all(one.memory_of_full is not None for one, _ in pairs)
     return Cost(
         seconds=seconds,
         epochs=None,
@@ -50,7 +53,7 @@ def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | Non
         machines=sorted({name for one, _ in pairs for name in one.machines}),
         time_of_full=seconds / beside,
         time_of_full_per_epoch=of_epoch / beside_epoch,
-        memory_of_full=memory / largest if memory and largest else None,
+        memory_of_full=memory / largest if are_alike and memory and largest else None,
     )
 
 

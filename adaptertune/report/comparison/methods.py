@@ -127,6 +127,8 @@ def alike(cell: Cell, other: Cell) -> bool:
 def _common(cell: Cell) -> dict[str, object]:
     """The settings that are neither the method's own nor searched."""
     found = {**_usual(cell), **cell.settings}
+    if cell.facts.init_from:  # no two methods start from one run, but what each learnt there may be
+        found["init_from"] = cell.facts.init_from.task
     return {
         key: value
         for key, value in found.items()

@@ -13,7 +13,6 @@ from adaptertune.report.figures.figure import (
     RINGS,
     TRAINED,
     Figure,
-    count,
     data_note,
     figure,
 )
@@ -33,12 +32,15 @@ HOLLOW = " A white centre: of its seeds some answer the same for every example."
 
 def of_settings(group: Group) -> list[Figure]:
     """A chart and a table for each ablation and task, from the ablations' own result files."""
-    names = {(one.task, one.split): one.label for one in columns_of(group.cells)}
-    return [  # an ablation outlives its runs
-        _ablation(group, result, task, names.get((task.task, task.split), task.task))
-        for result in group.ablations
-        for task in result.tasks
-    ]
+    names = {
+        (one.task, one.split, one.data.fingerprint): one.label for one in columns_of(group.cells)
+    }
+    made = []
+    for result in group.ablations:
+        for task in result.tasks:
+            known = names.get((task.task, task.split, task.data.fingerprint))
+            made.append(_ablation(group, result, task, known or task.task))  # it outlives its runs
+    return made
 
 
 def _ablation(group: Group, result: AblationResult, task: AblationTask, name: str) -> Figure:
@@ -53,7 +55,9 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
         if scores.mean is None:
             continue
         mean, between, error = 100 * scores.mean, scores.interval, scores.standard_error
-        note = f"{title}: {tables.percent(scores.mean)}, {count(scores.values, 'seed')}"
+        note = (
+            f"{title}: {tables.percent(scores.mean)}, {tables.plural(len(scores.values), 'seed')}"
+        )
         if result.by is None:
             order.setdefault(title, int(one.reference is not None))
             low, high = (None, None)
@@ -117,7 +121,7 @@ def heatmaps(group: Group, column: Column) -> list[Figure]:
                     f"Relative change of {name} on {result.split} when the trained adapters of the "
                     f"layers from first to last (of {heatmap.layers_in_words(result)}) are removed and "
                     "nothing is trained again; LayerNorms "
-                    f"and head stay. Mean over {count(result.seeds, 'seed')}.",
+                    f"and head stay. Mean over {tables.plural(len(result.seeds), 'seed')}.",
                     [
                         f"layers {one.first} to {one.last}: {tables.percent(one.change[metric].mean)} %"
                         for one in result.cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adaptertune import stats
@@ -90,8 +90,3 @@ def metric_title(column: Column, split: str | None = None) -> str:
 def data_note(column: Column) -> str:
     """What of the task's data a title must say (a part, other rows); a sample's says it anyway."""
     return "" if column.data.sample else tables.data_note(column.data)
-
-
-def count(things: Collection[object], noun: str) -> str:
-    """``3 seeds``."""
-    return words.plural(len(things), noun)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adaptertune import stats
-from adaptertune.report import charts, tables, words
+from adaptertune.report import charts, tables
 from adaptertune.report.charts import Axis, Dot, Point, Square, Summary
 from adaptertune.report.comparison import Group, methods, of_full, reference_candidates
 from adaptertune.report.comparison.columns import on_column
@@ -18,7 +18,6 @@ from adaptertune.report.figures.figure import (
     TRAINED,
     Figure,
     colours,
-    count,
     data_note,
     figure,
     metric_title,
@@ -132,7 +131,7 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
     points = []
     for series, name, chosen in found:
         own, trained = chosen.config["training"]["epochs"], chosen.facts.ledger["trained"]
-        lasted = words.plural(own, "epoch")
+        lasted = tables.plural(own, "epoch")
         told = f"{name} ({lasted})" if epochs else name
         made = _point(series, chosen, column, trained, told, f"{series}, {lasted}")
         points += [replace(point, beside=f"{own} ep." if epochs else "") for point in made]
@@ -164,7 +163,7 @@ def seed_dots(group: Group, column: Column) -> list[Figure]:
             continue
         if entry.diverged:
             hidden.append(
-                f"{row.label}: {count(entry.diverged, 'seed')} diverged, without a score."
+                f"{row.label}: {tables.plural(len(entry.diverged), 'seed')} diverged, without a score."
             )
         if entry.mean is None:
             continue
@@ -174,9 +173,8 @@ def seed_dots(group: Group, column: Column) -> list[Figure]:
         between = entry.interval
         low, high = (100 * between.low, 100 * between.high) if between else (None, None)
         told = f", 95 % interval {low:.1f} to {high:.1f}" if between else ""
-        note = (
-            f"{row.label}: mean {tables.percent(entry.mean)}{told}, {count(entry.scores, 'seed')}"
-        )
+        over = tables.plural(len(entry.scores), "seed")
+        note = f"{row.label}: mean {tables.percent(entry.mean)}{told}, {over}"
         summaries.append(Summary(row.label, 100 * entry.mean, low, high, note))
     if not summaries:
         return []
@@ -219,5 +217,5 @@ def _point(series: str, cell: Cell, column: Column, x: float, name: str, line: s
         return []
     low, high = (None, None) if error is None else (100 * (mean - error), 100 * (mean + error))
     told = "" if error is None else f" ± {100 * error:.1f}"
-    note = f"{name}: {tables.percent(mean)}{told}, {count(values, 'seed')}"
+    note = f"{name}: {tables.percent(mean)}{told}, {tables.plural(len(values), 'seed')}"
     return [Point(series, x, 100 * mean, low, high, note, line)]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 
 from adaptertune import stats
-from adaptertune.report import charts, tables, words
+from adaptertune.report import charts, tables
 from adaptertune.report.charts import Axis, Bar, Point
 from adaptertune.report.comparison import Group, methods
 from adaptertune.report.comparison.columns import on_column
 from adaptertune.report.figures.figure import (
     Figure,
     colours,
-    count,
     data_note,
     figure,
     metric_title,
@@ -45,7 +44,8 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
                     by_epoch.setdefault(line.epoch, []).append(value)
         for epoch, values in by_epoch.items():
             mean = statistics.fmean(values)
-            note = f"{series}, epoch {epoch}: {tables.percent(mean)}, {count(values, 'seed')}"
+            over = tables.plural(len(values), "seed")
+            note = f"{series}, epoch {epoch}: {tables.percent(mean)}, {over}"
             means.append(Point(series, epoch, 100 * mean, None, None, note, series))
     if len({point.x for point in means}) < 2:
         return []
@@ -89,7 +89,7 @@ def search(group: Group, column: Column) -> list[Figure]:
             continue
         for number in range(1, len(known) + 1):
             best = stats.expected_maximum(known, number) or 0.0
-            counted = words.plural(number, "candidate")
+            counted = tables.plural(number, "candidate")
             note = f"{series}, best of {counted}: {tables.percent(best)}"
             points.append(Point(series, number, 100 * best, None, None, note, series))
     if len({point.series for point in points}) < 2:
@@ -126,7 +126,7 @@ def costs(group: Group, column: Column) -> list[Figure]:
         if spent is None:
             continue
         machines |= set(spent.machines or ["unknown machines"])  # of runs that were copied
-        epochs = words.plural(spent.epochs or 0, "epoch")
+        epochs = tables.plural(spent.epochs or 0, "epoch")
         note = f"{row.label}: {tables.duration(spent.seconds)}, {epochs}"
         times.append(Bar(row.label, spent.seconds, note, epochs))
         if spent.peak_memory_bytes is not None:
@@ -158,7 +158,8 @@ def costs(group: Group, column: Column) -> list[Figure]:
                 "Time and memory, task by task",
                 f"{named}: largest memory{data_note(column)}",
                 "Peak while a seed trains, the least of its seeds: on a CPU of the whole process, on "
-                f"CUDA what was allocated there. {where}{warning}.",
+                "CUDA what was allocated there, of seeds in one pass all of them. "
+                f"{where}{warning}.",
                 [bar.note for bar in memories],
                 charts.bars(memories, Axis("GB"), colours(group)),
             )

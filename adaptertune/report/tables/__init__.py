@@ -68,6 +68,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """``1 seed``, ``5 seeds``, ``1,000 seeds``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def size(num_bytes: float) -> str:
     """Bytes in the largest decimal unit below them."""
     for unit in ("B", "kB", "MB", "GB"):

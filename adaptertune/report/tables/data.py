@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from adaptertune.report import tables
-from adaptertune.report.words import plural
+from adaptertune.report.tables import plural
 from adaptertune.tasks import Task
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.report.tables import count, percent, size, table, titled
-from adaptertune.report.words import plural
+from adaptertune.report.tables import count, percent, plural, size, table, titled
 
 PART_NAMES = {"embeddings": "embeddings", "encoder": "layers less LayerNorms"}
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from adaptertune.report import tables, words
+from adaptertune.report import tables
 from adaptertune.tasks import Task
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ BAR_LABELS = 6  # with more labels than this only the likeliest ones are shown
 
 def table(task: Task, texts: Sequence[str], answers: Sequence[Answer]) -> RenderableType:
     """Texts with their predictions; a bar for each label's probability, the likeliest first."""
-    made = tables.table("text", "prediction", "", "", right=())
+    made = tables.table("text", "prediction", "")
     step = 2 if task.is_pair else 1
     for number, answer in enumerate(answers):
         text = Text("\n".join(texts[number * step : (number + 1) * step]))
         if answer.probabilities is None:
-            made.add_row(text, f"{answer.prediction:.3f}", "", "")
+            made.add_row(text, f"{answer.prediction:.3f}", "")
             continue
         assert task.labels is not None
         likeliest = sorted(zip(answer.probabilities, task.labels, strict=True), reverse=True)
@@ -37,23 +37,23 @@ def table(task: Task, texts: Sequence[str], answers: Sequence[Answer]) -> Render
         for share, label in likeliest[:BAR_LABELS]:
             bar = ProgressBar(total=1.0, completed=share, width=16)
             bars.add_row(bar, Text(f"{100 * share:5.1f} %"), Text(label))
-        made.add_row(text, Text(str(answer.prediction), style="bold"), bars, "")
+        made.add_row(text, Text(str(answer.prediction), style="bold"), bars)
     return made
 
 
 def conclusion(run: Run, summary: Summary, num_bad: int) -> RenderableType:
     """Rows, pace, predictions, what was cut and what was set aside; and which run answered."""
     pace = f", {summary.num_rows / summary.seconds:,.0f} a second" if summary.seconds else ""
-    answered = words.plural(summary.num_rows, "row")
+    answered = tables.plural(summary.num_rows, "row")
     lines = [f"Answered    {answered} in {tables.duration(summary.seconds)}{pace}"]
     if summary.counts and summary.num_rows > 1:
         most = sorted(summary.counts.items(), key=lambda item: -item[1])[:BAR_LABELS]
         lines.append("Predicted   " + ", ".join(f"{label} {count:,}" for label, count in most))
     if summary.num_truncated:
-        cut = words.plural(summary.num_truncated, "row")
+        cut = tables.plural(summary.num_truncated, "row")
         lines.append(f"Cut         {cut} longer than {run.max_length} tokens")
     if num_bad:
-        lines.append(f"Set aside   {words.plural(num_bad, 'bad row')}")
+        lines.append(f"Set aside   {tables.plural(num_bad, 'bad row')}")
     metric = tables.METRIC_NAMES[run.task.headline]
     score = f"{metric} {tables.percent(run.score)} on {run.result.selecting_split}"
     origin = ", imported" if run.result.imported else ""

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from adaptertune.report.tables import METRIC_NAMES, count, data_note, spread, table, titled
-from adaptertune.report.words import plural
+from adaptertune.report.tables import METRIC_NAMES, count, data_note, plural, spread, table, titled
 from adaptertune.runs.analyses import Half, PruneResult
 
 
 def pruning(result: PruneResult) -> RenderableType:
     """Scores, parameters and speed before and after; or that nothing may go."""
     metric, limit = METRIC_NAMES[result.headline], f"{100 * result.max_drop:g}"
-    seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
+    seeds = plural(len(result.seeds), "seed")
     title = f"Pruning · {result.task}, {seeds}{data_note(result.data)}"
     if not result.removed:
         text = f"No layer's adapters can go: each costs more than {limit} points of {metric}."

@@ -13,8 +13,15 @@ from rich.text import Text
 from adaptertune.config import flatten
 from adaptertune.report.comparison.published import row_label
 from adaptertune.report.evidence import ELSEWHERE, deciding, is_chosen
-from adaptertune.report.tables import METRIC_NAMES, data_note, percent, setting, table, titled
-from adaptertune.report.words import plural
+from adaptertune.report.tables import (
+    METRIC_NAMES,
+    data_note,
+    percent,
+    plural,
+    setting,
+    table,
+    titled,
+)
 from adaptertune.runs.results import CellResult, ListedRun
 from adaptertune.runs.store import CellFolder
 

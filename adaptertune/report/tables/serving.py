@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from adaptertune.report import tables, words
+from adaptertune.report import tables
 
 if TYPE_CHECKING:
     from adaptertune.share.bundle import Bundle, Serving, Sizes
@@ -33,7 +33,7 @@ def bundle(bundle: Bundle, sizes: Sizes) -> RenderableType:
     lines = [
         f"Backbone    {tables.size(sizes.backbone)}, once",
         f"Together    {tables.size(sizes.total)}, {sizes.multiple:.2f}x one model",
-        f"Instead of  {full}, as {words.plural(len(bundle.runs), 'full model')}",
+        f"Instead of  {full}, as {tables.plural(len(bundle.runs), 'full model')}",
         f"Bundle      {bundle.folder}",
     ]
     return Group(made, Text("\n".join(lines)))
@@ -50,4 +50,4 @@ def measured(ways: Sequence[Serving], num_rows: int) -> RenderableType:
             f"{1000 * one.latency:.1f} ms",
             tables.size(one.weight_bytes),
         )
-    return Group(made, Text(f"{words.plural(num_rows, 'row')}, three rounds in turn, medians"))
+    return Group(made, Text(f"{tables.plural(num_rows, 'row')}, three rounds in turn, medians"))

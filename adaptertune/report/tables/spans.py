@@ -13,6 +13,7 @@ from adaptertune.report.tables import (
     data_note,
     duration,
     percent,
+    plural,
     spread,
     table,
     titled,
@@ -41,7 +42,9 @@ def _terminal(result: SpansResult, metric: str) -> RenderableType:
             _square(cells.get((first, last)), metric, largest, digits) for last in result.layers
         ]
         grid.add_row(f"{first} ", *shown)
-    seeds = f"mean{' and deviation' if has_deviation else ''} over {_seeds(result)}"
+    seeds = (
+        f"mean{' and deviation' if has_deviation else ''} over {plural(len(result.seeds), 'seed')}"
+    )
     title = (
         f"Relative change of {METRIC_NAMES[metric]} in per cent, adapters removed from layers first "
         f"to last · {result.task}, {result.split}, {seeds}{data_note(result.data)}"
@@ -85,10 +88,6 @@ def _summary(result: SpansResult) -> RenderableType:
         "± is the sample deviation over seeds."
     )
     return Group(titled("In per cent", shown), Text(remark, style="dim"))
-
-
-def _seeds(result: SpansResult) -> str:
-    return "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
 
 
 def _colour(change: float, largest: float) -> heatmap.Colour:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from adaptertune.report.tables import count, data_note, percent, size, table, titled
-from adaptertune.report.words import plural
+from adaptertune.report.tables import count, data_note, percent, plural, size, table, titled
 from adaptertune.runs.analyses import BenchResult, PassSeconds
 
 PARTS = {

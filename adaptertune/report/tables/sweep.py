@@ -14,6 +14,7 @@ from adaptertune.report.tables import (
     data_note,
     duration,
     percent,
+    plural,
     setting,
     table,
     titled,
@@ -92,12 +93,20 @@ def sweep(result: SweepResult) -> RenderableType:
         Text(f"{result.in_words}{_interval_note(result.choices)}", style="dim"),
         "",
     ]
-    if result.num_failed or result.num_diverged:
-        pieces.append(
-            f"[red]{result.num_failed} runs failed and {result.num_diverged} diverged: holes, not "
-            "zeros.[/] --retry-failed tries them again.\n"
-        )
+    if lost := holes(result):
+        pieces.append(f"{lost}\n")
     return Group(*pieces)
+
+
+def holes(result: SweepResult) -> str | None:
+    """Runs without a score, marked up; None if there are none."""
+    if not (result.num_failed or result.num_diverged):
+        return None
+    failed = plural(result.num_failed, "run")
+    return (
+        f"[red]{failed} failed and {result.num_diverged} diverged: holes, not zeros.[/] "
+        "--retry-failed tries them again."
+    )
 
 
 def _interval_note(choices: Sequence[Choice]) -> str:
@@ -118,7 +127,7 @@ def _remarks(choices: Sequence[Choice], keys: set[str]) -> list[RenderableType]:
         if choice.data.partial:
             said.append("partial training set")
         if choice.num_failed or choice.num_diverged:
-            said.append(f"[red]{choice.num_failed + choice.num_diverged} holes[/]")
+            said.append(f"[red]{plural(choice.num_failed + choice.num_diverged, 'hole')}[/]")
         if choice.num_collapsed:
             said.append(f"{choice.num_collapsed} collapsed to one answer for everything")
         if choice.next_best:
@@ -129,7 +138,7 @@ def _remarks(choices: Sequence[Choice], keys: set[str]) -> list[RenderableType]:
                 f"the first seed's next best is {best} (--seeds-on all gives it the others)"
             )
         if said and "best of" not in choice.row:
-            about = f"{choice.task} {choice.row}, {choice.num_runs} runs"
+            about = f"{choice.task} {choice.row}, {plural(choice.num_runs, 'run')}"
             lines.append(f"[yellow]{about}: {'; '.join(said)}[/]")
     return [*lines, ""] if lines else []
 
@@ -155,7 +164,8 @@ def _choice(choice: Choice, keys: set[str]) -> Sequence[str]:
         choice.row,
         _settings(choice.chosen, choice.row, keys),
         METRIC_NAMES[choice.metric],
-        f"{percent(spread.mean)} ± {percent(spread.deviation, 2)}",
+        percent(spread.mean)
+        + f" ± {percent(spread.deviation, 2)}" * (spread.deviation is not None),
         "" if low is None else f"{percent(low)} to {percent(high)}",
         percent(spread.best),
         str(spread.n),

@@ -145,3 +145,22 @@ def test_a_sentence_over_all_tasks_says_of_how_many_its_times_are(tmp_path: Path
     (said,) = only(tmp_path).sentences
     assert "mean of 3 validation sets" in said
     assert "Training them took 0.50x its time on 1 of 3 tasks, and" in said
+
+
+def test_the_memory_of_seeds_in_one_pass_is_beside_nothing_that_trained_apart(
+    tmp_path: Path,
+) -> None:
+    add(tmp_path, "rte", one_metric(0.6, 0.6), options=FULL, seconds=20.0)
+    add(tmp_path, "rte", one_metric(0.6, 0.6), seconds=9.0, stacked=True)
+    shown = only(tmp_path)
+    found = row(shown, "adapters 64")
+    for cost in (found.places[0].cost, found.total_cost):
+        assert cost is not None
+        assert cost.time_of_full == pytest.approx(9 / 20)
+        assert cost.memory_of_full is None
+    assert "memory" not in shown.sentences[0]
+    add(tmp_path / "both", "rte", one_metric(0.6, 0.6), options=FULL, stacked=True)
+    add(tmp_path / "both", "rte", one_metric(0.6, 0.6), stacked=True)
+    alike = row(only(tmp_path / "both"), "adapters 64").places[0].cost
+    assert alike is not None
+    assert alike.memory_of_full == 1

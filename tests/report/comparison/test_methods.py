@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptertune import config as configuration
-from adaptertune.report import evidence, words
+from adaptertune.report import comparison, evidence, words
 from adaptertune.report.comparison import methods
 from adaptertune.report.schema import Entry
 from adaptertune.runs import results
@@ -248,3 +248,27 @@ def test_every_method_there_is_has_a_row(tmp_path: Path) -> None:
         add(tmp_path, "rte", one_metric(0.7), options={"method.name": "lora", "method.rank": rank})
     add(tmp_path, "rte", one_metric(0.6), options={"method.name": "ia3"})
     assert [row.label for row in only(tmp_path).rows] == ["LoRA, best of 2/8", "(IA)³"]
+
+
+def test_two_methods_that_started_from_runs_of_one_task_are_set_beside_each_other(
+    tmp_path: Path,
+) -> None:
+    """Each from its own, for a run is one method's; not where the tasks differ, or one began anew."""
+
+    def of(task: str, run: str) -> results.InitFrom:
+        return results.InitFrom(
+            run=f"{task}/{run}/seed-0", task=task, seed=0, digest="d", sha256="c", head=False
+        )
+
+    for store, adapter, full in (
+        ("alike", of("mnli", "a"), of("mnli", "f")),
+        ("other", of("mnli", "a"), of("qnli", "f")),
+        ("anew", of("mnli", "a"), None),
+    ):
+        root = tmp_path / store
+        options = {"init_from": ["a"]}
+        add(root, "rte", one_metric(0.7, 0.7), options=options, init_from=adapter)
+        options = {"method.name": "full"} | ({"init_from": ["f"]} if full else {})
+        add(root, "rte", one_metric(0.6, 0.6), options=options, init_from=full)
+        (group,) = comparison.compare(evidence.read(root)[0])
+        assert methods.alike(*group.cells) == (store == "alike")
