@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 import secrets
@@ -27,25 +28,49 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
     """A temporary file beside ``path`` to write to; flushed to disk and renamed when all went well.
 
     Raises:
-        StoreError: the disk is full, the folder is read-only, …
+        StoreError: the disk is full, the folder is read-only, …; what else goes wrong meanwhile, such as
+            an error of another file, stays what it is.
     """
     if not path.name:
         raise StoreError("is no file", where=path, remedy="name one")
     temporary = beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():  # which the renaming would find, after all the work
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with temporary.open("wb") as stream:
+        with _told_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():  # which the renaming would find, after all the work
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raw = _Raw(temporary, path)
+        with io.BufferedWriter(raw) as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException as error:
+            with _told_of(path):
+                os.fsync(stream.fileno())
+        with _told_of(path):
+            temporary.replace(path)
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
-        if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
-            raise  # (a pipe is not this file)
+        raise
+
+
+class _Raw(io.FileIO):
+    """A file whose errors of writing name what it will become."""
+
+    def __init__(self, temporary: Path, path: Path) -> None:
+        super().__init__(temporary, "wb")
+        self._path = path
+
+    def write(self, data: Any) -> int:
+        with _told_of(self._path):
+            return super().write(data)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """An error of the system as one of this file."""
+    try:
+        yield
+    except OSError as error:
         raise StoreError(
             f"cannot be written ({error.strerror})",
             where=path,

@@ -64,7 +64,10 @@ def test_missing_libraries(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     needs = ["torch>=99", "no-such-thing>=1", "numpy>=2", "pytest>=99; extra == 'dev'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: needs)
     found = checks(cli, code=2)["libraries"]
-    assert (found["level"], found["found"]) == ("error", "2 are missing or too old")
+    assert (found["level"], found["found"]) == (
+        "error",
+        "2 missing, or not of the version that is needed",
+    )
     assert found["remedy"] == "pip install 'torch>=99' 'no-such-thing>=1'"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,37 @@ def test_processes_of_one_number_do_not_share_a_half_written_file(
 def test_what_is_no_file_can_not_be_written(name: str) -> None:
     with pytest.raises(StoreError, match="is no file; name one"):
         write_atomically(Path(name), b"x")
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may become larger than 1,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_of_several_files_the_one_that_has_no_room_is_named(
+    tmp_path: Path, small_files: None, flushed: bool
+) -> None:
+    def write() -> None:
+        with (
+            writing_atomically(tmp_path / "answers.tsv") as answers,
+            writing_atomically(tmp_path / "bad.jsonl") as bad,
+        ):
+            bad.write(b"{}")
+            answers.write(b"x" * 2000)
+            if flushed:
+                answers.flush()
+
+    with pytest.raises(StoreError, match=r"answers\.tsv: cannot be written \(File too large\)"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ([] if flushed else ["bad.jsonl"])
+
+
+def test_an_error_of_another_file_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), writing_atomically(tmp_path / "x.tsv"):
+        (tmp_path / "missing").read_bytes()
+    assert list(tmp_path.iterdir()) == []

@@ -119,7 +119,7 @@ def tokenised(
     found = [encode(tokenizer, split, wanted.max_length, on_chunk) for split in splits]
     try:
         for encoded in found:
-            write_atomically(wanted.path(encoded.name), _as_bytes(encoded))
+            write_atomically(wanted.path(encoded.name), as_bytes(encoded))
     except StoreError as error:
         note(
             f"{error.where}: {error.what}; the next start tokenises again, unless "
@@ -128,7 +128,7 @@ def tokenised(
     return found
 
 
-def _as_bytes(encoded: Encoded) -> bytes:
+def as_bytes(encoded: Encoded) -> bytes:
     """The checksum of what follows, and then the arrays in the safetensors format."""
     arrays: dict[str, Any] = {
         "tokens": encoded.tokens,

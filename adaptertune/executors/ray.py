@@ -142,7 +142,10 @@ class RayExecutor:
         gpus = self.gpu_share if on_gpu else 0.0
         _tell_of_waiting(1, gpus, note)
         asked = ray.remote(num_gpus=gpus)(_capability)
-        found, native, compiler = ray.get(asked.remote(device))
+        try:
+            found, native, compiler = ray.get(asked.remote(device))
+        except ray.exceptions.RayTaskError as raised:
+            raise _of_worker(raised) from None
         lookups = Lookups()
         lookups.once(("device", device), lambda: found)
         lookups.once(("bf16", found), lambda: native)
@@ -170,20 +173,16 @@ class RayExecutor:
                 ready, _ = ray.wait(list(flying), timeout=POLL_SECONDS) if flying else ([], [])
                 self._sort_mail(flying.values(), hear)
                 for reference in ready:
-                    flight = flying.pop(reference)
-                    try:
-                        settled = self._land(reference, flight)
-                    except AdapterTuneError:  # a machine that must not take part
-                        self._stop(flying, hear)
-                        raise
-                    yield settled
+                    yield self._land(reference, flying.pop(reference))
                 if not ready and not flying:  # other processes have the rest
                     time.sleep(WAIT_SECONDS)
                 if hear(todo[0].plan).should_stop():
-                    self._stop(flying, hear)
                     raise Interrupted(
                         "stopped; all states are saved", remedy="the same command goes on from here"
                     )
+        except AdapterTuneError:  # or a machine that must not take part, a full disk, …
+            self._stop(flying, hear)
+            raise
         finally:
             for flight in flying.values():
                 flight.locks.close()
@@ -209,27 +208,29 @@ class RayExecutor:
             if len(flying) >= AHEAD * max(1, int(room)):
                 return
             waiting.popleft()
-            locks, note = ExitStack(), hear(plan).note
-            try:
-                found = units.claim(unit, locks, note, retry_before=self.retry_before)
-            except InUse:
-                locks.close()
-                waiting.append(unit)
-                continue
+            with ExitStack() as locks:
+                try:
+                    found = units.claim(
+                        unit, locks, hear(plan).note, retry_before=self.retry_before
+                    )
+                except InUse:
+                    waiting.append(unit)
+                    continue
+                if found is None:
+                    folders = [plan.folder.seed(seed) for seed in unit.seeds]
+                    states = {
+                        f"{folder.path.name}/{folder.snapshot.name}": folder.snapshot.read_bytes()
+                        for folder in folders
+                        if folder.snapshot.exists()
+                    }
+                    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MOST_RETRIES)
+                    shipment = self._ship(plan, hear(plan))
+                    reference = task(_train).remote(
+                        unit, shipment, states, self._mailbox, _versions()
+                    )
+                    flying[reference] = _Flight(unit, locks.pop_all())
             if found:
-                locks.close()
                 yield found
-                continue
-            folders = [plan.folder.seed(seed) for seed in unit.seeds]
-            states = {
-                f"{folder.path.name}/{folder.snapshot.name}": folder.snapshot.read_bytes()
-                for folder in folders
-                if folder.snapshot.exists()
-            }
-            task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MOST_RETRIES)(_train)
-            shipment = self._ship(plan, hear(plan))
-            reference = task.remote(unit, shipment, states, self._mailbox, _versions())
-            flying[reference] = _Flight(unit, locks)
 
     def _ship(self, plan: Plan, progress: Progress) -> Any:
         """A reference to what the plan's runs read; each task's is put into Ray once."""
@@ -239,14 +240,12 @@ class RayExecutor:
         if plan.init_from:
             key += (plan.init_from.sha256,)
         if key not in self.shipments:
-            cache.tokenised(plan.tokens, progress=lambda *_: None, note=progress.note)
+            parts = cache.tokenised(plan.tokens, progress=lambda *_: None, note=progress.note)
             folder = plan.located.folder
             names = [path for path in folder.iterdir() if path.suffix in SUFFIXES]
             model = {path.name: path.read_bytes() for path in [*names, plan.located.weights]}
-            tokens = {
-                path.name: path.read_bytes()
-                for path in (plan.tokens.path(name) for name in plan.tokens.names)
-            }
+            # Not the files: where the cache can't be written there are none.
+            tokens = {plan.tokens.path(one.name).name: cache.as_bytes(one) for one in parts}
             initial = plan.initial.read_bytes() if plan.initial else None
             shipment = Shipment(model, plan.located.weights.name, tokens, initial)
             self.shipments[key] = ray.put(shipment)
@@ -278,7 +277,7 @@ class RayExecutor:
             try:
                 failure: tuple[str, str] | None = ray.get(reference)
             except ray.exceptions.RayTaskError as raised:
-                raise raised.cause from None
+                raise _of_worker(raised) from None
             except ray.exceptions.RayError as lost:
                 failure = units.described(lost)
             self._mailbox.forget.remote(_key(unit))
@@ -304,9 +303,8 @@ class RayExecutor:
             _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
             if self._sort_mail(flying.values(), hear):
                 heard = time.monotonic()
-            elif (
-                time.monotonic() - heard > SILENCE_SECONDS
-            ):  # its machine was lost, and no other is free
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                # Its machine was lost, and no other is free.
                 for reference in left:
                     ray.cancel(reference)
                 heard = time.monotonic()
@@ -333,6 +331,18 @@ def _resources() -> dict[str, float]:
 
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
+
+
+def _of_worker(raised: Any) -> AdapterTuneError:
+    """What went wrong on a worker, without the traceback that Ray puts into its text."""
+    cause = raised.cause
+    if isinstance(cause, AdapterTuneError):
+        return cause
+    return ConfigError(
+        f"a worker can't run it ({type(cause).__name__}: {first_line(cause)})",
+        where="--executor ray",
+        remedy="install the same versions everywhere",
+    )
 
 
 def _tell_of_waiting(cpus: int, gpus: float, note: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from adaptertune.cli import live
 from adaptertune.executors.serial import run_cell
+from adaptertune.report.tables import duration
 from adaptertune.runs.results import Failure
 from tests.runs.test_execute import Quiet, plan
 
@@ -130,4 +131,4 @@ def test_seeds_that_go_on_together_were_not_trained_now(
     for seed in range(3):
         lines.step(seed, half + 1, 0.5, 1.0)
     left = 10 * (made.num_steps - half - 1)
-    assert lines._left() == live.duration(left)
+    assert lines._left() == duration(left)

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from adaptertune.errors import ConfigError, Interrupted
+from adaptertune.errors import ConfigError, Interrupted, StoreError
+from adaptertune.executors import ray as ray_executor
 from adaptertune.executors import serial
 from adaptertune.executors.ray import RayExecutor, Shipment, _unpack
+from adaptertune.files import write_atomically
 from adaptertune.runs import units
 from adaptertune.runs.plan import Plan
 from adaptertune.train import device as devices
@@ -104,6 +106,60 @@ def test_what_the_cluster_can_compile_is_asked_of_it(
     cpu: Any = lookups.once(("device", "cpu"), lambda: pytest.fail("asked here"))
     found = lookups.once(("compiler", cpu), lambda: pytest.fail("asked here"))
     assert found == devices.compiler(cpu)
+
+
+def test_what_a_worker_lacks_is_said_in_a_line(
+    cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = RayExecutor(address=None, gpu_share=0.0, retry_before=None)
+    ours.connect()
+    with pytest.raises(ConfigError) as refused:
+        ours.lookups("cuda", pytest.fail)
+    assert str(refused.value).startswith("--device: ")
+    assert "\n" not in str(refused.value)
+    monkeypatch.setattr(ray_executor, "_capability", lambda _: 1 / 0)
+    with pytest.raises(ConfigError) as broken:
+        ours.lookups("cpu", pytest.fail)
+    told = "a worker can't run it (ZeroDivisionError: division by zero)"
+    assert str(broken.value).startswith(f"--executor ray: {told}; ")
+
+
+def test_tokens_travel_where_the_cache_can_not_be_written(
+    cluster: None, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, heard = plan(tiny_bert, tmp_path, seeds=1), Quiet()
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "cache"))
+    usual = ray.get(executor()._ship(made, Quiet())).tokens
+    assert {path.name: path.read_bytes() for path in (tmp_path / "cache/tokens").iterdir()} == usual
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ADAPTERTUNE_CACHE", str(tmp_path / "file" / "cache"))
+    assert ray.get(executor()._ship(made, heard)).tokens == usual
+    assert "tokenises again" in heard.notes[-1]
+
+
+def test_where_the_store_can_not_be_written_all_runs_are_stopped(
+    cluster: None, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not lost with the mailbox: what they did since their last snapshots comes back."""
+    made = plan(tiny_bert, tmp_path, seeds=2, threads=1, training__epochs=6)
+    ours, stopped, failed = executor(), list[bool](), list[Path]()
+
+    def stop(*arguments: Any) -> None:
+        RayExecutor._stop(ours, *arguments)
+        stopped.append(made.folder.seed(1 - int(failed[0].parent.name[-1])).snapshot.exists())
+
+    def write(path: Path, content: bytes) -> None:
+        others = made.folder.seed(1 - int(path.parent.name[-1]))
+        if path.name == "snapshot.safetensors" and others.snapshot.exists() and not failed:
+            failed.append(path)
+            raise StoreError("cannot be written", where=path)
+        write_atomically(path, content)
+
+    monkeypatch.setattr(ours, "_stop", stop)
+    monkeypatch.setattr(ray_executor, "write_atomically", write)
+    with pytest.raises(StoreError, match=r"snapshot\.safetensors: cannot be written"):
+        list(ours(units.of_cell(made), lambda _: Quiet()))
+    assert stopped == [True]
 
 
 def test_equal_to_serial(cluster: None, tiny_bert: Path, tmp_path: Path) -> None:

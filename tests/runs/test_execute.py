@@ -398,7 +398,7 @@ def test_tasks_with_other_splits_of_the_same_dataset(
         rows = fingerprint(task, source, names)
         wanted = replace(made.tokens, task=task, source=source, names=names, fingerprint=rows)
         for split in encoded:
-            wanted.path(split.name).write_bytes(cache._as_bytes(split))
+            wanted.path(split.name).write_bytes(cache.as_bytes(split))
         plans.append(replace(made, resolved=replace(made.resolved, task=task), tokens=wanted))
     assert plans[0].digest != plans[1].digest
     runner = execute.Runner()

@@ -266,9 +266,9 @@ def test_two_methods_that_started_from_runs_of_one_task_are_set_beside_each_othe
         ("anew", of("mnli", "a"), None),
     ):
         root = tmp_path / store
-        options = {"init_from": ["a"]}
-        add(root, "rte", one_metric(0.7, 0.7), options=options, init_from=adapter)
-        options = {"method.name": "full"} | ({"init_from": ["f"]} if full else {})
-        add(root, "rte", one_metric(0.6, 0.6), options=options, init_from=full)
+        own = {"init_from": ["a"]}
+        add(root, "rte", one_metric(0.7, 0.7), options=own, init_from=adapter)
+        others = {"method.name": "full"} | ({"init_from": ["f"]} if full else {})
+        add(root, "rte", one_metric(0.6, 0.6), options=others, init_from=full)
         (group,) = comparison.compare(evidence.read(root)[0])
         assert methods.alike(*group.cells) == (store == "alike")
