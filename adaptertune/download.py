@@ -11,9 +11,6 @@ from typing import Literal
 
 from adaptertune.errors import HubError, first_line
 
-# Bytes that a file of a foreign run or adapter may have: a hundred times what there is; all of the
-# largest encoder, in fp32.
-LARGEST = {".json": 2_000_000, ".safetensors": 8_000_000_000, ".bin": 8_000_000_000}
 ONLINE = "check the name and the network, and leave out --offline and HF_HUB_OFFLINE"
 
 
@@ -89,13 +86,12 @@ def files_of(
     return info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
-def check_size(name: str, size: int, where: str, remedy: str) -> None:
-    """Whether a foreign file may be fetched and read.
+def check_size(name: str, size: int, largest: int, where: str, remedy: str) -> None:
+    """Whether a foreign file may be fetched and read; sizes are in bytes.
 
     Raises:
         HubError: it is too large.
     """
-    largest = LARGEST[Path(name).suffix]
     if size > largest:
         raise HubError(
             f"{name} has {size:,} bytes, more than the {largest:,} that one may have",

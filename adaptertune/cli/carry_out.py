@@ -124,7 +124,7 @@ def carry_out(
         trackers.tracking(tools) as tracking,
     ):
         told = _Tracked(view, tracking)
-        result = sweeps.run(made, found, book, run, told, retry_before=retry_before)
+        result = sweeps.run(made, found, book, run, told)
     if all(choice.chosen is None for choice in result.choices):
         counted = f"({result.num_failed} failed, {result.num_diverged} diverged)"
         raise TrainingError(

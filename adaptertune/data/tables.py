@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,9 @@ class Row(NamedTuple):
 
 
 class Bad(NamedTuple):
-    """What stands where a row should be: why it is none, what to do, and its content if it is short."""
+    """What stands where a row should be: why it is none, what to do, and its content; of very long
+    content the start.
+    """
 
     line: int
     what: str
@@ -165,8 +168,10 @@ class Table:
             else:
                 found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
                 what = f"{found} where the first line has {width}"
-                remedy = f"{REMEDY} (a tab inside a text?)"
-                yield Bad(line, what, remedy, _shown(cells), is_torn=len(cells) < width)
+                inside = "a tab" if self.format == "tsv" else "a delimiter without quotation marks"
+                is_torn = len(cells) < width
+                remedy = f"{REMEDY} ({'a line end' if is_torn else inside} inside a text?)"
+                yield Bad(line, what, remedy, _shown(cells), is_torn)
 
     def _by_name(self, columns: Columns) -> Iterator[Row | Bad]:
         wanted = (columns.first, columns.second, columns.label)
@@ -377,7 +382,8 @@ def _separated(lines: _Lines) -> Iterator[Record | Bad]:
             return
         except _Broken as broken:
             yield broken.bad
-    reader = csv.reader(lines, delimiter=max(DELIMITERS, key=lines.again.count), strict=True)
+    bare = re.sub(r'"[^"]*"', "", lines.again)  # those inside quotation marks separate nothing
+    reader = csv.reader(lines, delimiter=max(DELIMITERS, key=bare.count), strict=True)
     while True:
         start = lines.number + (lines.again is None)
         try:
@@ -462,7 +468,7 @@ def _fault(text: Any) -> str | None:
 
 
 def _shown(content: Any) -> str:
-    """A row's content, if it is short: the start of it."""
+    """A row's content; of more than a million characters the first 80."""
     if isinstance(content, list):
         text = "\t".join(map(str, content))
     else:

@@ -109,6 +109,7 @@ def with_options(
                 where=grid["method.name"][1],
                 remedy=nearest(method, FIELDS),
             )
+    numbers: list[int] | None = None  # of the grids that are left, as the source counts them
     if source is None:
         if not tasks:
             raise ConfigError("no tasks given", where="--tasks", remedy="e.g. --tasks rte,mrpc")
@@ -124,11 +125,12 @@ def with_options(
         inherited = source.where
         if "method.name" in grid:
             wanted = list(grid["method.name"][0])
-            kept = [
-                {**g, "method.name": named}
-                for g in data["grids"]
+            by_number = {
+                number: {**g, "method.name": named}
+                for number, g in enumerate(data["grids"])
                 if (named := [method for method in _methods(g) if method in wanted])
-            ]
+            }
+            numbers, kept = list(by_number), list(by_number.values())
             lacking = [method for method in wanted if not any(method in _methods(g) for g in kept)]
             data["grids"] = kept + [{"method.name": [method]} for method in lacking]
     for key, (values, option) in grid.items():
@@ -154,6 +156,11 @@ def with_options(
             return grid[key][1]
         if given.get(key) is not None:
             return f"--{key.replace('_', '-')}"
+        if numbers is not None and len(location) > 1 and location[0] == "grids":
+            number = int(location[1])
+            if number >= len(numbers):  # of a method that the source lacks
+                return inherited(location[:1])
+            location = (*location[:1], numbers[number], *location[2:])
         return inherited(location)
 
     return SweepSource(parse(SweepConfig, data, where), where)

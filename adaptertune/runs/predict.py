@@ -223,11 +223,14 @@ def writing(
             else nullcontext(_writer(stdout, format, task)) as put
         ):
             yield put
+            put([])  # where no row was good, what precedes them
         stdout.flush()
         return
     with writing_atomically(path) as stream:
         if format != "parquet":
-            yield _writer(stream, format, task)
+            put = _writer(stream, format, task)
+            yield put
+            put([])
             return
         import pyarrow
         from pyarrow import parquet
@@ -300,8 +303,18 @@ def _writer(stream: BinaryIO, format: Out, task: Task) -> Callable[[list[Answer]
                 f"{json.dumps(as_json(task, one), ensure_ascii=False)}\n" for one in done
             )
         else:
-            delimiter = "\t" if format == "tsv" else ","
-            csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows(done))
+            writer = csv.writer(text, lineterminator="\n")
+            if (
+                format == "tsv"
+            ):  # in which quotation marks are plain characters, as in those it reads
+                writer = csv.writer(
+                    text,
+                    delimiter="\t",
+                    lineterminator="\n",
+                    quoting=csv.QUOTE_NONE,
+                    quotechar=None,
+                )
+            writer.writerows(rows(done))
         stream.write(text.getvalue().encode())
 
     return put

@@ -233,6 +233,7 @@ class Survey:
     ahead: tuple[Unit, ...]
     num_done: int  # trainings
     num_failed: int
+    retry_before: float | None  # failures from before then count as ahead
 
 
 def survey(
@@ -261,7 +262,7 @@ def survey(
             num_failed += len(found.failures)
         on_unit(number)
     plans = {unit.plan.digest: unit.plan for unit in todo}
-    return Survey(tuple(plans.values()), tuple(ahead), num_done, num_failed)
+    return Survey(tuple(plans.values()), tuple(ahead), num_done, num_failed, retry_before)
 
 
 def others(cell: Cell) -> list[Unit]:
@@ -277,7 +278,7 @@ def after_choice(sweep: Sweep, row: Row, book: Book, found: Survey) -> Sequence[
     best = chosen(row, book, sweep)
     if best is None:
         return ()
-    return survey(others(best), Book(), retry_before=None).ahead
+    return survey(others(best), Book(), retry_before=found.retry_before).ahead
 
 
 def run(
@@ -286,8 +287,6 @@ def run(
     book: Book,
     executor: Executor,
     view: View,
-    *,
-    retry_before: float | None,
 ) -> results.SweepResult:
     """Settle all units, choose among cells, and write the sweep's result.
 
@@ -305,7 +304,7 @@ def run(
         _settle("first seeds", found, book, executor, view, later)
         best = [chosen(row, book, sweep) for row in sweep.methods]
         rest = [unit for cell in best if cell is not None for unit in others(cell)]
-        others_found = survey(rest, book, retry_before=retry_before)
+        others_found = survey(rest, book, retry_before=found.retry_before)
         _settle("other seeds", others_found, book, executor, view)
     result = _summary(sweep, book)
     store.write_result(sweep.result, result)

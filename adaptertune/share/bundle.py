@@ -156,7 +156,7 @@ def read(folder: Path) -> Bundle:
             raise ValueError("not an object")
     except FileNotFoundError:
         raise StoreError(f"no {FILE}", where=folder, remedy="make one with bundle new") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"damaged ({error})", where=path, remedy="make it again") from None
     places = parse(_File, content, lambda _: str(path)).runs
     runs = {name: load.find(str(folder / place), folder) for name, place in places.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from adaptertune.catalogue import without_revision
 from adaptertune.config import parse_runs
 from adaptertune.files import write_json
 from adaptertune.runs.load import Run, find
-from adaptertune.runs.results import UNTOLD
+from adaptertune.runs.results import UNTOLD, CellResult
 from adaptertune.runs.store import CellFolder
 
 
@@ -20,7 +21,7 @@ def copy_run(run: Run, cell: Path) -> Run:
 
     The summary over all seeds comes with it. The host's name and all paths of this machine stay here.
 
-    Nothing is written before all of it was read.
+    Nothing is written before all of it was read, and nothing stays where not all can be written.
 
     Raises:
         StoreError: the target can't be written, or the summary is damaged.
@@ -37,24 +38,32 @@ def copy_run(run: Run, cell: Path) -> Run:
     known = json.loads(run.cell.config.read_text(encoding="utf-8"))
     known["task"] = run.task.model_dump(mode="json")
     _strip(known)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_tensors(
-        folder.checkpoint, tensors, facts | {"base_name": portable_name(facts["base_name"])}
-    )
-    own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
-    own["cost"]["host"] = UNTOLD
-    write_json(folder.result, own)
-    write_json(target.config, known)
-    if summary is not None:
-        content = summary.model_dump(mode="json")
-        _strip(content)
-        content["folder"] = run.cell.path.name
-        if summary.best_seed is not None:
-            content["checkpoint"] = f"seed-{summary.best_seed}/{run.folder.checkpoint.name}"
-        for line in content["seeds"]:
-            line["folder"] = f"seed-{line['seed']}"
-        write_json(target.result, content)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_tensors(
+            folder.checkpoint, tensors, facts | {"base_name": portable_name(facts["base_name"])}
+        )
+        own["checkpoint"]["bytes"] = folder.checkpoint.stat().st_size
+        own["cost"]["host"] = UNTOLD
+        write_json(folder.result, own)
+        write_json(target.config, known)
+        if summary is not None:
+            write_json(target.result, _portable_summary(summary, run))
+    except BaseException:  # a part of it would look like a run that is there
+        shutil.rmtree(cell, ignore_errors=True)
+        raise
     return find(str(folder.path), cell)
+
+
+def _portable_summary(summary: CellResult, run: Run) -> dict[str, Any]:
+    content = summary.model_dump(mode="json")
+    _strip(content)
+    content["folder"] = run.cell.path.name
+    if summary.best_seed is not None:
+        content["checkpoint"] = f"seed-{summary.best_seed}/{run.folder.checkpoint.name}"
+    for line in content["seeds"]:
+        line["folder"] = f"seed-{line['seed']}"
+    return content
 
 
 def _strip(content: dict[str, Any]) -> None:

@@ -34,9 +34,10 @@ from adaptertune.yamlfile import Strict, like, parse
 if TYPE_CHECKING:
     from adaptertune.runs.results import CellResult
 
-FOLDER = (
-    "run"  # of the repository: its root's config.json would be taken for a transformers model's
-)
+# Of the repository: its root's config.json would be taken for a transformers model's.
+FOLDER = "run"
+# Bytes that a foreign file may have: a hundred times what there is; all of the largest encoder, in fp32.
+LARGEST_RESULT, LARGEST_CHECKPOINT = 2_000_000, 8_000_000_000
 # What a card says that trained, by the method's name.
 TRAINED = {
     "adapter": "Bottleneck adapters (Houlsby et al., ICML 2019)",
@@ -191,7 +192,8 @@ def _files(sizes: Mapping[str, int], place: str) -> list[str]:
     for name in names:
         if name not in sizes:
             raise HubError(f"lacks {name}", where=place, remedy=MEND)
-        download.check_size(name, sizes[name], place, "pull what was pushed")
+        largest = LARGEST_RESULT if name.endswith(".json") else LARGEST_CHECKPOINT
+        download.check_size(name, sizes[name], largest, place, "pull what was pushed")
     return names
 
 

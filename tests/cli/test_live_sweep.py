@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def surveyed(todo: Sequence[Unit]) -> sweep.Survey:
     """A store that has nothing of these."""
-    return sweep.Survey((), tuple(todo), 0, 0)
+    return sweep.Survey((), tuple(todo), 0, 0, None)
 
 
 def begun(

@@ -130,8 +130,8 @@ def test_bad_rows_set_aside(cli: Cli, rte: Path, tmp_path: Path) -> None:
     done = cli(*command)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: rows.tsv:3: 1 column where the first line has 2; mend or remove the row (a tab inside "
-        "a text?), or set bad rows aside with --skip-bad FILE\n"
+        "error: rows.tsv:3: 1 column where the first line has 2; mend or remove the row (a line end "
+        "inside a text?), or set bad rows aside with --skip-bad FILE\n"
     )
     assert not [path for path in tmp_path.iterdir() if path.name.endswith((".part", "out.tsv"))]
     done = cli(*command, "--skip-bad", "bad.jsonl", "--json")

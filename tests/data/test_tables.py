@@ -87,6 +87,33 @@ def test_the_delimiter_is_that_of_the_header(delimiter: str, tmp_path: Path) -> 
     assert read(path) == [Row(2, "1, 2; 3", "x", "z")]
 
 
+def test_what_stands_in_quotation_marks_separates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('"a; b; c",x,1\n"d",y,0\n')
+    assert read(path, Columns(first=0, second=1, label=2)) == [
+        Row(1, "a; b; c", "x", "1"), Row(2, "d", "y", "0"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ending", "row", "inside"),
+    [
+        ("tsv", "1\t2\t3\t4", "a tab"),
+        ("csv", "I like it, really,2,3", "a delimiter without quotation marks"),
+        ("tsv", "1\t2", "a line end"),
+        ("csv", "1,2", "a line end"),
+    ],
+)
+def test_what_may_have_torn_a_row_or_split_it(
+    ending: str, row: str, inside: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{ending}"
+    path.write_text(("a\tb\ty\n" if ending == "tsv" else "a,b,y\n") + row + "\n")
+    (bad,) = read(path)
+    assert isinstance(bad, Bad)
+    assert bad.remedy == f"{tables.REMEDY} ({inside} inside a text?)"
+
+
 def test_a_text_file_has_a_text_a_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_text("a\tb\nc d\te\n")

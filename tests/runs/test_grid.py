@@ -109,6 +109,23 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     assert {c.config.method.name for c, _ in grid.cells(other, BASE)} == {"bitfit"}
 
 
+def test_where_methods_are_left_out_a_value_has_its_own_line(tmp_path: Path) -> None:
+    """And not that of the grid that stood in its place."""
+    full: Values = {"method.name": (["full"], "--methods")}
+    found, _ = next(iter(grid.cells(options(read(tmp_path), grid=full), BASE)))
+    line = 1 + YAML.splitlines().index("    training.learning_rate: 2e-5")
+    assert found.origins["training.learning_rate"] == f"{tmp_path}/mine.yaml:{line}"
+    wrong = YAML.replace("training.learning_rate: 2e-5", "training.learning_rate: -1.0")
+    with pytest.raises(ConfigError, match=rf"mine\.yaml:{line}: "):
+        list(grid.cells(options(read(tmp_path, wrong), grid=full), BASE))
+    lacking: Values = {
+        "method.name": (["bitfit"], "--methods"),
+        "training.warmup": ([-1.0], "--grid"),
+    }
+    with pytest.raises(ConfigError, match=r"^--grid: "):
+        list(grid.cells(options(read(tmp_path), grid=lacking), BASE))
+
+
 def test_only_first_seeds_run_before_the_winner_is_known(place: Base, tmp_path: Path) -> None:
     values: Values = {"method.size": ([4, 8], "--sizes")}
     every = sweep.make(options(tasks=["rte"], grid=values, seeds=3), BASE | place)

@@ -226,3 +226,26 @@ def test_columns_that_are_not_there(
     table = tables.Table("x.tsv", "tsv", ["x", "y"], iter(()))
     with pytest.raises(DataError, match=complaint):
         predict.choose_columns(loaded.run.task, table, first, second)
+
+
+def test_tsv_is_written_as_it_is_read(loaded: Loaded, tmp_path: Path) -> None:
+    """Quotation marks are plain characters in it."""
+    path = tmp_path / "answers.tsv"
+    task = loaded.run.task.model_copy(update={"labels": ('say "hi"', "no")})
+    with predict.writing(path, "tsv", task, io.BytesIO()) as put:
+        put([predict.Answer(2, 'say "hi"', (0.75, 0.25))])
+    with tables.opened(path, "tsv") as table:
+        (row,) = table.rows(Columns(first="prediction", label='probability.say "hi"'))
+    assert row == Row(2, 'say "hi"', None, "0.750000")
+
+
+@pytest.mark.parametrize("format", ["tsv", "csv"])
+@pytest.mark.parametrize("to_file", [True, False])
+def test_the_columns_are_named_where_no_row_was_good(
+    loaded: Loaded, tmp_path: Path, format: predict.Out, to_file: bool
+) -> None:
+    path, stdout = tmp_path / "answers", io.BytesIO()
+    with predict.writing(path if to_file else None, format, loaded.run.task, stdout):
+        pass
+    text = (path.read_bytes() if to_file else stdout.getvalue()).decode()
+    assert text.splitlines()[0].startswith("line\tprediction" if format == "tsv" else "line,pred")

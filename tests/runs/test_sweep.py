@@ -134,7 +134,7 @@ def run(
 ) -> results.SweepResult:
     book = sweep.Book()
     found = sweep.survey(sweep.first_units(made), book, retry_before=retry_before)
-    return sweep.run(made, found, book, executor, view or Watched(), retry_before=retry_before)
+    return sweep.run(made, found, book, executor, view or Watched())
 
 
 def choices(result: results.SweepResult) -> dict[str, tuple[Any, ...]]:
@@ -351,6 +351,24 @@ def test_a_failed_run_is_a_hole_until_it_is_tried_again(tiny_bert: Path, tmp_pat
     assert len(mended.ran) == 6
     assert whole.num_failed == 0
     assert choices(whole)["adapter-4"] == ((4, 1e-2), 2, 6, 64.0, 90.0)
+
+
+def test_a_winners_failed_seed_is_ahead_where_it_is_to_be_tried_again(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = make(tiny_bert, tmp_path, seeds_on="winner")
+    run(made, Executor())
+    winner = next(cell.plan for cell in made.cells if key(cell.plan) == (4, 1e-3))
+    unit = units.of_cell(winner)[2]
+    winner.folder.seed(2).result.unlink()
+    units.write_failures(unit, *units.described(ZeroDivisionError("of all things")))
+    for retry_before, expected in ((None, []), (math.inf, [(2,)])):
+        book = sweep.Book()
+        found = sweep.survey(sweep.first_units(made), book, retry_before=retry_before)
+        (row,) = (
+            row for row in made.methods if row.cells[0].plan.config.method == winner.config.method
+        )
+        assert [one.seeds for one in sweep.after_choice(made, row, book, found)] == expected
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["failed", "diverged"])

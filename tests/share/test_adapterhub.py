@@ -375,6 +375,9 @@ def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_pat
         server.add_repo("model", "tester/rte", files | extra)
         large = files[CONFIG] + b" " * 2_000_000
         server.add_repo("model", "tester/large", files | {CONFIG: large})
+        assert "adapter.safetensors" in files
+        both = {"pytorch_adapter.bin": b"a pickle", "pytorch_model_head.bin": b"another"}
+        server.add_repo("model", "tester/both", files | both)
 
         def run(*arguments: object) -> Finished:
             done = subprocess.run(
@@ -397,10 +400,16 @@ def test_from_a_hub_and_on(good: Path, tiny_bert: Path, tiny_glue: Path, tmp_pat
         done = run("import", "tester/large", "--task", "rte", "--backbone", tiny_bert)
         assert done.code == 2
         told = (
-            f"error: model tester/large: {CONFIG} has {len(large):,} bytes, more than the 2,000,000"
+            f"error: model tester/large: {CONFIG} has {len(large):,} bytes, more than the 1,048,576"
         )
         assert done.err.startswith(told)
         assert not [path for path in server.requests if "large/resolve" in path]
+        done = run(
+            "import", "tester/both", "--task", "rte", "--backbone", tiny_bert, "--data-dir",
+            tiny_glue, "--max-length", "24", "--output", "both",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert not [path for path in server.requests if path.endswith(".bin")]
         done = run("push", folder, "tester/again")
         assert done.code == 0, done.err
         card = server.repo("model", "tester/again").files["README.md"].decode()

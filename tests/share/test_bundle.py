@@ -231,6 +231,7 @@ def test_of_a_bundle_that_could_not_be_made_nothing_stays(store: Path, tmp_path:
     [
         ("[]", "damaged"),
         ("{", "damaged"),
+        ("[" * 200_000, "damaged"),
         ('{"format": 2, "runs": {"rte": "rte/x/seed-0"}}', "format"),
         ('{"format": 1, "runs": {}}', "runs"),
         ('{"format": 1, "runs": {"rte": "../../x/seed-0"}}', "runs"),

@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
 from adaptertune import config as configuration
-from adaptertune.errors import HubError
+from adaptertune.errors import HubError, StoreError
 from adaptertune.runs import load
-from adaptertune.share import hub
+from adaptertune.share import copy, hub
 from adaptertune.share.copy import portable_name
 from tests.conftest import CHECKOUT, Finished, train_tiny
 from tests.hub_server import HubServer
@@ -327,6 +327,23 @@ def test_what_is_too_large_is_not_fetched(
     done = run("pull", REPO, "--output", "again", "--offline")
     assert done.code == 2
     assert "run/config.json has 3," in done.err
+
+
+def test_of_a_run_that_could_not_be_written_nothing_stays(
+    cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it would be "there already" when it is pulled again."""
+    found = load.find(str(cell / "seed-0"), cell.parent.parent)
+
+    def full(path: Path, value: object) -> None:
+        raise StoreError("cannot be written", where=path)
+
+    monkeypatch.setattr(copy, "write_json", full)
+    with pytest.raises(StoreError, match="cannot be written"):
+        copy.copy_run(found, tmp_path / "rte" / "copied")
+    assert not (tmp_path / "rte" / "copied").exists()
+    monkeypatch.undo()
+    assert copy.copy_run(found, tmp_path / "rte" / "copied").score == found.score
 
 
 def test_a_damaged_download_is_found(

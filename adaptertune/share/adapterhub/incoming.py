@@ -19,8 +19,15 @@ from adaptertune.runs import execute, results, store, units
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.summary import summarise
-from adaptertune.share.adapterhub.files import file_of
-from adaptertune.share.adapterhub.layout import CONFIG, FILES, HEAD_CONFIG, Foreign
+from adaptertune.share.adapterhub.files import LARGEST_CONFIG, LARGEST_WEIGHTS, file_of
+from adaptertune.share.adapterhub.layout import (
+    CONFIG,
+    FILES,
+    HEAD_CONFIG,
+    HEAD_WEIGHTS,
+    WEIGHTS,
+    Foreign,
+)
 from adaptertune.tasks import Task
 
 if TYPE_CHECKING:
@@ -45,13 +52,20 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
         folder, name, commit = Path(source), Path(source).resolve().name, None
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source, re.ASCII) and not Path(source).exists():
         place, mend = f"model {source}", "give what save_adapter wrote"
+        wanted = FILES
         if not download.is_off(offline=offline):
             # Fetched by the revision's own name, under which the cache finds it without network.
             _, sizes = download.files_of("model", source, revision)
-            for file in FILES:
-                download.check_size(file, sizes.get(file, 0), place, mend)
+            # Of weights in both formats the pickle is not read.
+            weights = [
+                safe if safe in sizes else pickle for safe, pickle in (WEIGHTS, HEAD_WEIGHTS)
+            ]
+            wanted = [CONFIG, HEAD_CONFIG, *weights]
+            for file in wanted:
+                largest = LARGEST_WEIGHTS if file in weights else LARGEST_CONFIG
+                download.check_size(file, sizes.get(file, 0), largest, place, mend)
         folder = download.snapshot(
-            "model", source, FILES, revision=revision, offline=offline, remedy=download.ONLINE
+            "model", source, wanted, revision=revision, offline=offline, remedy=download.ONLINE
         )
         name, commit = source, folder.name
     else:

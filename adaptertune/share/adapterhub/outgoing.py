@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,10 +123,16 @@ def export(
         "bias": True,
         "dropout_prob": None,
     }
-    write_atomically(folder / WEIGHTS[0], save(adapters, {"format": "pt"}))
-    write_atomically(folder / HEAD_WEIGHTS[0], save(head, {"format": "pt"}))
-    write_json(folder / HEAD_CONFIG, described | {"config": classification})
-    write_json(folder / CONFIG, described | {"config": bottleneck})
+    try:
+        write_atomically(folder / WEIGHTS[0], save(adapters, {"format": "pt"}))
+        write_atomically(folder / HEAD_WEIGHTS[0], save(head, {"format": "pt"}))
+        write_json(folder / HEAD_CONFIG, described | {"config": classification})
+        write_json(folder / CONFIG, described | {"config": bottleneck})
+    except BaseException:  # so that it can be tried again
+        for name in (WEIGHTS[0], HEAD_WEIGHTS[0], HEAD_CONFIG, CONFIG):
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def check_empty(folder: Path) -> None:
