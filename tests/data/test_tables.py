@@ -89,9 +89,9 @@ def test_the_delimiter_is_that_of_the_header(delimiter: str, tmp_path: Path) -> 
 
 def test_what_stands_in_quotation_marks_separates_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text('"a; b; c",x,1\n"d",y,0\n')
+    path.write_text('"a; b; c; d",x,1\n"d",y,0\n')
     assert read(path, Columns(first=0, second=1, label=2)) == [
-        Row(1, "a; b; c", "x", "1"), Row(2, "d", "y", "0"),
+        Row(1, "a; b; c; d", "x", "1"), Row(2, "d", "y", "0"),
     ]  # fmt: skip
 
 
