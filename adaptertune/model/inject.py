@@ -106,8 +106,8 @@ def insert_peft(bert: Encoder, method: config.LoRA | config.IA3, seed: int) -> N
         settings = peft.IA3Config(
             target_modules=rf".*\.(key|value)|{feedforward}", feedforward_modules=feedforward
         )
-    with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # peft draws from the CPU's global generator
+        torch.default_generator.manual_seed(seed)  # and not the GPUs', as torch.manual_seed does
         peft.inject_adapter_in_model(settings, bert)
 
 

@@ -39,6 +39,18 @@ def bench(
     Raises:
         AdapterTuneError: data or backbone can't be used.
     """
+    import torch
+
+    from adaptertune.train.device import computing
+
+    splits = cache.tokenised(plan.tokens, progress=partial(on_progress, "tokenising"), note=note)
+    with computing(torch.device(plan.device), plan.precision):
+        return _measured(plan, splits, num_steps, on_progress)
+
+
+def _measured(
+    plan: Plan, splits: Sequence[Encoded], num_steps: int, on_progress: OnProgress
+) -> analyses.BenchResult:
     import numpy as np
     import torch
 
@@ -46,13 +58,10 @@ def bench(
     from adaptertune.model import flops
     from adaptertune.model.build import load_model
     from adaptertune.train import speed, trunk
-    from adaptertune.train.device import peak_memory, set_up
+    from adaptertune.train.device import peak_memory
 
-    device = torch.device(plan.device)
+    device, train = torch.device(plan.device), splits[0]
     shape, num_outputs = plan.located.shape, plan.task.num_outputs
-    splits = cache.tokenised(plan.tokens, progress=partial(on_progress, "tokenising"), note=note)
-    train = splits[0]
-    set_up(device, plan.precision)
     batches, largest = speed.typical_batches(
         train.lengths, plan.config.training, min(NUM_BATCHES, num_steps)
     )

@@ -18,6 +18,7 @@ from adaptertune import paths
 from adaptertune.config import Adapter
 from adaptertune.data import cache, held_out
 from adaptertune.errors import CheckpointError, Interrupted, TrainingError, is_out_of_memory
+from adaptertune.model import flops
 from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
@@ -83,13 +84,16 @@ class Runner:
             Interrupted: the user stopped it; the state is saved.
             StoreError: the folder can't be written.
         """
-        from adaptertune.train.device import cpu_threads
+        import torch
 
+        from adaptertune.train.device import computing
+
+        device, threads = torch.device(plan.device), plan.config.threads
         batch_size, by_graph = plan.config.training.batch_size, plan.by_graph
         micro_batch = micro_batch_of(plan, seeds)
         while True:
             try:
-                with cpu_threads(plan.config.threads):
+                with computing(device, plan.precision, threads):
                     return self._run(plan, seeds, micro_batch, by_graph, progress)
             except Exception as error:
                 if not is_out_of_memory(error) or (micro_batch == 1 and not by_graph):
@@ -124,7 +128,6 @@ class Runner:
         from adaptertune.train import device as devices
 
         device = torch.device(plan.device)
-        devices.set_up(device, plan.precision)
         devices.forget_peak_memory(device)
         models = load_models(plan, seeds)
         prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
@@ -284,12 +287,20 @@ def _with_hidden(
     if found is None:
         return splits, 0.0
     with_results, seconds = found
+    # Of a step's products, at the mean length of what trains.
+    form = plan.config.training.batch_size, round(float(splits[0].lengths.mean()))
+    whole, rest = (
+        flops.training_step(
+            plan.located.shape, plan.config.method, plan.task.num_outputs, *form, known_layers=known
+        ).total
+        for known in (0, depth)
+    )
     num_layers = len(model.backbone.encoder.layer)
     took = f"took {seconds:.1f} s this once" if seconds else "were computed earlier"
     size = trunk.num_bytes(splits, plan.located.shape.width, model.compute_type) / trunk.GIGABYTE
     progress.note(
         f"{what}, {took} ({size:.2f} GB kept); a step computes {num_layers - depth} of "
-        f"{num_layers} layers, by the count of products {trunk.saving(num_layers, depth):.2f}x as fast"
+        f"{num_layers} layers, by the count of products {whole / rest:.2f}x as fast"
     )
     return with_results, seconds
 

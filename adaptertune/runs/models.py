@@ -38,7 +38,8 @@ def load_models(plan: Plan, seeds: Sequence[int]) -> dict[int, Classifier]:
     models: dict[int, Classifier] = {}
     if plan.config.compile:
         method = plan.config.method.model_dump_json()
-        forward.make_room_to_compile((plan.located.sha256, method, len(seeds)))
+        kind = plan.located.sha256, method, plan.precision, len(seeds)
+        forward.make_room_to_compile(kind)
     for seed in seeds:
         model = load_model(
             plan.located,

@@ -74,10 +74,9 @@ class Forecaster:
 
         self._tell(f"measuring {method_label(plan.config.method)}")
         device, training = torch.device(plan.device), plan.config.training
-        devices.set_up(device, plan.precision)
         while True:
             try:
-                with devices.cpu_threads(plan.config.threads):
+                with devices.computing(device, plan.precision, plan.config.threads):
                     models = load_models(plan, seeds)
                     return timing.pace(
                         models, train, splits[0], training, device, 1.0, by_graph=plan.by_graph

@@ -59,15 +59,6 @@ def keep_freed_memory() -> None:
     library.mallopt(mmap_threshold, 2**25)  # the most that glibc takes
 
 
-def set_up(device: torch.device, precision: str) -> None:
-    """What this process sets once for all that it trains."""
-    keep_freed_memory()
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-    products = choose_float32_products(precision, capability(device))
-    torch.set_float32_matmul_precision(products)
-
-
 def has_native_bf16(device: torch.device) -> bool:
     """Whether matrix products in bf16 are done by the hardware and not emulated."""
     cuda = capability(device)
@@ -157,6 +148,23 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def computing(device: torch.device, precision: str, threads: int | None = None) -> Iterator[None]:
+    """What a process sets for a training: memory that is freed is kept, a GPU is the current one; and
+    within the block alone the CPU's threads, and how exact products of fp32 numbers are.
+    """
+    keep_freed_memory()
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(choose_float32_products(precision, capability(device)))
+    try:
+        with cpu_threads(threads):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

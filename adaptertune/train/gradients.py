@@ -104,6 +104,8 @@ class Gradients:
         self._trunk_dropout, self._by_graph = trunk_dropout, by_graph
         self._seen: set[Key] = set()
         self._graphs: dict[Key, _Graph] = {}
+        self._is_full = False  # what is recorded is replayed, and no more is
+        self._stream: torch.cuda.Stream | None = None
 
     def add(self, batches: Sequence[Batch], seed: int, weights: Sequence[float]) -> torch.Tensor:
         """Add the gradients of the models' batches; (models,) weighted losses, good until the next call.
@@ -119,11 +121,11 @@ class Gradients:
         key = placed.key()
         if key not in self._graphs:
             # The first time, whatever is loaded, compiled or looked up once happens outside of a graph.
-            if key not in self._seen or len(self._graphs) == MOST_GRAPHS:
+            if key not in self._seen or self._is_full:
                 self._seen.add(key)
                 return self._backward(placed, dropout, weights)
-            if not self._has_room():
-                self._by_graph = False
+            if len(self._graphs) == MOST_GRAPHS or not self._has_room():
+                self._is_full = True
                 return self._backward(placed, dropout, weights)
             self._graphs[key] = self._record(placed, dropout)
         return self._graphs[key].replay(placed)
@@ -141,10 +143,16 @@ class Gradients:
         graph = torch.cuda.CUDAGraph()
         # One after another they may share memory; what outlives a replay has its own.
         others = next(iter(self._graphs.values()), None)
+        if (
+            self._stream is None
+        ):  # torch's own is the process's, of the GPU that was recorded on first
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         try:
             with (
                 torch.cuda.device(self._device),  # else it would listen to the current one
-                torch.cuda.graph(graph, pool=others.graph.pool() if others else None),
+                torch.cuda.graph(
+                    graph, pool=others.graph.pool() if others else None, stream=self._stream
+                ),
             ):
                 found = self._backward(placed, dropout, [1.0] * len(self._models))
         except RuntimeError as error:

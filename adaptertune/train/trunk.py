@@ -56,15 +56,6 @@ def num_bytes(splits: Sequence[Encoded], width: int, dtype: torch.dtype) -> int:
     return sum(len(encoded.tokens) for encoded in splits) * width * dtype.itemsize
 
 
-def saving(num_layers: int, depth: int) -> float:
-    """How many times faster a step is predicted to be without the trunk's forward pass.
-
-    A layer's backward pass with frozen products costs what its forward pass does.
-    """
-    above = 2 * (num_layers - depth)
-    return (above + depth) / above
-
-
 def with_hidden(
     model: Classifier,
     splits: Sequence[Encoded],

@@ -37,7 +37,7 @@ from adaptertune.errors import (
 from adaptertune.executors import serial
 from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
-from adaptertune.model import backbone, forward
+from adaptertune.model import backbone, flops, forward
 from adaptertune.model.dropout import Dropout
 from adaptertune.runs import execute, load, results, store, units, watch
 from adaptertune.runs.plan import Plan
@@ -355,6 +355,21 @@ def test_the_lower_layers_are_computed_once_for_all_seeds(
     assert len(told) == 1
     assert "layers 0-0, in which nothing trains" in told[0]
     assert "1 of 2 layers" in told[0]
+    train, *_ = cache.tokenised(made.tokens, progress=lambda *_: None, note=pytest.fail)
+    length = round(float(train.lengths.mean()))
+    tokens, width, inner = 32 * length, 32, 64  # of a batch
+    # The lower layer has no backward pass: four projections, the two of its feed-forward part, and the
+    # attention's two products.
+    lower = 2 * tokens * (4 * width * width + 2 * width * inner) + 4 * tokens * length * width
+    counted = float(told[0].rpartition(" products ")[2].partition("x")[0])
+    whole, rest = (
+        flops.training_step(
+            made.located.shape, made.config.method, 2, 32, length, known_layers=known
+        ).total
+        for known in (0, 1)
+    )
+    assert whole - rest == lower
+    assert counted == pytest.approx(whole / rest, abs=0.005)
     first, second = (made.folder.seed(seed).read_result() for seed in (0, 1))
     assert first is not None
     assert second is not None

@@ -39,18 +39,27 @@ def test_fp32_is_fp32(precision: str, capability: tuple[int, int] | None, chosen
     assert devices.choose_float32_products(precision, capability) == chosen
 
 
-def test_a_process_forgets_what_another_run_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_its_own_products_and_leaves_the_processs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of the caller's own code, and of what answers in fp32 afterwards."""
     before, current = torch.get_float32_matmul_precision(), list[torch.device]()
+    threads = torch.get_num_threads()
     try:
         torch.set_float32_matmul_precision("high")
-        devices.set_up(CPU, "bf16")
-        assert torch.get_float32_matmul_precision() == "highest"
+        with devices.computing(CPU, "bf16", 1):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert torch.get_num_threads() == 1
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.get_num_threads() == threads
+        torch.set_float32_matmul_precision("highest")
         monkeypatch.setattr(devices, "capability", lambda device: (8, 6))
         monkeypatch.setattr(torch.cuda, "set_device", current.append)
-        devices.set_up(CUDA, "bf16")
-        assert current == [CUDA]
-        assert torch.get_float32_matmul_precision() == "high"
-        devices.set_up(CUDA, "fp32")
+        with devices.computing(CUDA, "bf16"):
+            assert current == [CUDA]
+            assert torch.get_float32_matmul_precision() == "high"
+            with devices.computing(CUDA, "fp32"):
+                assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "highest"
     finally:
         torch.set_float32_matmul_precision(before)

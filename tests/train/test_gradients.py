@@ -138,13 +138,34 @@ def test_without_memory_for_both_steps_are_launched(
         assert len(recorded) == recorded_shapes
 
 
+def test_where_memory_ends_what_is_recorded_is_replayed(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds its memory anyway."""
+    found, recorded = by_graph(build(tiny_bert, ADAPTER), monkeypatch)
+    rooms = iter([True, False])
+    monkeypatch.setattr(Gradients, "_has_room", lambda _: next(rooms))
+    replayed, replay = list[int](), Recorded.replay
+
+    def listening(self: Recorded, placed: Placed) -> torch.Tensor:
+        replayed.append(placed.joint.tokens.shape[1])
+        return replay(self, placed)
+
+    monkeypatch.setattr(Recorded, "replay", listening)
+    for batch in of_lengths(12, 12, 16, 16, 12, 16):
+        found.add([batch], 0, [1.0])
+    assert len(recorded) == 1
+    assert replayed == [12, 12]
+
+
 def test_memory_that_runs_out_while_recording_is_told_as_such(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ending the recording fails then, too, and halving the batch must still be thought of."""
 
     @contextlib.contextmanager
-    def recording(graph: object, pool: object) -> Iterator[None]:
+    def recording(graph: object, pool: object, stream: object) -> Iterator[None]:
+        assert stream == "a stream of this GPU"
         try:
             yield
         finally:
@@ -158,6 +179,9 @@ def test_memory_that_runs_out_while_recording_is_told_as_such(
     found.add([batch], 0, [1.0])
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(
+        torch.cuda, "Stream", lambda device: f"a stream of this {'GPU' * (device == CPU)}"
+    )
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(found, "_has_room", lambda: True)
     with pytest.raises(RuntimeError, match="previous error"):

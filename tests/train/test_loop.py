@@ -285,11 +285,11 @@ def test_bf16_follows_fp32(tiny_bert: Path) -> None:
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
     types = {
-        p.requires_grad: p.dtype
+        (p.requires_grad, p.dtype)
         for n, p in models[1].named_parameters()
         if "dense" in n or "up" in n
     }
-    assert types == {True: torch.float32, False: torch.bfloat16}
+    assert types == {(True, torch.float32), (False, torch.bfloat16)}
 
 
 def test_a_step_looks_at_no_number(tiny_bert: Path) -> None:

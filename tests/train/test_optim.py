@@ -21,7 +21,7 @@ def schedule(step: int, num_steps: int, num_warmup: int) -> float:
 @pytest.mark.parametrize("bias_correction", [True, False])
 def test_update_equals_the_official_rule(bias_correction: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    layer = nn.Linear(5, 3)
+    layer = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2))
     with torch.no_grad():
         for p in layer.parameters():
             p.normal_(generator=generator)
@@ -35,6 +35,7 @@ def test_update_equals_the_official_rule(bias_correction: bool) -> None:
         layer.named_parameters(), learning_rate=rate, num_steps=num_steps, warmup=0.2,
         weight_decay=decay, epsilon=eps, clip_norm=clip, bias_correction=bias_correction,
     )  # fmt: skip
+    assert [len(flat.named) for flat in optimizer._flats] == [2, 2], "each joins several"
     for step in range(num_steps):
         gradients = {}
         for name, p in layer.named_parameters():
@@ -51,7 +52,7 @@ def test_update_equals_the_official_rule(bias_correction: bool) -> None:
             if bias_correction:
                 m, v = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
             update = m / (np.sqrt(v) + eps)
-            if name == "weight":
+            if name.endswith("weight"):
                 update = update + decay * expected[name]
             expected[name] = expected[name] - now * update
         optimizer.step()

@@ -337,11 +337,6 @@ def test_a_subset_takes_its_hidden_states_along(
     np.testing.assert_array_equal(some.hidden[some.span(0)], first)
 
 
-def test_predicted_saving_counts_layers() -> None:
-    assert trunk.saving(6, 3) == pytest.approx((3 + 2 * 3) / (2 * 3))
-    assert trunk.saving(12, 0) == 1
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_in_memory_it_is_what_a_file_would_hold(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path, precision: str
