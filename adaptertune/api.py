@@ -161,14 +161,13 @@ def fine_tune(settings: Mapping[str, Any]) -> CellResult:
     Traceback (most recent call last):
     adaptertune.errors.ConfigError: training.epochs: 'training.epochs' should be greater than ...
     """
-    from adaptertune.cli.live import Lines
     from adaptertune.config import resolve
     from adaptertune.executors.serial import run_cell
-    from adaptertune.report.tables import console
     from adaptertune.runs.plan import plan
+    from adaptertune.runs.progress import Forwarding
 
     made = plan(resolve({key: (_plain(value, key), key) for key, value in settings.items()}))
-    return run_cell(made, Lines(made, console(stderr=True, quiet=True), lambda: False))
+    return run_cell(made, Forwarding(lambda _: None, lambda: False))
 
 
 def _plain(value: Any, key: str) -> Any:

@@ -1,7 +1,7 @@
 """What a run is: layered settings, resolved strictly into one frozen, canonical configuration.
 
-Command line over ``--config`` file over task over backbone over recipe over defaults; each value
-remembers which of them it came from.
+Command line over ``--config`` file over what the sample asks for over task over backbone over recipe
+over defaults; each value remembers which of them it came from.
 """
 
 from __future__ import annotations

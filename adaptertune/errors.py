@@ -95,7 +95,7 @@ class InUse(StoreError):
 
 
 class TrainingError(AdapterTuneError):
-    """Every seed failed, so there is nothing to report."""
+    """A training can't go on; or every seed failed, so there is nothing to report."""
 
     exit_code = 1
 

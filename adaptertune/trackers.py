@@ -204,9 +204,7 @@ def chosen(texts: Sequence[str] | None) -> tuple[str, ...]:
                 f"no tracker '{name}'", where="--tracker", remedy=nearest(name, tuple(TOOLS))
             )
         spec = importlib.util.find_spec(TOOLS[name].module)
-        if (
-            spec is None or spec.origin is None
-        ):  # without an origin: a folder that happens to be here
+        if spec is None or spec.origin is None:  # without one: a folder that happens to be here
             raise ConfigError(
                 f"{name} is not installed",
                 where="--tracker",

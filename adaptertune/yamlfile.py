@@ -192,9 +192,8 @@ def _in_words(
         return [(f"unknown key '{key}'", remedy)]
     if problem["type"] == "missing":
         return [(f"key '{key}' is missing", "add it")]
-    if (
-        problem["type"] == "too_short"
-    ):  # of what is not empty each wrong value has its own complaint
+    if problem["type"] == "too_short":
+        # Of what is not empty each wrong value has its own complaint.
         return [] if problem["input"] else [(f"'{key}' is empty", "give at least one value")]
     if problem["type"] == "union_tag_invalid":
         tag = problem["ctx"]["tag"]

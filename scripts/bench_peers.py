@@ -551,11 +551,8 @@ class Measured:
 def main() -> int:
     """Measure and report."""
     options = parse_options()
-    for each in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # a shell's background jobs ignore SIGINT otherwise
-        signal.signal(each, _interrupt)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupt)  # a shell's background jobs ignore SIGINT otherwise
     console = tables.console()
     try:
         with (

@@ -1,8 +1,8 @@
 """Rows of a task from the hub, from a folder in the official GLUE layout, or from the sample.
 
 All three give the same thing: texts and labels as they stand, in file order, with a fingerprint of
-what was read. Nothing is shuffled, cleaned or dropped; a row that is not what the task says is an
-error that names its line.
+what was read. Nothing is shuffled, cleaned or dropped, but for rows torn in two where the task says
+that there are such; any other row that is not what the task says is an error that names its line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Rows of TSV, CSV, JSON Lines, Parquet and plain text files, one at a time and in their order.
 
-Nothing is guessed, cleaned or dropped: what is not a row comes as :class:`Bad`, with its line, and the
-reader goes on behind it. A file is never held whole, and no line of it beyond ``LONGEST``.
+Nothing is guessed but CSV's delimiter, and nothing is cleaned or dropped: what is not a row comes as
+:class:`Bad`, with its line, and the reader goes on behind it. A file is never held whole, and no
+line of it beyond ``LONGEST``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
-from adaptertune.errors import DataError
+from adaptertune.errors import DataError, first_line
 from adaptertune.tasks import Columns
 from adaptertune.yamlfile import nearest
 
@@ -37,6 +38,9 @@ LONGEST = 1_000_000
 PARQUET_BATCH = 1024  # rows that are decoded at a time
 AHEAD = 100  # rows of JSON Lines whose keys are the columns
 REMEDY = "mend or remove the row"
+
+
+Cells = Sequence[Any] | Mapping[Any, Any]  # of a row, by position or by name
 
 
 class Row(NamedTuple):
@@ -138,9 +142,7 @@ class Table:
             line, text = record
             texts = text.split("\t") if is_pair else [text]
             if len(texts) == 1 + is_pair:
-                yield self._row(
-                    line, text, dict(enumerate(texts)), (0, 1 if is_pair else None, None)
-                )
+                yield self._row(line, text, texts, (0, 1 if is_pair else None, None))
             else:
                 yield Bad(line, "not two texts with a tab between", REMEDY, text)
 
@@ -162,7 +164,7 @@ class Table:
                 continue
             line, cells = record
             if len(cells) == width:
-                yield self._row(line, cells, dict(enumerate(cells)), places)
+                yield self._row(line, cells, cells, places)
             elif not any(cells) and len(cells) < 2:
                 yield Bad(line, "an empty line", "remove it", "")
             else:
@@ -195,13 +197,11 @@ class Table:
             else:
                 yield Bad(line, f"no key '{lacking}'", REMEDY, _shown(cells))
 
-    def _row(
-        self, line: int, content: Any, cells: Mapping[Any, Any], columns: Sequence[Any]
-    ) -> Row | Bad:
+    def _row(self, line: int, content: Any, cells: Cells, columns: Sequence[Any]) -> Row | Bad:
         first, second, label = columns
         if self.may_lack_second and second is not None and cells[second] in (None, ""):
             second = None
-        return _row(line, content, cells, (first, second, label))
+        return _checked(line, content, cells, (first, second, label))
 
     def _position(self, column: str | int, width: int) -> int:
         if isinstance(column, int):
@@ -263,8 +263,8 @@ def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
         )
     step = 2 if is_pair else 1
     for line, at in enumerate(range(0, len(texts), step), 1):
-        cells = dict(enumerate(texts[at : at + step]))
-        yield _row(line, texts[at], cells, (0, 1 if is_pair else None, None))
+        cells = texts[at : at + step]
+        yield _checked(line, texts[at], cells, (0, 1 if is_pair else None, None))
 
 
 def spelling(cell: Any) -> str:
@@ -423,7 +423,7 @@ def _parquet(stream: BinaryIO, name: str) -> tuple[list[str], Iterator[Record | 
     try:
         file = parquet.ParquetFile(stream)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"cannot be read as Parquet ({_line(error)})", where=name) from None
+        raise DataError(f"cannot be read as Parquet ({first_line(error)})", where=name) from None
     columns = list(file.schema_arrow.names)
 
     def records() -> Iterator[Record | Bad]:
@@ -435,12 +435,14 @@ def _parquet(stream: BinaryIO, name: str) -> tuple[list[str], Iterator[Record | 
                     yield number, cells
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             where = f"{name}:{number + 1}"
-            raise DataError(f"cannot be read as Parquet ({_line(error)})", where=where) from None
+            raise DataError(
+                f"cannot be read as Parquet ({first_line(error)})", where=where
+            ) from None
 
     return columns, records()
 
 
-def _row(line: int, content: Any, cells: Mapping[Any, Any], columns: Sequence[Any]) -> Row | Bad:
+def _checked(line: int, content: Any, cells: Cells, columns: Sequence[Any]) -> Row | Bad:
     """The row, if its texts are texts. ``columns``: of the two texts and the label, in ``cells``."""
     for column in columns[:2]:
         what = None if column is None else _fault(cells[column])
@@ -474,7 +476,3 @@ def _shown(content: Any) -> str:
     else:
         text = content if isinstance(content, str) else json.dumps(content, default=str)
     return text if len(text) <= LONGEST else f"{text[:80]}…"
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -136,11 +136,13 @@ class LocalExecutor:
         worker.process.join()
         key = unit.plan.digest, unit.seeds
         self.deaths[key] = self.deaths.get(key, 0) + 1
-        how = _ending(worker.process.exitcode)
+        worker_code = worker.process.exitcode
+        how = _ending(worker_code)
         worker.pipe.close()
         worker.process, worker.pipe, worker.unit = *_start(worker.share), None
         if self.deaths[key] == MOST_DEATHS:
-            error = f"{MOST_DEATHS} worker processes {how}; too little memory?"
+            killed = worker_code == -signal.SIGKILL  # as a system does that runs out of memory
+            error = f"{MOST_DEATHS} worker processes {how}{'; too little memory?' * killed}"
             return Settled(unit, (), units.write_failures(unit, error, trace=""))
         seeds = ", ".join(map(str, unit.seeds))
         progress.note(f"seed {seeds}: its worker process {how}; another one goes on with it")

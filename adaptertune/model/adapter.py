@@ -146,9 +146,6 @@ class Adapter(nn.Module):
         lifted = linear_of_each([adapter.up for adapter in adapters], bottleneck)
         return hidden + lifted.view(hidden.shape)
 
-    def extra_repr(self) -> str:
-        return f"activation={self.activation}"
-
 
 class LayerNorm(nn.Module):
     """Each row to mean 0 and variance 1, in fp32, then a learned scale and offset."""

@@ -98,6 +98,27 @@ class Ledger:
         return next(part for part in self.parts if part.name == name)
 
 
+def check_layers(method: config.Method, num_layers: int) -> None:
+    """Whether a model of so many layers has those that a method names.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(method, config.Adapter) and method.layers is not None:
+        if max(method.layers, default=num_layers) >= num_layers:
+            raise ConfigError(
+                f"layer {max(method.layers, default='?')} is not among {num_layers} layers",
+                where="--layers",
+                remedy=f"choose from 0-{num_layers - 1}",
+            )
+    elif isinstance(method, config.TopLayers) and method.k > num_layers:
+        raise ConfigError(
+            f"there are {num_layers} layers, not {method.k}",
+            where="--top-k",
+            remedy=f"choose 1 to {num_layers}",
+        )
+
+
 def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
     """The ledger of a method on a backbone of some shape.
 
@@ -105,6 +126,7 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         ConfigError: the method names layers that the shape does not have.
     """
     d, wide, num_layers = shape.width, shape.intermediate, shape.layers
+    check_layers(method, num_layers)
     norm = 2 * d
     embedded = shape.embedding or d
     rows = shape.positions if shape.position_rows is None else shape.position_rows
@@ -132,12 +154,6 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
     adapters = 0
     if isinstance(method, config.Adapter):
         chosen = num_layers if method.layers is None else len(method.layers)
-        if method.layers is not None and max(method.layers, default=num_layers) >= num_layers:
-            raise ConfigError(
-                f"layer {max(method.layers, default='?')} is not among {num_layers} layers",
-                where="--layers",
-                remedy=f"choose from 0-{num_layers - 1}",
-            )
         size = method.size
         adapter = 2 * size * d + d + size + (method.depth - 1) * (size * size + size)
         if method.norm != "none":
@@ -158,12 +174,6 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         else:
             _require_pooler(shape, "freeze", "leave the setting out")
     elif isinstance(method, config.TopLayers):
-        if method.k > num_layers:
-            raise ConfigError(
-                f"there are {num_layers} layers, not {method.k}",
-                where="--top-k",
-                remedy=f"choose 1 to {num_layers}",
-            )
         trained |= {
             "encoder": method.k * layer,
             "LayerNorms": 2 * method.k * norm,

@@ -13,27 +13,22 @@ from adaptertune.errors import ConfigError
 from adaptertune.model.adapter import Adapter
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.inject import PLACES, insert_adapters, insert_peft
+from adaptertune.model.ledger import check_layers
 
 
 def adapter_layers(method: config.Adapter, num_layers: int) -> tuple[int, ...]:
-    """The layers that get adapters.
-
-    Raises:
-        ConfigError: a layer is beyond the model's last.
-    """
-    layers = tuple(range(num_layers)) if method.layers is None else method.layers
-    if not layers or max(layers) >= num_layers:
-        raise ConfigError(
-            f"layer {max(layers, default='?')} is not among the backbone's {num_layers} layers",
-            where="--layers",
-            remedy=f"choose from 0-{num_layers - 1}",
-        )
-    return layers
+    """The layers that get adapters."""
+    return tuple(range(num_layers)) if method.layers is None else method.layers
 
 
 def prepare(model: Classifier, method: config.Method, seed: int) -> None:
-    """Insert what the method inserts, and let exactly its parameters train. Changes the model."""
+    """Insert what the method inserts, and let exactly its parameters train. Changes the model.
+
+    Raises:
+        ConfigError: the method names layers that the model does not have.
+    """
     layers = model.backbone.encoder.layer
+    check_layers(method, len(layers))
     if isinstance(method, config.Adapter):
         width = model.backbone.config.hidden_size
 
@@ -98,11 +93,7 @@ def trunk_depth(model: Classifier) -> int:
 
 
 def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> set[str]:
-    """Names of the parameters that train under a method; the head always does.
-
-    Raises:
-        ConfigError: more top layers than there are.
-    """
+    """Names of the parameters that train under a method; the head always does."""
     if isinstance(method, config.Adapter):
         # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen. With
         # chosen layers, those of these layers: below the lowest nothing trains then.
@@ -117,12 +108,6 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
     elif isinstance(method, config.Full):
         pattern = r"" if method.pooler == "trained" else r"^backbone\.(?!pooler\.)"
     elif isinstance(method, config.TopLayers):
-        if method.k > num_layers:
-            raise ConfigError(
-                f"the backbone has {num_layers} layers, not {method.k}",
-                where="--top-k",
-                remedy=f"choose 1 to {num_layers}",
-            )
         top = "|".join(str(layer) for layer in range(num_layers - method.k, num_layers))
         pattern = rf"\.encoder\.layer\.({top})\.|\.pooler\."
     elif isinstance(method, config.LayerNorm):

@@ -18,9 +18,10 @@ from adaptertune.model.inject import adapters_removed
 Removal = frozenset[int]  # the layers whose adapters are taken away
 
 
-def spans(layers: Sequence[int]) -> list[tuple[int, int]]:
-    """(first, last) of every run of neighbours among some layers, single ones included."""
-    return [(layers[i], layers[j]) for i in range(len(layers)) for j in range(i, len(layers))]
+def spans(layers: Sequence[int]) -> dict[tuple[int, int], Removal]:
+    """Every run of neighbours among some layers, single ones included, by its (first, last)."""
+    ends = [(i, j) for i in range(len(layers)) for j in range(i, len(layers))]
+    return {(layers[i], layers[j]): Removal(layers[i : j + 1]) for i, j in ends}
 
 
 def num_layer_evaluations(num_layers: int, removals: Iterable[Removal]) -> int:

@@ -23,7 +23,7 @@ from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.watch import Watcher, micro_batch_of, read_snapshots
+from adaptertune.runs.watch import Watcher, read_snapshots
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
-    from adaptertune.train.loop import Outcome
+    from adaptertune.train.loop import Outcome, Snapshot
 
 LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
@@ -90,11 +90,12 @@ class Runner:
 
         device, threads = torch.device(plan.device), plan.config.threads
         batch_size, by_graph = plan.config.training.batch_size, plan.by_graph
-        micro_batch = micro_batch_of(plan, seeds)
+        micro_batch: int | None = None
         while True:
+            snapshots, micro_batch = read_snapshots(plan, seeds, micro_batch, progress.note)
             try:
                 with computing(device, plan.precision, threads):
-                    return self._run(plan, seeds, micro_batch, by_graph, progress)
+                    return self._run(plan, seeds, snapshots, micro_batch, by_graph, progress)
             except Exception as error:
                 if not is_out_of_memory(error) or (micro_batch == 1 and not by_graph):
                     raise
@@ -117,6 +118,7 @@ class Runner:
         self,
         plan: Plan,
         seeds: Sequence[int],
+        snapshots: Sequence[Snapshot | None],
         micro_batch: int,
         by_graph: bool,
         progress: Progress,
@@ -132,7 +134,6 @@ class Runner:
         models = load_models(plan, seeds)
         prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
         train, splits = prepared.parts(plan)
-        snapshots = read_snapshots(plan, seeds, micro_batch, progress.note)
         is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
         if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest

@@ -106,7 +106,7 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
         seed = own
     if seed is None:
         summary = cell.read_result()
-        done = [one for one in cell.seeds() if cell.seed(one).result.exists()]
+        done = cell.finished_seeds()
         if summary is None:
             raise StoreError(
                 "not finished, so no seed is the best yet",

@@ -303,18 +303,11 @@ def _writer(stream: BinaryIO, format: Out, task: Task) -> Callable[[list[Answer]
                 f"{json.dumps(as_json(task, one), ensure_ascii=False)}\n" for one in done
             )
         else:
-            writer = csv.writer(text, lineterminator="\n")
-            if (
-                format == "tsv"
-            ):  # in which quotation marks are plain characters, as in those it reads
-                writer = csv.writer(
-                    text,
-                    delimiter="\t",
-                    lineterminator="\n",
-                    quoting=csv.QUOTE_NONE,
-                    quotechar=None,
-                )
-            writer.writerows(rows(done))
+            dialect: dict[str, Any] = {"lineterminator": "\n"}
+            if format == "tsv":
+                # In which quotation marks are plain characters, as in those that are read.
+                dialect |= {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+            csv.writer(text, **dialect).writerows(rows(done))
         stream.write(text.getvalue().encode())
 
     return put

@@ -92,7 +92,7 @@ class CheckpointFacts(Record):
 
 
 class Cost(Record):
-    """What a seed took. Everything else in a result is the same on every repetition."""
+    """What a seed took. The rest of a result is the same on every repetition with the same versions."""
 
     train_seconds: float
     evaluate_seconds: float
@@ -105,7 +105,9 @@ class Cost(Record):
     threads: int | None = None
     """Of a CPU: with another number the last bits of the figures differ."""
     peak_memory_bytes: int | None
-    """Largest memory of the process so far, or of the CUDA device; of seeds in one pass the pass's."""
+    """Largest memory of the process since this training was begun or gone on with, or of the CUDA
+    device; of seeds in one pass the pass's.
+    """
     resumed: int
     """How often the run went on from a snapshot."""
     finished_at: str

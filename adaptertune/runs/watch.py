@@ -78,29 +78,26 @@ class Watcher:
         self._save_seconds = self._num_lanes * (self._saved_at - start)
 
 
-def micro_batch_of(plan: Plan, seeds: Sequence[int]) -> int:
-    """How many examples to compute at a time: as many as in a snapshot to go on from, else all."""
-    for seed in seeds:
-        snapshot = _read_snapshot(plan, seed, note=lambda _: None)
-        if snapshot:
-            return int(snapshot.facts["micro_batch"])
-    return plan.config.training.batch_size
-
-
 def read_snapshots(
-    plan: Plan, seeds: Sequence[int], micro_batch: int, note: Callable[[str], None]
-) -> list[Snapshot | None]:
-    """Where killed runs stopped. Of seeds that train together, all begin anew if they stand at
-    different steps: a kill came between two files.
+    plan: Plan, seeds: Sequence[int], micro_batch: int | None, note: Callable[[str], None]
+) -> tuple[list[Snapshot | None], int]:
+    """Where killed runs stopped, and how many examples to compute at a time. Of seeds that train
+    together, all begin anew if they stand at different steps: a kill came between two files.
+
+    Args:
+        micro_batch: None for as many as in a snapshot to go on from, else all of a batch.
     """
     found = [_read_snapshot(plan, seed, note) for seed in seeds]
-    if any(snapshot and snapshot.facts["micro_batch"] != micro_batch for snapshot in found):
-        return [None] * len(found)  # made before memory ran out
+    known = [int(snapshot.facts["micro_batch"]) for snapshot in found if snapshot]
+    if micro_batch is None:
+        micro_batch = known[0] if known else plan.config.training.batch_size
+    if any(one != micro_batch for one in known):
+        return [None] * len(found), micro_batch  # made before memory ran out
     steps = {snapshot.facts["step"] if snapshot else 0 for snapshot in found}
     if len(steps) == 1:
-        return found
+        return found, micro_batch
     note(f"seeds {', '.join(map(str, seeds))} stopped at different steps; they begin anew")
-    return [None] * len(found)
+    return [None] * len(found), micro_batch
 
 
 def _read_snapshot(plan: Plan, seed: int, note: Callable[[str], None]) -> Snapshot | None:

@@ -153,10 +153,7 @@ def search(
     Args:
         score: choices of layers -> the score without their adapters, None if it is not defined.
     """
-    spans = [
-        Removal(layer for layer in layers if first <= layer <= last)
-        for first, last in removal.spans(layers)
-    ]
+    spans = list(removal.spans(layers).values())
     (intact,) = score([Removal()])
     known = {Removal(): intact}
     chosen = Removal()

@@ -51,7 +51,7 @@ def spans(
     encoded = without.validation(run, on_progress, note)
     assert encoded.labels is not None
     pairs = removal.spans(chosen)
-    removals = [Removal(), *(_span(chosen, *pair) for pair in pairs)]
+    removals = [Removal(), *pairs.values()]
     metric, device = TaskMetric(task), torch.device(plan.device)
     values: list[list[Mapping[str, float | None]]] = []  # by seed, then removal
     for seed in run.seeds:
@@ -117,7 +117,3 @@ def relative_change(
     if len(changes) < len(values):
         return analyses.Change(mean=None, deviation=None)
     return analyses.Change(mean=stats.mean(changes), deviation=stats.deviation(changes))
-
-
-def _span(layers: Sequence[int], first: int, last: int) -> Removal:
-    return Removal(layer for layer in layers if first <= layer <= last)

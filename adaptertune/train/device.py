@@ -1,4 +1,4 @@
-"""Decides device and precision from what the machine can do."""
+"""Device and precision, from what the machine can do; its threads, its memory and its clock."""
 
 from __future__ import annotations
 

@@ -143,9 +143,8 @@ class Gradients:
         graph = torch.cuda.CUDAGraph()
         # One after another they may share memory; what outlives a replay has its own.
         others = next(iter(self._graphs.values()), None)
-        if (
-            self._stream is None
-        ):  # torch's own is the process's, of the GPU that was recorded on first
+        if self._stream is None:
+            # torch's own is the process's, of the GPU that was recorded on first.
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         try:
             with (

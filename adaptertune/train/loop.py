@@ -18,7 +18,7 @@ import torch
 
 from adaptertune import seeds
 from adaptertune.config import Training
-from adaptertune.data.batches import Indices, collate, num_batches, num_steps, training_batches
+from adaptertune.data.batches import Indices, collate, num_steps, training_batches
 from adaptertune.data.encode import Encoded
 from adaptertune.metrics import TaskMetric
 from adaptertune.model.classifier import Classifier
@@ -29,9 +29,8 @@ from adaptertune.train.device import clock
 from adaptertune.train.gradients import Gradients
 from adaptertune.train.optim import of_training
 
-REPORT_SECONDS = (
-    0.25  # how often the watcher hears of a step: reading the loss waits for the device
-)
+# How often the watcher hears of a step: reading the loss waits for the device.
+REPORT_SECONDS = 0.25
 
 
 class Diverged(Exception):
@@ -288,16 +287,12 @@ class _Fitting:
         self.task, self.train, self.selecting = task, train, selecting
         self.training, self.device = training, device
         self.metric = TaskMetric(task)
-        self.per_epoch = num_batches(len(train), training.batch_size, drop_last=training.drop_last)
+        size, drop_last = training.batch_size, training.drop_last
+        self.per_epoch = num_steps(len(train), 1, size, drop_last=drop_last)
         self.optimizer = of_training(
             self.model.named_parameters(),
             training,
-            num_steps(
-                len(train),
-                training.epochs,
-                training.batch_size,
-                drop_last=training.drop_last,
-            ),
+            training.epochs * self.per_epoch,
         )
         # The position: steps done, this epoch's loss (a sum over examples) and time, and what the
         # epochs before it left.

@@ -1,7 +1,7 @@
 """How long a training will take, from a few of its own batches. Nothing is changed by it.
 
-The model keeps its parameters and gradients, and the global generators their state, so a training is
-bitwise the same with and without a forecast.
+The model keeps its parameters, its gradients are none again, and the global generators keep their state:
+a training is bitwise the same with and without a forecast.
 """
 
 from __future__ import annotations

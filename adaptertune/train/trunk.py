@@ -214,9 +214,8 @@ def _wait_for_others(place: Place, locks: ExitStack, on_wait: Callable[[], None]
         except InUse:
             on_wait()
             time.sleep(WAIT_SECONDS)
-        except (
-            StoreError
-        ):  # a file system without locks: others may compute the same, and files are whole
+        except StoreError:
+            # A file system without locks: others may compute the same, and files are whole.
             return
         else:
             return
