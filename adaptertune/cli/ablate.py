@@ -122,8 +122,8 @@ def _command(kind: str) -> Callable[..., None]:
             offline=offline,
             settings=settings,
         )  # fmt: skip
-        from adaptertune.report import ablation as shown
         from adaptertune.report import tables
+        from adaptertune.report.tables import ablation as shown
         from adaptertune.runs import grid as grids
         from adaptertune.study import ablation
 

@@ -60,8 +60,9 @@ def publish(
 ) -> None:
     """Write the files and print the tables, or one JSON object; the last line is the page's address."""
     from adaptertune import __version__
-    from adaptertune.report import page, tables, terminal
+    from adaptertune.report import page, tables
     from adaptertune.report.schema import Report
+    from adaptertune.report.tables import comparison as shown
 
     with talk.status("Drawing …"):
         written = page.write(groups, missing, root, to, __version__)
@@ -76,9 +77,9 @@ def publish(
         )
         return
     console = tables.console()
-    terminal.comparisons(groups, console)
+    shown.comparisons(groups, console)
     if missing:
-        console.print(terminal.holes(missing), soft_wrap=True)
+        console.print(shown.holes(missing), soft_wrap=True)
     num_charts = sum(path.suffix == ".png" for path in written)
     console.out(f"report.md and {num_charts} charts (PNG, SVG) lie in {to}", style="dim")
     console.out(written[-1].resolve().as_uri(), style="bold")

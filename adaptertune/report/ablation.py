@@ -1,26 +1,18 @@
-"""What a method's parts and settings do to the score: in the terminal."""
+"""What a method's parts and settings do to the score, in words: titles, columns, what to know."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
-
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.text import Text
 
 from adaptertune import stats
 from adaptertune.report.tables import (
     METRIC_NAMES,
     count,
-    data_note,
     number,
     percent,
     setting,
-    table,
-    titled,
 )
 from adaptertune.runs.analyses import AblationPoint, AblationResult, AblationScores, AblationTask
 from adaptertune.stats import Interval, PairedDifference
@@ -48,14 +40,6 @@ NAMED: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ),
 )  # fmt: skip
 ERROR = "± s.e.m."  # of a difference
-STRIP, NARROWEST = 25, 6  # characters of a strip: as many, or with fewer none
-COLOURS = {-1: "red", 0: "", 1: "green"}  # of a difference whose interval lies on one side of 0
-
-
-def ablation(result: AblationResult) -> RenderableType:
-    """A table for each task, and how to read it."""
-    pieces = [piece for task in result.tasks for piece in _task(result, task)]
-    return Group(*pieces, Text(result.protocol, style="dim"), "")
 
 
 def metrics(task: AblationTask) -> list[str]:
@@ -100,15 +84,16 @@ def title(point: AblationPoint, result: AblationResult, task: AblationTask) -> s
 
 def beside(result: AblationResult, task: AblationTask) -> str | None:
     """What differences are to: a value, a method, or None."""
-    references = [task.points[one] for one in sorted(_references(task))]
-    if not references:
+    held_against = [task.points[one] for one in sorted(references(task))]
+    if not held_against:
         return None
-    if result.by in AXIS_NAMES and len({point.value for point in references}) == 1:
-        return number(references[0].value)
-    return method(references[0], result.by)
+    if result.by in AXIS_NAMES and len({point.value for point in held_against}) == 1:
+        return number(held_against[0].value)
+    return method(held_against[0], result.by)
 
 
-def _references(task: AblationTask) -> set[int]:
+def references(task: AblationTask) -> set[int]:
+    """The points that others are held against, by number."""
     return {point.reference for point in task.points if point.reference is not None}
 
 
@@ -144,86 +129,16 @@ def heading(result: AblationResult, task: AblationTask, name: str) -> str:
     return f"{name}{one}: {METRIC_NAMES[task.headline]} on {task.split}{over}"
 
 
-def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
-    points, said, few = task.points, columns(result, task), is_few(task)
-    bar = f"± 1 {'s.e.m.' if few else 'deviation'}"
-    headline = [point.scores[task.headline] for point in points]
-    by_column: dict[str, list[RenderableType]] = {}
-    for name, texts in said.items():
-        if name.startswith("difference"):
-            colours = (COLOURS[_side(scores.difference)] for scores in headline)
-            shown = [Text(text, style=style) for text, style in zip(texts, colours, strict=True)]
-            by_column[name.replace(" to ", "\nto ")] = [*shown]
-        else:
-            by_column[name] = [Text(text) for text in texts]
-        if name == METRIC_NAMES[task.headline]:
-            by_column[bar] = [_Strip(scores, headline, few) for scores in headline]
-    left = ("method", bar, "95 %")
-    made = table(*by_column, right=[name for name in by_column if name not in left])
-    for column in made.columns:  # in a narrow terminal the strip gives way, then methods' names
-        column.no_wrap = column.header not in ("method", bar)
-    references = _references(task)
-    for at, (point, *row) in enumerate(zip(points, *by_column.values(), strict=True)):
-        if result.by in AXIS_NAMES and at and point.method != points[at - 1].method:
-            made.add_section()
-        of_others = any(p.reference == at and p.method != point.method for p in points)
-        is_own = at in references and (len(references) == 1 or not of_others)
-        made.add_row(*row, style="bold" if is_own else None)
-    num_seeds = len(headline[0].values)
-    over = "" if "seeds" in said else f" over {num_seeds} seed{'s' * (num_seeds != 1)}"
-    told = f"{heading(result, task, task.task)}, in per cent, mean ± {spread_name(task)}{over}"
-    told += data_note(task.data)
-    pieces: list[RenderableType] = [titled(told, made)]
-    pieces += [Text(text, style="yellow") for text in remarks(result, task)]
-    compared = verdict(result, task)
-    return [*pieces, *([Text(compared)] if compared else []), ""]
-
-
 def _score(scores: AblationScores, *, few: bool) -> str:
     if scores.mean is None:
         return "no score"
-    spread = _spread(scores, few=few)
-    return f"{percent(scores.mean)}{'' if spread is None else f' ± {percent(spread)}'}"
+    known = spread(scores, few=few)
+    return f"{percent(scores.mean)}{'' if known is None else f' ± {percent(known)}'}"
 
 
-def _spread(scores: AblationScores, *, few: bool) -> float | None:
+def spread(scores: AblationScores, *, few: bool) -> float | None:
+    """The standard error of few seeds, else the sample deviation; a fraction."""
     return scores.standard_error if few else scores.deviation
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """The mean as a point and its spread as a line, on the scale of all of a curve's points."""
-
-    scores: AblationScores
-    beside: Sequence[AblationScores]
-    few: bool
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(0, STRIP)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        ends = [end for one in self.beside for end in _ends(one, few=self.few)]
-        width = min(STRIP, options.max_width)
-        if self.scores.mean is None or width < NARROWEST:
-            yield Text("")
-            return
-        least, extent = min(ends), max(ends) - min(ends)
-
-        def place(value: float) -> int:
-            return round((value - least) / extent * (width - 1)) if extent else width // 2
-
-        low, high = map(place, _ends(self.scores, few=self.few))
-        drawn = ["─" if low <= at <= high else " " for at in range(width)]
-        drawn[place(self.scores.mean)] = "●"
-        yield Text("".join(drawn), style="cyan", no_wrap=True)
-
-
-def _ends(scores: AblationScores, *, few: bool) -> list[float]:
-    """Mean less and plus its spread; nothing without a score."""
-    if scores.mean is None:
-        return []
-    spread = _spread(scores, few=few) or 0.0
-    return [scores.mean - spread, scores.mean + spread]
 
 
 def _difference(found: PairedDifference | None) -> str:
@@ -247,7 +162,7 @@ def _interval(found: PairedDifference | None) -> str:
     return "" if between is None else f"{100 * between.low:+.1f} to {100 * between.high:+.1f}"
 
 
-def _side(found: PairedDifference | None) -> int:
+def side(found: PairedDifference | None) -> int:
     """-1 or 1 if the interval lies wholly below or above 0, else 0."""
     between = _between(found)
     return 0 if between is None else (between.low > 0) - (between.high < 0)
@@ -265,8 +180,8 @@ def verdict(result: AblationResult, task: AblationTask) -> str | None:
     if all(_between(found) is None for _, found in differences):
         return f"For an interval of the difference to {reference} it takes {stats.FEWEST} seeds."
     told = []
-    for side, word in ((-1, "below"), (1, "above")):
-        names = [name for name, found in differences if _side(found) == side]
+    for sign, word in ((-1, "below"), (1, "above")):
+        names = [name for name, found in differences if side(found) == sign]
         told.append(f"{word} 0: {', '.join(names) or 'none'}")
     return (
         f"Whose 95 % interval of the difference to {reference}, too narrow for few seeds, lies wholly "

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from adaptertune import stats
 from adaptertune.report import ablation
+from adaptertune.report.tables import ablation as shown_in
 from adaptertune.runs import analyses, grid, results
 
 
@@ -70,7 +71,7 @@ def result(
 
 def shown(made: analyses.AblationResult, width: int = 110) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(ablation.ablation(made))
+    Console(file=stream, width=width).print(shown_in.ablation(made))
     return stream.getvalue()
 
 
@@ -124,7 +125,7 @@ def test_fewer_than_five_seeds_have_standard_errors_and_no_verdict() -> None:
     made = made.model_copy(update={"tasks": [task]})
     stream = io.StringIO()
     Console(file=stream, width=110, force_terminal=True, color_system="standard").print(
-        ablation.ablation(made)
+        shown_in.ablation(made)
     )
     assert "\x1b[31m" not in stream.getvalue()  # no red
     text = shown(made)
@@ -137,7 +138,7 @@ def test_fewer_than_five_seeds_have_standard_errors_and_no_verdict() -> None:
     five = result(point(1e-4, (0.1, 0.1, 0.1, 0.1, 0.1), reference=1), point(1e-2, OWN))
     stream = io.StringIO()
     Console(file=stream, width=110, force_terminal=True, color_system="standard").print(
-        ablation.ablation(five)
+        shown_in.ablation(five)
     )
     assert "\x1b[31m" in stream.getvalue()
 
@@ -151,7 +152,7 @@ def test_the_strip_is_drawn_to_one_scale() -> None:
     text = shown(result(*points))
     strips = {value: row(text, value) for value in ("1e-4", "1e-2", "1")}
     places = {value: line.index("●") for value, line in strips.items()}
-    first, last = places["1e-4"], ablation.STRIP - 1
+    first, last = places["1e-4"], shown_in.STRIP - 1
     assert places["1e-2"] - first == round(0.5 / 1.1 * last)
     assert places["1"] - first == round(1.0 / 1.1 * last)
     assert "─" not in strips["1e-4"] + strips["1e-2"]

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 
 from adaptertune import stats
 from adaptertune.errors import StoreError
-from adaptertune.report import comparison, evidence, page, terminal, words
+from adaptertune.report import comparison, evidence, page, words
 from adaptertune.report.schema import Comparison
+from adaptertune.report.tables import comparison as terminal
 from adaptertune.runs.store import ablation as ablation_file
 from adaptertune.runs.store import read_ablations, write_result
 from tests.report.records import (

@@ -18,8 +18,9 @@ import pytest
 from rich.console import Console
 
 from adaptertune import __version__
-from adaptertune.report import comparison, evidence, holes, leftovers, page, terminal
+from adaptertune.report import comparison, evidence, holes, leftovers, page
 from adaptertune.report.schema import Entry
+from adaptertune.report.tables import comparison as terminal
 from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result
 from tests import chromium

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from adaptertune.report import comparison, evidence, terminal
+from adaptertune.report import comparison, evidence
 from adaptertune.report.schema import Comparison, Missing
+from adaptertune.report.tables import comparison as terminal
 from tests.report.records import add, one_metric
 
 
