@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
-    from adaptertune.train.loop import Outcome, Snapshot
+    from adaptertune.train.loop import Snapshot
 
+Kept = tuple[
+    dict[str, results.SplitScores], results.CheckpointFacts
+]  # scores by split, and the file
 LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -126,8 +129,8 @@ class Runner:
         import torch
 
         from adaptertune.model import forward
-        from adaptertune.train import checkpoint, evaluate, loop
         from adaptertune.train import device as devices
+        from adaptertune.train import evaluate, loop
 
         device = torch.device(plan.device)
         devices.forget_peak_memory(device)
@@ -184,31 +187,19 @@ class Runner:
         done = []
         for lane, watcher, outcome in zip(lanes, watchers, outcomes, strict=True):
             folder, share = plan.folder.seed(lane.seed), trunk_seconds / len(lanes)
+            epochs, kept = {"num_epochs": len(watcher.records)}, None
             if isinstance(outcome, loop.Diverged):
-                result = _seed_result(
-                    plan, lane.seed, watcher, trunk_seconds=share, diverged_epoch=outcome.epoch
-                )
+                epochs["diverged_epoch"] = outcome.epoch
             else:
                 logits = outcome.logits
                 if watcher.resumed:  # they may be another machine's, whose last bits differ
                     logits = evaluate.logits(lane.model, splits[0], device, num_parts)
-                scores = keep(plan, splits, lane.model, logits, num_parts, folder)
+                kept = keep(plan, splits, lane.model, logits, num_parts, folder)
                 progress.saved(folder.checkpoint)
                 progress.saved(folder.logits)
-                facts = results.CheckpointFacts(
-                    file=folder.checkpoint.name,
-                    parameters=checkpoint.num_trained(lane.model),
-                    bytes=folder.checkpoint.stat().st_size,
-                )
-                result = _seed_result(
-                    plan,
-                    lane.seed,
-                    watcher,
-                    trunk_seconds=share,
-                    outcome=outcome,
-                    scores=scores,
-                    checkpoint=facts,
-                )
+                epochs["kept_epoch"] = outcome.kept.epoch
+            cost = _cost(plan, watcher, share)
+            result = seed_result(plan, lane.seed, cost, kept, **epochs)
             store.write_result(folder.result, result)
             progress.saved(folder.result)
             done.append(result)
@@ -313,7 +304,7 @@ def keep(
     logits_before: npt.NDArray[np.float32],
     num_parts: int,
     folder: store.SeedFolder,
-) -> dict[str, results.SplitScores]:
+) -> Kept:
     """Write the checkpoint, read it back, and score it: the figures are those of the file on disk.
 
     Args:
@@ -372,28 +363,27 @@ def keep(
         stored[f"logits.{encoded.name}"] = torch.from_numpy(logits)
         stored[f"labels.{encoded.name}"] = torch.from_numpy(encoded.labels)
     checkpoint.write_tensors(folder.logits, stored, {"task": plan.task.name})
-    return scores
+    return scores, results.CheckpointFacts(
+        file=folder.checkpoint.name,
+        parameters=checkpoint.num_trained(model),
+        bytes=folder.checkpoint.stat().st_size,
+    )
 
 
-def _seed_result(
+def seed_result(
     plan: Plan,
     seed: int,
-    watcher: Watcher,
+    cost: results.Cost,
+    kept: Kept | None = None,
     *,
-    trunk_seconds: float,
-    outcome: Outcome | None = None,
+    num_epochs: int = 0,
+    kept_epoch: int | None = None,
     diverged_epoch: int | None = None,
-    scores: dict[str, results.SplitScores] | None = None,
-    checkpoint: results.CheckpointFacts | None = None,
 ) -> results.SeedResult:
-    import torch
-
-    from adaptertune.train.device import peak_memory
-
-    records = watcher.records
-    speeds = [record.examples_per_second for record in records]
+    """What there is to say of a seed; ``kept`` is None of one that diverged."""
+    scores, checkpoint = kept or ({}, None)
     return results.SeedResult(
-        status="diverged" if outcome is None else "finished",
+        status="diverged" if kept is None else "finished",
         task=plan.task.name,
         seed=seed,
         digest=plan.seed_digest(seed),
@@ -404,25 +394,57 @@ def _seed_result(
         device=plan.device,
         ledger=plan.ledger.as_json(),
         selecting_split=plan.selecting_split,
-        num_epochs=len(records),
-        kept_epoch=outcome.kept.epoch if outcome else None,
+        num_epochs=num_epochs,
+        kept_epoch=kept_epoch,
         diverged_epoch=diverged_epoch,
-        scores=scores or {},
+        scores=scores,
         checkpoint=checkpoint,
         versions=versions(),
         init_from=plan.init_from,
-        cost=results.Cost(
-            train_seconds=sum(record.train_seconds for record in records),
-            evaluate_seconds=sum(record.evaluate_seconds for record in records),
-            trunk_seconds=trunk_seconds,
-            examples_per_second=statistics.median(speeds) if speeds else None,
-            micro_batch=watcher.micro_batch,
-            threads=torch.get_num_threads() if plan.device == "cpu" else None,
-            peak_memory_bytes=peak_memory(plan.device),
-            resumed=watcher.resumed,
-            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            host=platform.node(),
-        ),
+        imported=plan.imported,
+        cost=cost,
+    )
+
+
+def _cost(plan: Plan, watcher: Watcher, trunk_seconds: float) -> results.Cost:
+    speeds = [record.examples_per_second for record in watcher.records]
+    return cost_here(
+        plan,
+        train_seconds=sum(record.train_seconds for record in watcher.records),
+        evaluate_seconds=sum(record.evaluate_seconds for record in watcher.records),
+        trunk_seconds=trunk_seconds,
+        examples_per_second=statistics.median(speeds) if speeds else None,
+        micro_batch=watcher.micro_batch,
+        resumed=watcher.resumed,
+    )
+
+
+def cost_here(
+    plan: Plan,
+    *,
+    train_seconds: float,
+    evaluate_seconds: float,
+    trunk_seconds: float = 0.0,
+    examples_per_second: float | None = None,
+    micro_batch: int | None = None,
+    resumed: int = 0,
+) -> results.Cost:
+    """What a seed took, with what this process and machine say of themselves."""
+    import torch
+
+    from adaptertune.train.device import peak_memory
+
+    return results.Cost(
+        train_seconds=train_seconds,
+        evaluate_seconds=evaluate_seconds,
+        trunk_seconds=trunk_seconds,
+        examples_per_second=examples_per_second,
+        micro_batch=micro_batch,
+        threads=torch.get_num_threads() if plan.device == "cpu" else None,
+        peak_memory_bytes=peak_memory(plan.device),
+        resumed=resumed,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=platform.node(),
     )
 
 

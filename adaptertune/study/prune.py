@@ -34,7 +34,7 @@ from adaptertune.runs.summary import summarise
 from adaptertune.study import without
 from adaptertune.study.without import OnProgress
 from adaptertune.train import evaluate, speed
-from adaptertune.train.checkpoint import num_trained, trained_tensors
+from adaptertune.train.checkpoint import trained_tensors
 
 ROUNDING = 1e-9  # of a difference of two scores that is the limit itself: 0.87 - 0.86 > 0.01
 SEED = 0  # of the division in halves: the same rows for every run of a task
@@ -282,13 +282,8 @@ def _write_seed(
             where=folder.path,
             remedy="this is a bug: please report it",
         )
-    scores = execute.keep(plan, splits, smaller, logits, 1, folder)
+    scores, facts = execute.keep(plan, splits, smaller, logits, 1, folder)
     source = _read(run.folder.seed(seed))
-    facts = results.CheckpointFacts(
-        file=folder.checkpoint.name,
-        parameters=num_trained(smaller),
-        bytes=folder.checkpoint.stat().st_size,
-    )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     changes = {
         "digest": plan.seed_digest(seed),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +30,6 @@ from adaptertune.tasks import Task
 
 if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
-    from adaptertune.model.classifier import Classifier
     from adaptertune.share.adapterhub.files import Tensors
 
 SEED = 0  # stands for the one training that an imported adapter had
@@ -180,8 +177,10 @@ def write_run(
         logits = evaluate.logits(model, splits[0], torch.device(plan.device))
         with exclusive(folder.path):
             write_json(plan.folder.config, units.config_file(plan))
-            scores = execute.keep(plan, splits, model, logits, 1, folder)
-            result = _seed_result(plan, model, scores, time.perf_counter() - started)
+            kept = execute.keep(plan, splits, model, logits, 1, folder)
+            seconds = time.perf_counter() - started
+            cost = execute.cost_here(plan, train_seconds=0.0, evaluate_seconds=seconds)
+            result = execute.seed_result(plan, SEED, cost, kept)
             store.write_result(folder.result, result)
     found = summarise(plan, [result])
     store.write_result(plan.folder.result, found)
@@ -203,48 +202,3 @@ def evaluation(plan: Plan, on_progress: OnProgress, note: Callable[[str], None])
         plan.tokens, progress=lambda done, total: on_progress("tokenising", done, total), note=note
     )
     return execute.parts(plan, train, others)[1]
-
-
-def _seed_result(
-    plan: Plan, model: Classifier, scores: dict[str, results.SplitScores], seconds: float
-) -> results.SeedResult:
-    import torch
-
-    from adaptertune.train.checkpoint import num_trained
-    from adaptertune.train.device import peak_memory
-
-    path = plan.folder.seed(SEED).checkpoint
-    return results.SeedResult(
-        status="finished",
-        task=plan.task.name,
-        seed=SEED,
-        digest=plan.seed_digest(SEED),
-        config=plan.config.model_dump(mode="json"),
-        data=plan.data,
-        backbone=plan.backbone,
-        precision="fp32" if plan.precision == "fp32" else "bf16",
-        device=plan.device,
-        ledger=plan.ledger.as_json(),
-        selecting_split=plan.selecting_split,
-        num_epochs=0,
-        kept_epoch=None,
-        diverged_epoch=None,
-        scores=scores,
-        checkpoint=results.CheckpointFacts(
-            file=path.name,
-            parameters=num_trained(model),
-            bytes=path.stat().st_size,
-        ),
-        versions=execute.versions(),
-        cost=results.Cost(
-            train_seconds=0.0,
-            evaluate_seconds=seconds,
-            examples_per_second=None,
-            threads=torch.get_num_threads() if plan.device == "cpu" else None,
-            peak_memory_bytes=peak_memory(plan.device),
-            resumed=0,
-            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            host=platform.node(),
-        ),
-        imported=plan.imported,
-    )
