@@ -34,6 +34,7 @@ CHOSEN: dict[str, tuple[str, int, float, float]] = {
     "STS-B, 6": ("stsb", 6, 1e-3, 1e-4),
     "QNLI": ("qnli", 3, 1e-3, 1e-4),
     "SST-2": ("sst2", 1, 1e-3, 1e-4),
+    "SST-2, 3": ("sst2", 3, 1e-3, 1e-4),
     "MNLI": ("mnli", 1, 1e-3, 1e-4),
     "MNLI, 3": ("mnli", 3, 1e-3, 1e-4),
     "QQP": ("qqp", 1, 1e-3, 1e-4),
