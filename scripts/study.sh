@@ -57,8 +57,7 @@ for step in "${steps[@]}"; do
       search --tasks cola,mrpc,rte "${rows[@]}" --epochs 6
       search --tasks stsb "${rows[@]}" --epochs 3
       search --tasks cola,mrpc,rte,stsb "${rows[@]}"  # three and six epochs, by the first seed
-      for task in mnli sst2 qqp; do search --tasks "$task" "${rows[@]}" --epochs 1; done
-      search --tasks qnli "${rows[@]}" --epochs 3
+      for task in qnli mnli sst2 qqp; do search --tasks "$task" "${rows[@]}" "${large[@]}"; done
       # The rate that the first seed chose fails with the others.
       search --tasks qnli --methods adapter --sizes 64 --protocol held-out --lrs 1e-3 --epochs 3 --seeds-on all
       ;;
