@@ -215,7 +215,7 @@ Set = Annotated[
 ]
 Json = Annotated[
     bool,
-    _option("--json", panel=RUN, text="One JSON object on standard output, the rest on error."),
+    _option("--json", panel=RUN, text="JSON on standard output, the rest on error."),
 ]
 ReportFolder = Annotated[
     Path, _option("--to", panel=RUN, text="Folder for the page and the pictures (report/).")

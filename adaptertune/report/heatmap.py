@@ -1,5 +1,5 @@
-"""The heatmap of spans whose adapters were removed, as a chart; `report/tables/spans.py` has it for the
-terminal.
+"""The heatmap of spans whose adapters were removed, as a chart, and what the one in the terminal
+(`report/tables/spans.py`) has of it.
 """
 
 from __future__ import annotations
