@@ -13,6 +13,7 @@ from adaptertune import config as configuration
 from adaptertune.data import cache
 from adaptertune.runs import analyses
 from adaptertune.runs.plan import Plan, method_label
+from adaptertune.runs.progress import OnProgress
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 INFERENCE_SIZES = (1, 8, 32)
 INFERENCE_ROUNDS = 20
 NUM_BATCHES = 6  # different ones; the timed steps go round them
-
-# What is being done, how far it is, and of how much.
-OnProgress = Callable[[str, int, int], None]
 
 
 def bench(

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from adaptertune import paths
@@ -22,7 +23,7 @@ from adaptertune.model import flops
 from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
-from adaptertune.runs.progress import Progress
+from adaptertune.runs.progress import OnProgress, Progress
 from adaptertune.runs.watch import Watcher, read_snapshots
 
 if TYPE_CHECKING:
@@ -48,10 +49,6 @@ class _Prepared:
     evaluation: tuple[Encoded, ...]
     trunk: str | None = None  # digest
 
-    def parts(self, plan: Plan) -> tuple[Encoded, list[Encoded]]:
-        """What trains, and the splits to score, the selecting one first."""
-        return parts(plan, self.train, self.evaluation)
-
 
 def parts(
     plan: Plan, train: Encoded, evaluation: Sequence[Encoded]
@@ -61,6 +58,19 @@ def parts(
         return train, list(evaluation)
     train, selecting = held_out.divide(train)
     return train, [selecting, *evaluation]
+
+
+def examples(
+    plan: Plan, on_progress: OnProgress, note: Callable[[str], None]
+) -> tuple[Encoded, list[Encoded]]:
+    """A task's tokens: what trains, and the splits to score, the selecting one first.
+
+    Raises:
+        DataError: a row is bad.
+    """
+    tell = partial(on_progress, "tokenising")
+    train, *evaluation = cache.tokenised(plan.tokens, progress=tell, note=note)
+    return parts(plan, train, evaluation)
 
 
 class Runner:
@@ -136,7 +146,7 @@ class Runner:
         devices.forget_peak_memory(device)
         models = load_models(plan, seeds)
         prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
-        train, splits = prepared.parts(plan)
+        train, splits = parts(plan, prepared.train, prepared.evaluation)
         is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
         if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest

@@ -11,6 +11,9 @@ from adaptertune.runs import results
 if TYPE_CHECKING:
     from adaptertune.train.loop import EpochRecord
 
+# Of what needs no more: what is being done, how far it is, and of how much.
+OnProgress = Callable[[str, int, int], None]
+
 
 class Progress(Protocol):
     """Hears what happens in a cell."""

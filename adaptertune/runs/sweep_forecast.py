@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from adaptertune.data import cache
 from adaptertune.errors import is_out_of_memory
 from adaptertune.runs import execute
 from adaptertune.runs.models import load_models
@@ -56,10 +55,7 @@ class Forecaster:
 
     def _splits(self, plan: Plan) -> tuple[Encoded, list[Encoded]]:
         self._tell(f"tokenising {plan.task.name}")
-        train, *evaluation = cache.tokenised(
-            plan.tokens, progress=lambda _done, _all: None, note=lambda _text: None
-        )
-        return execute.parts(plan, train, evaluation)
+        return execute.examples(plan, lambda *_: None, lambda _: None)
 
     def _pace(
         self, plan: Plan, seeds: Sequence[int], train: Encoded, splits: Sequence[Encoded]

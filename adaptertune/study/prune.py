@@ -17,7 +17,7 @@ import torch
 from adaptertune import seeds as streams
 from adaptertune import stats
 from adaptertune.config import Adapter, Resolved
-from adaptertune.data import cache, held_out
+from adaptertune.data import held_out
 from adaptertune.data.encode import Encoded
 from adaptertune.errors import CheckpointError, StoreError
 from adaptertune.files import write_json
@@ -29,10 +29,10 @@ from adaptertune.runs import analyses, bench, execute, results, store, units
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
+from adaptertune.runs.progress import OnProgress
 from adaptertune.runs.reopen import Reopened
 from adaptertune.runs.summary import summarise
 from adaptertune.study import without
-from adaptertune.study.without import OnProgress
 from adaptertune.train import evaluate, speed
 from adaptertune.train.checkpoint import trained_tensors
 
@@ -71,12 +71,7 @@ def prune(
     started = time.perf_counter()
     layers = without.chosen_layers(run, None)
     target = output or _store_of(run)
-    tokens = cache.tokenised(
-        run.plan.tokens,
-        progress=lambda done, total: on_progress("tokenising", done, total),
-        note=note,
-    )
-    train, splits = execute.parts(run.plan, tokens[0], tokens[1:])
+    train, splits = execute.examples(run.plan, on_progress, note)
     whole = next(encoded for encoded in splits if encoded.name == run.plan.task.evaluation[0])
     choosing, reporting = halves(whole)
     models = run.load_all(run.seeds)

@@ -16,9 +16,9 @@ from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
 from adaptertune.model.removal import Removal
 from adaptertune.runs import analyses, store
+from adaptertune.runs.progress import OnProgress
 from adaptertune.runs.reopen import Reopened
 from adaptertune.study import without
-from adaptertune.study.without import OnProgress
 from adaptertune.train import evaluate
 
 

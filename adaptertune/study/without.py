@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from adaptertune import config as configuration
-from adaptertune.data import cache
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded
 from adaptertune.errors import ConfigError
@@ -17,13 +16,12 @@ from adaptertune.model import removal
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.methods import adapter_layers
 from adaptertune.model.removal import Removal
+from adaptertune.runs import execute
+from adaptertune.runs.progress import OnProgress
 from adaptertune.runs.reopen import Reopened
 
 # Tokens that go through a layer at a time, all choices together: more is no faster, and takes memory.
 TOKENS = 16384
-
-# What is being done, how far it is, and of how much.
-OnProgress = Callable[[str, int, int], None]
 
 
 def chosen_layers(run: Reopened, layers: Sequence[int] | None) -> list[int]:
@@ -56,13 +54,8 @@ def validation(run: Reopened, on_progress: OnProgress, note: Callable[[str], Non
     Raises:
         DataError: a row is bad.
     """
-    plan = run.plan
-    splits = cache.tokenised(
-        plan.tokens,
-        progress=lambda done, total: on_progress("tokenising", done, total),
-        note=note,
-    )
-    return next(encoded for encoded in splits if encoded.name == plan.task.evaluation[0])
+    _, splits = execute.examples(run.plan, on_progress, note)
+    return next(encoded for encoded in splits if encoded.name == run.plan.task.evaluation[0])
 
 
 def logits(

@@ -67,11 +67,11 @@ def test_why_adapters_are_behind(told: str) -> None:
         for i in (0, 1)
     )
     assert own < 0
-    low, high = map(signed, by_t(paired(*pair("SST-2, 3"))))
+    ends = " to ".join(map(signed, by_t(paired(*pair("SST-2, 3")))))
     of_sst2 = (
         f"On SST-2 one epoch of {steps_an_epoch('SST-2'):,} steps was too few: with three adapters gain "
         f"{gained:.1f} and full fine-tuning nothing, so that what is left is within the noise (95 % "
-        f"{low} to {high} by Student's t)."
+        f"{ends} by Student's t)."
     )
     assert of_sst2 in told
     learn = [

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptertune import download
-from adaptertune.data import cache
 from adaptertune.errors import CheckpointError, ConfigError, HubError, StoreError
 from adaptertune.files import exclusive, write_json
 from adaptertune.runs import execute, results, store, units
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
+from adaptertune.runs.progress import OnProgress
 from adaptertune.runs.summary import summarise
 from adaptertune.share.adapterhub.files import LARGEST_CONFIG, LARGEST_WEIGHTS, file_of
 from adaptertune.share.adapterhub.layout import (
@@ -29,11 +29,9 @@ from adaptertune.share.adapterhub.layout import (
 from adaptertune.tasks import Task
 
 if TYPE_CHECKING:
-    from adaptertune.data.encode import Encoded
     from adaptertune.share.adapterhub.files import Tensors
 
 SEED = 0  # stands for the one training that an imported adapter had
-OnProgress = Callable[[str, int, int], None]
 
 
 def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, results.Imported]:
@@ -172,7 +170,7 @@ def write_run(
     with device.cpu_threads(plan.config.threads):
         model = load_models(plan, [SEED])[SEED]
         checkpoint.put_trained(model, _in_order(foreign, plan.task), foreign.folder)
-        splits = evaluation(plan, on_progress, note)
+        _, splits = execute.examples(plan, on_progress, note)
         started = time.perf_counter()
         logits = evaluate.logits(model, splits[0], torch.device(plan.device))
         with exclusive(folder.path):
@@ -194,11 +192,3 @@ def _in_order(foreign: Foreign, task: Task) -> Tensors:
     order = [foreign.labels.index(label) for label in task.labels]
     own = {name: foreign.tensors[name][order] for name in ("head.weight", "head.bias")}
     return foreign.tensors | own
-
-
-def evaluation(plan: Plan, on_progress: OnProgress, note: Callable[[str], None]) -> list[Encoded]:
-    """The splits that are scored, as tokens, the selecting one first."""
-    train, *others = cache.tokenised(
-        plan.tokens, progress=lambda done, total: on_progress("tokenising", done, total), note=note
-    )
-    return execute.parts(plan, train, others)[1]

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from adaptertune import config as configuration
 from adaptertune.errors import ConfigError, StoreError
 from adaptertune.files import write_atomically, write_json
+from adaptertune.runs import execute
 from adaptertune.runs.load import Run
 from adaptertune.runs.models import load_models
+from adaptertune.runs.progress import OnProgress
 from adaptertune.runs.reopen import Reopened
-from adaptertune.share.adapterhub.incoming import OnProgress, evaluation
 from adaptertune.share.adapterhub.layout import (
     ACTIVATIONS,
     CONFIG,
@@ -187,9 +188,8 @@ def loss_without_layernorms(
     from adaptertune.train import evaluate
 
     plan, seed = reopened.plan, run.result.seed
-    splits = [
-        split for split in evaluation(plan, on_progress, note) if split.name in plan.task.evaluation
-    ]
+    _, scored = execute.examples(plan, on_progress, note)
+    splits = [split for split in scored if split.name in plan.task.evaluation]
     plain = _layernorms(load_models(plan, [seed])[seed])
     model = reopened.load(seed)
     with torch.no_grad():
