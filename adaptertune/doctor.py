@@ -113,7 +113,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _free_memory() -> int | None:
+def _free_memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Bytes that a process may still take, its control group's limit included; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -122,7 +122,6 @@ def _free_memory() -> int | None:
         )
     except (OSError, StopIteration, ValueError):
         return None
-    group = Path("/sys/fs/cgroup")
     try:
         limit = int((group / "memory.max").read_text())
         taken = int((group / "memory.current").read_text())

@@ -64,6 +64,10 @@ class _Raw(io.FileIO):
         with _told_of(self._path):
             return super().write(data)
 
+    def close(self) -> None:
+        with _told_of(self._path):  # some network file systems write only now
+            super().close()
+
 
 @contextmanager
 def _told_of(path: Path) -> Iterator[None]:

@@ -109,6 +109,18 @@ def test_a_folder_that_may_not_be_entered_is_no_place(monkeypatch: pytest.Monkey
     assert doctor._disk(Path("/proc/1/cwd/runs"))[0].name == "runs"
 
 
+def test_files_that_were_read_take_no_memory_from_a_control_group(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2900000\n")
+    (tmp_path / "memory.stat").write_text(
+        "anon 900000\ninactive_file 1800000\nactive_file 200000\n"
+    )
+    if Path("/proc/meminfo").exists():
+        assert doctor._free_memory(tmp_path) == 3000000 - 2900000 + 1800000
+        (tmp_path / "memory.max").write_text("max\n")
+        assert (doctor._free_memory(tmp_path) or 0) > 10**8
+
+
 def test_little_of_everything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9, 8, 10**9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -66,4 +67,25 @@ def test_of_several_files_the_one_that_has_no_room_is_named(
 def test_an_error_of_another_file_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), writing_atomically(tmp_path / "x.tsv"):
         (tmp_path / "missing").read_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_at_the_end_is_told_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system over its quota; closing may then fail too."""
+
+    def over_quota(_: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", over_quota)
+    with pytest.raises(StoreError, match=r"x\.tsv: cannot be written \(Disk quota exceeded\)"):
+        write_atomically(tmp_path / "x.tsv", b"x")
+
+    def closed() -> None:
+        with writing_atomically(tmp_path / "x.tsv") as stream:
+            os.close(stream.fileno())
+
+    with pytest.raises(StoreError, match=r"x\.tsv: cannot be written \(Bad file descriptor\)"):
+        closed()
     assert list(tmp_path.iterdir()) == []

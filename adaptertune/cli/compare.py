@@ -71,7 +71,7 @@ def compare(
 
     Each method searches its learning rates by one seed; the best get all. Ends with `report`.
     """
-    further = options.names(methods) or []
+    further = options.names(methods or None) or []
     wanted = list(dict.fromkeys(["adapter", *(["full"] if full else []), *further]))
     if len(wanted) == 1:
         raise ConfigError(

@@ -24,7 +24,15 @@ from adaptertune import paths
 from adaptertune.config import digest
 from adaptertune.data import cache
 from adaptertune.data.encode import SUFFIXES
-from adaptertune.errors import AdapterTuneError, ConfigError, Interrupted, InUse, first_line
+from adaptertune.errors import (
+    AdapterTuneError,
+    ConfigError,
+    Interrupted,
+    InUse,
+    StoreError,
+    TrainingError,
+    first_line,
+)
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.files import write_atomically
 from adaptertune.runs import units
@@ -180,7 +188,10 @@ class RayExecutor:
                     raise Interrupted(
                         "stopped; all states are saved", remedy="the same command goes on from here"
                     )
-        except AdapterTuneError:  # or a machine that must not take part, a full disk, …
+        except (
+            AdapterTuneError,
+            GeneratorExit,
+        ):  # a full disk, a machine that must not take part, …
             self._stop(flying, hear)
             raise
         finally:
@@ -252,9 +263,14 @@ class RayExecutor:
         return self.shipments[key]
 
     def _sort_mail(self, flights: Any, hear: Callable[[Plan], Progress]) -> bool:
-        """Write files where they belong, and tell what there is to tell; whether there was any mail."""
+        """Write files where they belong, and tell what there is to tell; whether there was any mail.
+
+        Raises:
+            StoreError: a file can't be written; all others are.
+        """
         import ray
 
+        problems: list[StoreError] = []
         plans = {_key(flight.unit): flight.unit.plan for flight in flights}
         mail = ray.get(self._mailbox.fetch.remote())
         for key, (kind, content) in mail:
@@ -263,9 +279,14 @@ class RayExecutor:
                 continue
             if kind == "file":
                 path, data = content
-                write_atomically(plan.folder.path / path, data)
+                try:
+                    write_atomically(plan.folder.path / path, data)
+                except StoreError as error:
+                    problems.append(error)
             else:
                 repeat(content, hear(plan))
+        if problems:
+            raise problems[0]
         return bool(mail)
 
     def _land(self, reference: Any, flight: _Flight) -> Settled:
@@ -291,8 +312,14 @@ class RayExecutor:
             return Settled(unit, tuple(result for result in found if result is not None))
 
     def _stop(self, flying: Mapping[Any, _Flight], hear: Callable[[Plan], Progress]) -> None:
-        """Let all runs save their states, and fetch these."""
+        """Let all runs save their states, and fetch these.
+
+        Raises:
+            StoreError: one can't be written; all others are.
+        """
         import ray
+
+        problem: StoreError | None = None
 
         begun = ray.get(self._mailbox.stop.remote())
         for reference, flight in flying.items():
@@ -301,13 +328,19 @@ class RayExecutor:
         left, heard = list(flying), time.monotonic()
         while left:
             _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
-            if self._sort_mail(flying.values(), hear):
+            try:
+                has_mail = self._sort_mail(flying.values(), hear)
+            except StoreError as error:
+                has_mail, problem = True, problem or error
+            if has_mail:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE_SECONDS:
                 # Its machine was lost, and no other is free.
                 for reference in left:
                     ray.cancel(reference)
                 heard = time.monotonic()
+        if problem:  # of some runs the store has a part
+            raise problem
         for flight in flying.values():
             for folder in map(flight.unit.plan.folder.seed, flight.unit.seeds):
                 if folder.result.exists():  # it came to its end after all
@@ -338,10 +371,10 @@ def _of_worker(raised: Any) -> AdapterTuneError:
     cause = raised.cause
     if isinstance(cause, AdapterTuneError):
         return cause
-    return ConfigError(
+    return TrainingError(
         f"a worker can't run it ({type(cause).__name__}: {first_line(cause)})",
         where="--executor ray",
-        remedy="install the same versions everywhere",
+        remedy="see that worker's log; all machines need the same versions",
     )
 
 

@@ -211,15 +211,15 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             for number, failure in failures.items()
             if failure is not None and found[number] is None
         }
-        # The store may have moved since: what is missing is to go where it was looked for. And a seed
-        # that came later wrote itself alone as what is asked for.
-        seeds_asked = sorted({*described["config"]["seeds"], *numbers})
-        config = described["config"] | {"output": str(output), "seeds": seeds_asked}
+        # The store may have moved since: what is missing is to go where it was looked for.
+        config = described["config"] | {"output": str(output)}
         if not seeds:
             command = train_command(config, described["origins"])
             unfinished.append(Unfinished(folder.path, command, failed))
             continue
-        task = described["identity"]["task"]
+        task, stacked = described["identity"]["task"], described["identity"].get("stacked")
+        # A seed that came later wrote itself alone as what is asked for; a pass has no others.
+        config["seeds"] = stacked or sorted({*config["seeds"], *numbers})
         cells.append(
             Cell(
                 folder=folder.path,
@@ -233,7 +233,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
                 seeds=seeds,
                 epochs={result.seed: _read_epochs(folder.seed(result.seed)) for result in seeds},
                 failed=failed,
-                num_lanes=len(described["identity"].get("stacked") or [None]),
+                num_lanes=len(stacked or [None]),
                 is_pruned=bool(described["identity"].get("pruned_from")),
                 search=searches.get(described["digest"]),
             )

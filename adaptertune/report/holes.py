@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from adaptertune.report.comparison import Group
-from adaptertune.report.evidence import Unfinished, train_command
+from adaptertune.report.evidence import Cell, Unfinished, train_command
 from adaptertune.report.schema import Entry, Hole, Missing
 
 
@@ -27,11 +27,20 @@ def missing(groups: Sequence[Group], unfinished: Iterable[Unfinished]) -> list[M
             if cell.missing and (cell.failed or cell.digest in shown):
                 seeds = f"seed{'s' * (len(cell.missing) > 1)} {', '.join(map(str, cell.missing))}"
                 what = f"{cell.facts.task}, {cell.folder.name}: {seeds}{_failures(cell.failed)}"
-                found[train_command(cell.config, cell.origins)] = what
+                found[_command(cell)] = what
     for one in unfinished:
         what = f"{one.folder.parent.name}, {one.folder.name}: no seed is finished"
         found[one.command] = what + _failures(one.failed)
     return [Missing(what=what, command=command) for command, what in found.items()]
+
+
+def _command(cell: Cell) -> str:
+    """What trains the missing seeds of a cell; each apart where those that are there did so."""
+    if cell.num_lanes > 1 or cell.facts.device == "cpu":
+        return train_command(cell.config, cell.origins)
+    command = train_command({**cell.config, "seeds": cell.missing}, cell.origins)
+    in_one_pass = len(cell.missing) > 1 and "--stack" not in command  # by default, on a GPU
+    return f"{command} --stack off" if in_one_pass else command
 
 
 def _failures(failed: Mapping[int, str]) -> str:

@@ -61,7 +61,7 @@ class Cost(Record):
     """Null for several tasks."""
     peak_memory_bytes: int | None
     """The least of its seeds, for a process may still hold what an earlier run left; of seeds in one
-    pass the pass's, beside which ``memory_of_full`` is null.
+    pass the pass's, beside which ``memory_of_full`` is null unless full fine-tuning's is one too.
     """
     machines: list[str]
     """Host, device, threads and precision of its seeds."""

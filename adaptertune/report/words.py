@@ -28,8 +28,8 @@ COSTS = (
     "Mean time over finished seeds without evaluation, and the least of their peaks of memory; of those "
     "on the machine that ran most of them. x: "
     "of full fine-tuning's, where one machine ran both alike. Of seeds in one pass a seed's time is its "
-    "share, and the memory, that of the pass, is set beside nothing. All: the tasks one after the "
-    "other, those of which both were run on one machine, and the largest peak."
+    "share, and the memory, that of the pass, is set beside that of as many in one pass alone. All: the "
+    "tasks one after the other, those of which both were run on one machine, and the largest peak."
 )
 
 

@@ -158,9 +158,8 @@ def with_options(
             return f"--{key.replace('_', '-')}"
         if numbers is not None and len(location) > 1 and location[0] == "grids":
             number = int(location[1])
-            if number >= len(numbers):  # of a method that the source lacks
-                return inherited(location[:1])
-            location = (*location[:1], numbers[number], *location[2:])
+            is_left = number < len(numbers)  # else of a method that the source lacks
+            location = ("grids", numbers[number], *location[2:]) if is_left else ("grids",)
         return inherited(location)
 
     return SweepSource(parse(SweepConfig, data, where), where)

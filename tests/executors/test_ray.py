@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adaptertune.errors import ConfigError, Interrupted, StoreError
+from adaptertune.errors import ConfigError, Interrupted, StoreError, TrainingError
 from adaptertune.executors import ray as ray_executor
 from adaptertune.executors import serial
 from adaptertune.executors.ray import RayExecutor, Shipment, _unpack
@@ -118,10 +118,10 @@ def test_what_a_worker_lacks_is_said_in_a_line(
     assert str(refused.value).startswith("--device: ")
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(ray_executor, "_capability", lambda _: 1 / 0)
-    with pytest.raises(ConfigError) as broken:
+    with pytest.raises(TrainingError) as broken:
         ours.lookups("cpu", pytest.fail)
     told = "a worker can't run it (ZeroDivisionError: division by zero)"
-    assert str(broken.value).startswith(f"--executor ray: {told}; ")
+    assert str(broken.value).startswith(f"--executor ray: {told}; see that worker's log")
 
 
 def test_tokens_travel_where_the_cache_can_not_be_written(
@@ -137,28 +137,43 @@ def test_tokens_travel_where_the_cache_can_not_be_written(
     assert "tokenises again" in heard.notes[-1]
 
 
-def test_where_the_store_can_not_be_written_all_runs_are_stopped(
+def test_where_a_run_can_not_be_written_the_others_states_come_back(
     cluster: None, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not lost with the mailbox: what they did since their last snapshots comes back."""
+    """They are not lost with the mailbox, though that run's state fails once more when it is stopped."""
     made = plan(tiny_bert, tmp_path, seeds=2, threads=1, training__epochs=6)
-    ours, stopped, failed = executor(), list[bool](), list[Path]()
+    other, before_stop = made.folder.seed(1).snapshot, list[bytes]()
+    ours = executor()
 
     def stop(*arguments: Any) -> None:
+        before_stop.append(other.read_bytes())
         RayExecutor._stop(ours, *arguments)
-        stopped.append(made.folder.seed(1 - int(failed[0].parent.name[-1])).snapshot.exists())
 
     def write(path: Path, content: bytes) -> None:
-        others = made.folder.seed(1 - int(path.parent.name[-1]))
-        if path.name == "snapshot.safetensors" and others.snapshot.exists() and not failed:
-            failed.append(path)
+        if path == made.folder.seed(0).snapshot and other.exists():
             raise StoreError("cannot be written", where=path)
         write_atomically(path, content)
 
     monkeypatch.setattr(ours, "_stop", stop)
     monkeypatch.setattr(ray_executor, "write_atomically", write)
-    with pytest.raises(StoreError, match=r"snapshot\.safetensors: cannot be written"):
+    with pytest.raises(StoreError, match=r"seed-0/snapshot\.safetensors: cannot be written"):
         list(ours(units.of_cell(made), lambda _: Quiet()))
+    assert len(before_stop) == 1
+    assert other.read_bytes() != before_stop[0], "what it did since, saved when it was stopped"
+
+
+def test_a_caller_that_gives_up_lets_all_runs_save_their_states(
+    cluster: None, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1, threads=1, training__epochs=6)
+    list(serial.run(units.of_cell(made), lambda _: Quiet(), retry_before=None))
+    longer = plan(tiny_bert, tmp_path, seeds=1, threads=1, training__epochs=12)
+    ours, stopped = executor(), list[bool]()
+    monkeypatch.setattr(ours, "_stop", lambda *_: stopped.append(True))
+    settling = ours([*units.of_cell(longer), *units.of_cell(made)], lambda _: Quiet())
+    assert isinstance(settling, Generator)
+    assert next(settling).is_earlier
+    settling.close()
     assert stopped == [True]
 
 

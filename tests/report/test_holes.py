@@ -13,7 +13,7 @@ from adaptertune.report.schema import Hole
 from adaptertune.runs.results import Failure
 from adaptertune.runs.store import write_result
 from tests.conftest import Finished
-from tests.report.records import add, one_metric, only, row, swept
+from tests.report.records import add, change, one_metric, only, row, swept
 
 
 def test_a_row_with_a_hole_has_no_average_and_the_hole_its_command(
@@ -175,3 +175,24 @@ def test_a_seed_that_came_later_takes_no_seed_from_the_command(tmp_path: Path) -
     (cell,) = evidence.read(tmp_path)[0]
     assert cell.config["seeds"] == [0, 1, 2]
     assert "--seeds 3" in evidence.train_command(cell.config, cell.origins)
+
+
+def test_on_a_gpu_missing_seeds_are_trained_as_those_that_are_there(tmp_path: Path) -> None:
+    """Several would by default train in one pass, which is another run."""
+    apart = add(tmp_path, "rte", one_metric(0.6, 0.5), asked=[0, 1, 2, 3])
+    joint = add(tmp_path, "qnli", one_metric(0.6, 0.5), asked=[7], stacked=True)
+    add(tmp_path, "sst2", one_metric(0.6, 0.5), asked=[0, 1, 2])
+    for folder in (apart, joint):
+        for seed in (0, 1):
+            change(folder, seed, device="cuda:0")
+    cells, _ = evidence.read(tmp_path)
+    by_task = {cell.facts.task: cell for cell in cells}
+    assert by_task["qnli"].config["seeds"] == [0, 1], "those of the pass"
+    found = {
+        task: " ".join(one.command for one in holes.missing(comparison.compare([cell]), []))
+        for task, cell in by_task.items()
+    }
+    assert "--set 'seeds=[2, 3]' --stack off" in found["rte"]
+    assert found["qnli"] == ""
+    assert "--seeds 3" in found["sst2"]
+    assert "--stack" not in found["sst2"]

@@ -118,12 +118,13 @@ def test_where_methods_are_left_out_a_value_has_its_own_line(tmp_path: Path) -> 
     wrong = YAML.replace("training.learning_rate: 2e-5", "training.learning_rate: -1.0")
     with pytest.raises(ConfigError, match=rf"mine\.yaml:{line}: "):
         list(grid.cells(options(read(tmp_path, wrong), grid=full), BASE))
-    lacking: Values = {
-        "method.name": (["bitfit"], "--methods"),
-        "training.warmup": ([-1.0], "--grid"),
-    }
-    with pytest.raises(ConfigError, match=r"^--grid: "):
-        list(grid.cells(options(read(tmp_path), grid=lacking), BASE))
+    lacking: Values = {"method.name": (["full", "bitfit"], "--methods")}
+    where = options(read(tmp_path), grid=lacking).where
+    first = where(("grids", 0, "training.learning_rate"))
+    assert (first, where(("grids", 1))) == (
+        f"{tmp_path}/mine.yaml:{line}",
+        f"{tmp_path}/mine.yaml:3",
+    )
 
 
 def test_only_first_seeds_run_before_the_winner_is_known(place: Base, tmp_path: Path) -> None:

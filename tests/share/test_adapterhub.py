@@ -29,12 +29,13 @@ from safetensors.torch import save_file
 
 from adaptertune.cli import main
 from adaptertune.data.sources import Source, load_splits
+from adaptertune.errors import StoreError
 from adaptertune.model.inject import adapters_removed
 from adaptertune.report import evidence
 from adaptertune.report.tables import console, predictions
 from adaptertune.runs import load, store
 from adaptertune.share import glue
-from adaptertune.share.adapterhub import files, outgoing
+from adaptertune.share.adapterhub import files, incoming, outgoing
 from adaptertune.share.adapterhub.layout import CONFIG
 from adaptertune.tasks import load as load_task
 from tests import kinds
@@ -820,3 +821,30 @@ def test_what_else_does_not_fit(
                "--seed", "0", "--epochs", "1", "--max-length", "24", "--quiet", "--json")  # fmt: skip
     done = cli("export", json.loads(full.out)["folder"], "--to", "out", "--offline")
     assert "no place for method 'layernorm'; export a run of method adapter" in done.err
+
+
+def test_an_export_that_could_not_be_written_can_be_tried_again(
+    trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load.find(str(trained["rte"]), trained["rte"].parent.parent)
+
+    def full(path: Path, value: object) -> None:
+        raise StoreError("cannot be written", where=path)
+
+    monkeypatch.setattr(outgoing, "write_json", full)
+    with pytest.raises(StoreError, match="cannot be written"):
+        outgoing.export(run, tmp_path / "out", offline=True, drop_layernorms=False)
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    outgoing.export(run, tmp_path / "out", offline=True, drop_layernorms=False)
+
+
+def test_a_pickle_that_is_not_read_decides_nothing(good: Path, tmp_path: Path) -> None:
+    """Not which run it is: it may lie in the hub's cache or not."""
+    alone, _ = incoming.fetch(str(good), revision=None, offline=True)
+    both = tmp_path / good.name
+    shutil.copytree(good, both)
+    before = incoming.fetch(str(both), revision=None, offline=True)[1]
+    (both / "pytorch_adapter.bin").write_bytes(b"a pickle")
+    assert incoming.fetch(str(both), revision=None, offline=True)[1] == before
+    assert alone == good

@@ -49,7 +49,8 @@ def _search_command(
         if values and (key in SIZE_KEYS or not is_default):
             text = ",".join(map(str, values))
             words += [LISTS[key], text] if key in LISTS else ["--grid", f"{key}={text}"]
-    words += ["--seeds", str(len(config["seeds"]))]
+    seeds = sorted(config["seeds"])
+    words += ["--seeds", str(sum(seed == at for at, seed in enumerate(seeds)) or 1)]
     if any(cell.search and cell.search.by_first_seed for cell in searched):
         words += ["--seeds-on", "winner"]
     in_words = {"method.name", "stack", *SIZE_KEYS, *SEARCHED}

@@ -67,11 +67,13 @@ def fetch(source: str, *, revision: str | None, offline: bool) -> tuple[Path, re
         raise StoreError(
             "no such folder", where=source, remedy="give an unpacked folder, or OWNER/NAME"
         )
+    there = [name for name in FILES if file_of(folder, name) is not None]
+    unread = [pickle for safe, pickle in (WEIGHTS, HEAD_WEIGHTS) if safe in there]
     sha256 = {
         # By the link, whose name of the hub's cache tells what it should be.
         name: download.sha256(folder / name)
-        for name in FILES
-        if file_of(folder, name) is not None
+        for name in there
+        if name not in unread
     }
     if CONFIG not in sha256:
         raise HubError(f"no {CONFIG}", where=source, remedy="give what save_adapter wrote")
