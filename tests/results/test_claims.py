@@ -10,7 +10,7 @@ from adaptertune import catalogue
 from adaptertune.config import Adapter
 from adaptertune.model import ledger
 from adaptertune.report.evidence import Cell
-from adaptertune.runs.analyses import SpansResult
+from adaptertune.runs.analyses import AblationPoint, SpansResult
 from tests.results.cells import (
     CHOSEN,
     ablation,
@@ -238,7 +238,8 @@ def test_less_than_adapters(told: str) -> None:
     assert f"LayerNorms only are {100 * (accuracies[0] - accuracies[1]):.1f} points" in told
 
 
-def test_by_depth(told: str) -> None:
+def by_depth(task: str, metric: str) -> tuple[dict[str, AblationPoint], list[str]]:
+    """The points of that ablation by name, and as rows of its table."""
     names = {
         "layernorm": "LayerNorms alone",
         "adapter": "adapters {:.0f}",
@@ -247,35 +248,46 @@ def test_by_depth(told: str) -> None:
     first = {"layernorm": ", at 1e-3", "adapter": ", at 1e-3", "top_layers": ", at 1e-4"}
     odd = {"top 1": "top layer", "top 6": "all 6"}
     found, rows = {}, []
-    for point in sorted(points_of("depth", "cola"), key=lambda point: point.method == "top_layers"):
+    for point in sorted(points_of("depth", task), key=lambda point: point.method == "top_layers"):
         name = names[point.method].format(point.value)
-        found[name], one = point, point.scores["matthews"]
+        found[name], one = point, point.scores[metric]
         assert len(one.values) == 3
         label = odd.get(name, name) + first.pop(point.method, "")
         score = f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}"
         rows.append(f"| {label} | {point.trained / 1000:,.1f} thousand | {score} |")
-    assert " ".join(rows) in told
+    return found, rows
+
+
+def test_by_depth(told: str) -> None:
+    found, rows = by_depth("cola", "matthews")
+    on_mnli, others = by_depth("mnli", "accuracy")
+    for of_task in (rows, others):
+        assert " ".join(of_task) in told
     for name, rate in (("adapters 64", 1e-3), ("top 1", 1e-4), ("LayerNorms alone", 1e-3)):
         (cell,) = (cell for cell in study_cells() if cell.digest == found[name].digest)
         assert cell.config["training"]["learning_rate"] == rate
         assert cell.config["training"]["epochs"] == 6
     assert found["adapters 256"].collapsed == [0, 2]
-    told_of = (
-        "64, with {} trained parameters, have {}, the top layer alone, with {}, {}, and the top"
-    )
     parts: list[str] = []
     for name in ("adapters 64", "top 1", "top 3", "top 6", "adapters 4"):
         millions = found[name].trained / 1e6
+        both = found[name].scores["matthews"].mean, on_mnli[name].scores["accuracy"].mean
         parts += [f"{millions:.1f}" if millions > 0.1 else f"{millions:.2f}"]
-        parts += [f"{100 * (found[name].scores['matthews'].mean or 0):.1f}"]
-    parts[0] += " million"
+        parts += [" and ".join(f"{100 * (mean or 0):.1f}" for mean in both)]
+    told_of = (
+        "64, with {} million trained parameters, have {}, the top layer alone, with {}, {}, and the top "
+        "three, with {}, {}."
+    )
     assert told_of.format(*parts) in told
-    rest = "three, with {4}, {5}. All six layers, with {6}, have {7}, and adapters of size 4, with {8},"
-    assert f"{rest} {{9}}.".format(*parts) in told
+    rest = "All six layers, with {6}, have {7}, and adapters of size 4, with {8}, {9}."
+    assert rest.format(*parts) in told
+    least = 100 * min(on_mnli["adapters 256"].scores["accuracy"].values.values())
+    assert f"on CoLA, and on MNLI one learns nothing ({least:.1f});" in told
     norms, top = only(6, 3e-3, "layernorm"), only(6, 3e-4, "top_layers", 1)
     better = [f"{statistics.fmean(scores(cell)):.1f}" for cell in (norms, top)]
     assert (
-        "do better at higher ones ({} at 3e-3 and {} at 3e-4, five seeds).".format(*better) in told
+        "do better at higher ones on CoLA ({} at 3e-3 and {} at 3e-4, five seeds).".format(*better)
+        in told
     )
 
 
