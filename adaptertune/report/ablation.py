@@ -126,7 +126,8 @@ def heading(result: AblationResult, task: AblationTask, name: str) -> str:
     one = f", {methods.pop()}" if len(methods) == 1 else ""
     by = "trained parameters" if result.by == "trained" else AXIS_NAMES.get(result.by or "")
     over = f" by {by}" if by else ""
-    return f"{name}{one}: {METRIC_NAMES[task.headline]} on {task.split}{over}"
+    split = task.split.replace("_", " ")
+    return f"{name}{one}: {METRIC_NAMES[task.headline]} on {split}{over}"
 
 
 def _score(scores: AblationScores, *, few: bool) -> str:

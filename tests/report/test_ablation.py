@@ -249,3 +249,10 @@ def test_names_of_variants_are_those_of_the_shipped_ablations() -> None:
             ]
     for _, settings in ablation.NAMED:
         assert {"method.name": "adapter", **settings} in chosen
+
+
+def test_a_set_of_two_words_is_told_in_words() -> None:
+    made = result(point(1e-2, OWN))
+    task = made.tasks[0].model_copy(update={"split": "validation_matched"})
+    told = ablation.heading(made, task, "MNLI-m")
+    assert told == "MNLI-m, adapter-64: Matthews on validation matched by init std"
