@@ -136,12 +136,12 @@ class LocalExecutor:
         worker.process.join()
         key = unit.plan.digest, unit.seeds
         self.deaths[key] = self.deaths.get(key, 0) + 1
-        worker_code = worker.process.exitcode
-        how = _ending(worker_code)
+        exitcode = worker.process.exitcode
+        how = _ending(exitcode)
         worker.pipe.close()
         worker.process, worker.pipe, worker.unit = *_start(worker.share), None
         if self.deaths[key] == MOST_DEATHS:
-            killed = worker_code == -signal.SIGKILL  # as a system does that runs out of memory
+            killed = exitcode == -signal.SIGKILL  # as a system does that runs out of memory
             error = f"{MOST_DEATHS} worker processes {how}{'; too little memory?' * killed}"
             return Settled(unit, (), units.write_failures(unit, error, trace=""))
         seeds = ", ".join(map(str, unit.seeds))

@@ -188,10 +188,8 @@ class RayExecutor:
                     raise Interrupted(
                         "stopped; all states are saved", remedy="the same command goes on from here"
                     )
-        except (
-            AdapterTuneError,
-            GeneratorExit,
-        ):  # a full disk, a machine that must not take part, …
+        except (AdapterTuneError, GeneratorExit):
+            # A full disk, a machine that must not take part, a caller that gives up, …
             self._stop(flying, hear)
             raise
         finally:
@@ -320,7 +318,6 @@ class RayExecutor:
         import ray
 
         problem: StoreError | None = None
-
         begun = ray.get(self._mailbox.stop.remote())
         for reference, flight in flying.items():
             if _key(flight.unit) not in begun:  # it may never begin, and has nothing to save

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from adaptertune.model.classifier import Classifier
     from adaptertune.train.loop import Snapshot
 
-Kept = tuple[
-    dict[str, results.SplitScores], results.CheckpointFacts
-]  # scores by split, and the file
+# Scores by split, and the file that they are of.
+Kept = tuple[dict[str, results.SplitScores], results.CheckpointFacts]
 LIBRARIES = ("adaptertune", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -118,7 +117,8 @@ class Runner:
                         "out of memory, and batch norm needs its batches whole",
                         remedy="choose a smaller --batch-size",
                     ) from error
-            # Only here: the exception held the memory of the step that failed.
+            # Only here: the exception held the memory of the step that failed; states are read again.
+            del snapshots
             gc.collect()
             if by_graph:
                 by_graph, how = False, "go on without CUDA graphs"  # to the same result

@@ -105,7 +105,7 @@ def _safetensors(path: Path, where: Path) -> Tensors:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        what = (str(error).splitlines() or [""])[0]
+        what = first_line(error)
         raise CheckpointError(f"damaged, or no safetensors file ({what})", where=where) from None
 
 
