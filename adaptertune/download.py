@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from adaptertune import files
 from adaptertune.errors import HubError, first_line
 
 ONLINE = "check the name and the network, and leave out --offline and HF_HUB_OFFLINE"
@@ -118,11 +118,7 @@ def sha256(path: Path) -> str:
     Raises:
         HubError: the file can't be read, or it is not what was downloaded.
     """
-    try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise HubError(f"cannot be read ({error.strerror})", where=path) from None
+    found = files.sha256(path, HubError)
     blob = path.resolve()  # a large file is a link to blobs/<its SHA-256>
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob.name) and found != blob.name:
         raise HubError(

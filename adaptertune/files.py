@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adaptertune.errors import InUse, StoreError
+from adaptertune.errors import AdapterTuneError, InUse, StoreError
 
 
 def beside(path: Path) -> Path:
@@ -90,6 +91,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with writing_atomically(path) as stream:
         stream.write(content)
+
+
+def sha256(path: Path, error: type[AdapterTuneError] = StoreError) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        AdapterTuneError: of the kind given by ``error``; the file can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as found:
+        raise error(f"cannot be read ({found.strerror})", where=path) from None
 
 
 def as_json(value: Any) -> bytes:

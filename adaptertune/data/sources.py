@@ -20,6 +20,7 @@ from adaptertune import download
 from adaptertune.data import tables
 from adaptertune.data.tables import Bad
 from adaptertune.errors import DataError, HubError, first_line
+from adaptertune.files import sha256
 from adaptertune.tasks import Columns, Hub, Task, TsvFile
 from adaptertune.yamlfile import nearest
 
@@ -95,7 +96,7 @@ def fingerprint(task: Task, source: Source, names: Sequence[str]) -> str:
     for name, path, columns in _files(task, source, names):
         as_read = "csv:" if _format(path) == "csv" else ""  # the same bytes have other cells as TSV
         digest.update(f"{name}:{columns.model_dump_json()}:{as_read}".encode())
-        digest.update(_digest(path))
+        digest.update(bytes.fromhex(sha256(path, DataError)))
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -164,14 +165,6 @@ def _files(task: Task, source: Source, names: Sequence[str]) -> list[tuple[str, 
             )
         found.append((name, path, entry.columns or layout.columns))
     return found
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=path) from None
 
 
 class Example(NamedTuple):

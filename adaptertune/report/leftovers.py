@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from adaptertune.files import write_json
+from adaptertune.files import sha256, write_json
 
 LIST = "written-by-report.json"  # file name -> SHA-256 of what the report wrote
 _Sums = TypeAdapter(dict[str, str])
@@ -30,11 +29,16 @@ def renew(folder: Path, written: Iterable[Path]) -> list[Path]:
     Raises:
         StoreError: the list can't be written.
     """
-    sums = {path.name: _sum(path) for path in written}
+    sums = {path.name: sha256(path) for path in written}
     gone = []
     for name, earlier in _listed(folder).items():
         path = folder / name
-        if name not in sums and path.parent == folder and path.is_file() and _sum(path) == earlier:
+        if (
+            name not in sums
+            and path.parent == folder
+            and path.is_file()
+            and sha256(path) == earlier
+        ):
             with suppress(OSError):  # it stays, and off the list
                 path.unlink()
                 gone.append(path)
@@ -47,7 +51,3 @@ def _listed(folder: Path) -> dict[str, str]:
         return _Sums.validate_json((folder / LIST).read_bytes())
     except (OSError, ValidationError):
         return {}
-
-
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

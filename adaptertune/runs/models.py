@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adaptertune.errors import CheckpointError
+from adaptertune.files import sha256
 from adaptertune.runs import start
 from adaptertune.runs.plan import Plan
 
@@ -28,7 +29,7 @@ def load_models(plan: Plan, seeds: Sequence[int]) -> dict[int, Classifier]:
     tensors: dict[str, torch.Tensor] = {}
     rows = None
     if plan.init_from and plan.initial:
-        if start.sha256(plan.initial) != plan.init_from.sha256:
+        if sha256(plan.initial, CheckpointError) != plan.init_from.sha256:
             raise CheckpointError(
                 "changed since it was looked up", where=plan.initial, remedy="run the command again"
             )

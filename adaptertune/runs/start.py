@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adaptertune import config as configuration
 from adaptertune.errors import CheckpointError, ConfigError, StoreError
+from adaptertune.files import sha256
 from adaptertune.model.backbone import Located
 from adaptertune.runs import load, results, store
 from adaptertune.runs.load import Run
@@ -66,7 +66,7 @@ def find(name: str, output: Path, where: str | None) -> Start:
     _, facts = read_tensors(run.folder.checkpoint)
     if facts.get("base_sha256") != run.result.backbone.sha256:
         raise CheckpointError("not the checkpoint of this run", where=run.folder.checkpoint)
-    return Start(run, sha256(run.folder.checkpoint))
+    return Start(run, sha256(run.folder.checkpoint, CheckpointError))
 
 
 def choose(
@@ -104,19 +104,6 @@ def choose(
 def head_rows(own: Task, theirs: Sequence[str] | None) -> list[int]:
     """For each output of a task which of another head's it is, where both have the same labels."""
     return [0] if own.labels is None or theirs is None else [theirs.index(x) for x in own.labels]
-
-
-def sha256(path: Path) -> str:
-    """That of a checkpoint.
-
-    Raises:
-        CheckpointError: it can't be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror})", where=path) from None
 
 
 def in_words(facts: results.InitFrom) -> str:

@@ -7,7 +7,6 @@ memory-mapped: training side by side shares it, and memory holds what fits.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ import torch
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.errors import InUse, StoreError
-from adaptertune.files import beside, exclusive, write_json
+from adaptertune.files import beside, exclusive, sha256, write_json
 from adaptertune.model.classifier import Classifier
 
 BATCH_SIZE = 64
@@ -149,7 +148,7 @@ def _write(
         held = np.memmap(temporary, _numpy_type(dtype), "r+", shape=(rows, width))
         _fill(held, model, encoded, device, on_batch)
         held.flush()
-        checksum = _checksum(temporary)
+        checksum = sha256(temporary)
     write_json(path.with_suffix(".json"), {"sha256": checksum, "rows": rows, "width": width})
 
 
@@ -177,11 +176,11 @@ def _read(path: Path, encoded: Encoded, width: int, dtype: torch.dtype) -> Encod
     try:
         facts = json.loads(path.with_suffix(".json").read_text())
         rows = len(encoded.tokens)
-        if facts != {"sha256": _checksum(path), "rows": rows, "width": width}:
+        if facts != {"sha256": sha256(path), "rows": rows, "width": width}:
             return None
         hidden = np.memmap(path, _numpy_type(dtype), "r", shape=(rows, width))
         os.utime(path)  # the latest to be deleted
-    except (OSError, ValueError):
+    except (OSError, StoreError, ValueError):
         return None
     return replace(encoded, hidden=hidden)
 
@@ -257,11 +256,6 @@ def _make_room(place: Place, missing: Sequence[Encoded], needed: int) -> None:
             file.with_suffix(".json").unlink(missing_ok=True)
     if taken + needed > place.limit:
         raise StoreError("other processes are writing there, to the limit (--trunk-cache)")
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _numpy_type(dtype: torch.dtype) -> type[np.int16] | type[np.float32]:

@@ -24,7 +24,8 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.train.checkpoint import trained_tensors
 from adaptertune.train.loop import Lane, Outcome
 from adaptertune.train.optim import of_training
-from tests.train.test_loop import TRAINING, Recorder, build, run_together
+from tests.classifiers import build
+from tests.train.test_loop import TRAINING, Recorder, run_together
 from tests.train.test_stacked import without_dropout
 
 ADAPTER = config.Adapter(size=8, init_std=0.2, activation="gelu")

@@ -11,10 +11,10 @@ import torch
 from scipy import stats
 
 from adaptertune import config
-from adaptertune.model import backbone, forward, fused
+from adaptertune.model import forward, fused
 from adaptertune.model.adapter import ACTIVATIONS
-from adaptertune.model.build import load_model
 from adaptertune.model.dropout import Dropout
+from tests.classifiers import build
 from tests.conftest import as_transformers
 
 CPU = torch.device("cpu")
@@ -27,11 +27,6 @@ def batch(*, padded: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | N
     segments = (torch.arange(11) > 5).long().expand(3, 11).clone()
     mask = torch.arange(11) < torch.tensor([[11], [8], [4]]) if padded else None
     return tokens, segments, mask
-
-
-def build(folder: Path, method: config.Method, precision: str = "fp32") -> Any:
-    located = backbone.locate(str(folder), offline=True)
-    return load_model(located, method, 2, seed=0, device="cpu", precision=precision)
 
 
 @pytest.mark.parametrize("padded", [True, False])
@@ -102,7 +97,7 @@ def test_fused_layer_is_the_layer(
 def test_without_onednn_the_generic_layer_serves(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    model = build(tiny_bert, ADAPTER, precision)
+    model = build(tiny_bert, ADAPTER, precision=precision)
     expected = model(*batch(padded=True))
 
     def absent(*_: Any, **__: Any) -> None:
@@ -145,7 +140,7 @@ def test_padding_changes_nothing(tiny_bert: Path) -> None:
 
 def test_frozen_weights_are_held_in_bf16_and_trained_ones_in_fp32(tiny_bert: Path) -> None:
     for method in (ADAPTER, config.Full(), config.TopLayers(k=1)):
-        model = build(tiny_bert, method, "bf16")
+        model = build(tiny_bert, method, precision="bf16")
         for name, p in model.named_parameters():
             is_table_or_product = "LayerNorm" not in name
             held = torch.bfloat16 if is_table_or_product and not p.requires_grad else torch.float32
@@ -164,7 +159,7 @@ def test_frozen_weights_are_held_in_bf16_and_trained_ones_in_fp32(tiny_bert: Pat
 )  # fmt: skip
 def test_held_for_answers_it_gives_the_same_logits(tiny_bert: Path, method: config.Method) -> None:
     """Bitwise, whatever a training made of the weights."""
-    model = build(tiny_bert, method, "bf16").eval()
+    model = build(tiny_bert, method, precision="bf16").eval()
     generator = torch.Generator().manual_seed(3)
     with torch.inference_mode():
         for parameter in model.parameters():

@@ -17,9 +17,9 @@ from transformers import AutoModel
 from adaptertune import config
 from adaptertune.errors import BackboneError
 from adaptertune.model import backbone, forward, fused
-from adaptertune.model.build import load_model
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import adapted_outputs
+from tests.classifiers import build
 from tests.kinds import KINDS
 
 Folder = Callable[[str], Path]
@@ -40,11 +40,6 @@ PLACES = {
     "distilbert": ("transformer.layer.{}.attention.out_lin", "transformer.layer.{}.ffn.dropout"),
     "deberta-v2": ("encoder.layer.{}.attention.output.dropout", "encoder.layer.{}.output.dropout"),
 }
-
-
-def build(folder: Path, method: config.Method, precision: str = "fp32") -> Any:
-    located = backbone.locate(str(folder), offline=True)
-    return load_model(located, method, 2, seed=0, device="cpu", precision=precision)
 
 
 def batch(kind: str, *, padded: bool, length: int = 23) -> tuple[Any, Any, Any]:
@@ -166,7 +161,7 @@ def test_padding_and_length_change_nothing(tiny_kind: Folder, kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_is_close(tiny_kind: Folder, kind: str) -> None:
     given = batch(kind, padded=True)
-    model = build(tiny_kind(kind), ADAPTER, "bf16")
+    model = build(tiny_kind(kind), ADAPTER, precision="bf16")
     frozen = [p for name, p in model.named_parameters() if "LayerNorm" not in name]
     assert all((p.dtype == torch.bfloat16) != p.requires_grad for p in frozen)
     exact = build(tiny_kind(kind), ADAPTER)(*given)

@@ -10,7 +10,7 @@ from adaptertune import config
 from adaptertune.errors import ConfigError
 from adaptertune.model import backbone, ledger
 from adaptertune.model.build import load_model
-from adaptertune.model.classifier import Classifier
+from tests.classifiers import build
 
 HEAD = {"head.weight", "head.bias"}
 NORMS = {
@@ -99,22 +99,11 @@ CASES = [
 ]
 
 
-def build(folder: Path, method: config.Method) -> Classifier:
-    return load_model(
-        backbone.locate(str(folder), offline=True),
-        method,
-        3,
-        seed=0,
-        device="cpu",
-        precision="fp32",
-    )
-
-
 @pytest.mark.parametrize(
     ("method", "expected"), CASES, ids=lambda value: getattr(value, "name", "")
 )
 def test_trained_names(tiny_bert: Path, method: config.Method, expected: set[str]) -> None:
-    model = build(tiny_bert, method)
+    model = build(tiny_bert, method, outputs=3)
     assert {name for name, p in model.named_parameters() if p.requires_grad} == expected
 
 
@@ -125,7 +114,7 @@ def test_ledger_counts_what_trains(
     tiny_bert: Path, method: config.Method, expected: set[str]
 ) -> None:
     located = backbone.locate(str(tiny_bert), offline=True)
-    model = build(tiny_bert, method)
+    model = build(tiny_bert, method, outputs=3)
     counts = ledger.count(located.shape, method, 3)
     assert counts.stored == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert counts.total == sum(p.numel() for p in model.parameters())
@@ -135,7 +124,7 @@ def test_layers_out_of_range_are_refused(tiny_bert: Path) -> None:
     beyond = config.Adapter(size=8, layers=(1, 2), init_std=1e-2, activation="gelu")
     for method, option in ((beyond, "--layers"), (config.TopLayers(k=3), "--top-k")):
         with pytest.raises(ConfigError, match=rf"^{option}: .* 2 layers"):
-            build(tiny_bert, method)
+            build(tiny_bert, method, outputs=3)
 
 
 def test_a_seed_varies_head_and_adapters_and_nothing_else(tiny_bert: Path) -> None:

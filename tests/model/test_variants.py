@@ -17,12 +17,12 @@ from transformers.models.bert.modeling_bert import BertSelfOutput
 
 from adaptertune import config
 from adaptertune.errors import ConfigError
-from adaptertune.model import backbone, forward, fused, methods
+from adaptertune.model import forward, fused, methods
 from adaptertune.model.adapter import Adapter
-from adaptertune.model.build import load_model
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import AdaptedOutput
 from adaptertune.train.checkpoint import trained_tensors
+from tests.classifiers import build
 from tests.conftest import as_transformers
 
 Array = Any
@@ -146,11 +146,6 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tokens, segments, torch.arange(11) < torch.tensor([[11], [8], [4]])
 
 
-def build(folder: Path, method: config.Method, precision: str = "fp32", seed: int = 0) -> Any:
-    located = backbone.locate(str(folder), offline=True)
-    return load_model(located, method, 2, seed=seed, device="cpu", precision=precision)
-
-
 def stir(model: torch.nn.Module) -> None:
     """Move what trains away from its first values: LoRA and (IA)³ begin as the identity."""
     for number, tensor in enumerate(trained_tensors(model).values()):
@@ -212,7 +207,7 @@ def test_lora_is_its_formula(tiny_bert: Path) -> None:
 
 @pytest.mark.parametrize("method", [*VARIANTS, *OTHERS], ids=str)
 def test_bf16_is_close(tiny_bert: Path, method: config.Method) -> None:
-    rough, exact = build(tiny_bert, method, "bf16"), build(tiny_bert, method)
+    rough, exact = build(tiny_bert, method, precision="bf16"), build(tiny_bert, method)
     for name, parameter in rough.named_parameters():
         assert not parameter.requires_grad or parameter.dtype == torch.float32, name
     dropout = Dropout(0, torch.device("cpu"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import pytest
 import torch
 
 from adaptertune import config, tasks
-from adaptertune.model import backbone, forward
-from adaptertune.model.build import load_model, share_frozen
+from adaptertune.model import forward
+from adaptertune.model.build import share_frozen
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.train import evaluate, loop, timing, trunk
 from adaptertune.train.checkpoint import trained_tensors
 from adaptertune.train.gradients import Gradients, Placed, _Graph
 from adaptertune.train.loop import Lane, Outcome, Snapshot, Stopped
+from tests import classifiers
 from tests.train.test_loop import TRAINING, Recorder, assert_same, made, parameters
 from tests.train.test_stacked import SEEDS, without_dropout
 
@@ -33,6 +35,7 @@ NORMED = ADAPTER.model_copy(update={"norm": "batch"})
 METHODS: list[config.Method] = [
     ADAPTER, UPPER, NORMED, config.Full(), config.LayerNorm(), config.LoRA(rank=4, alpha=8)
 ]  # fmt: skip
+build = partial(classifiers.build, device=str(GPU))
 KINDS = ("roberta", "distilbert", "electra", "deberta-v2")
 
 pytestmark = [
@@ -46,26 +49,6 @@ def _compiles_anew() -> Iterator[None]:
     yield
     torch._dynamo.reset()
     forward.compiled_layer.cache_clear()
-
-
-def build(
-    folder: Path,
-    method: config.Method,
-    device: torch.device = GPU,
-    *,
-    seed: int = 0,
-    precision: str = "fp32",
-    is_compiled: bool = False,
-) -> Classifier:
-    return load_model(
-        backbone.locate(str(folder), offline=True),
-        method,
-        2,
-        seed=seed,
-        device=str(device),
-        precision=precision,
-        is_compiled=is_compiled,
-    )
 
 
 def train(
@@ -105,7 +88,7 @@ def assert_close(one: Classifier, other: Classifier, tolerance: float = 1e-4) ->
 def test_a_training_comes_to_what_it_comes_to_on_a_cpu(
     tiny_bert: Path, method: config.Method
 ) -> None:
-    here, there = (without_dropout(build(tiny_bert, method, on)) for on in (CPU, GPU))
+    here, there = (without_dropout(build(tiny_bert, method, device=str(on))) for on in (CPU, GPU))
     expected, found = alone(here, device=CPU), alone(there)
     np.testing.assert_allclose(found.logits, expected.logits, atol=2e-4, rtol=1e-3)
     assert_close(there, here, 1e-3)
@@ -115,7 +98,9 @@ def test_a_training_comes_to_what_it_comes_to_on_a_cpu(
 def test_other_kinds_come_to_what_they_come_to_on_a_cpu(
     tiny_kind: Callable[[str], Path], kind: str
 ) -> None:
-    here, there = (without_dropout(build(tiny_kind(kind), ADAPTER, on)) for on in (CPU, GPU))
+    here, there = (
+        without_dropout(build(tiny_kind(kind), ADAPTER, device=str(on))) for on in (CPU, GPU)
+    )
     expected, found = alone(here, device=CPU), alone(there)
     np.testing.assert_allclose(found.logits, expected.logits, atol=2e-4, rtol=1e-3)
 
@@ -236,7 +221,7 @@ def test_hidden_states_of_frozen_layers_are_kept_and_serve(tiny_bert: Path, tmp_
 def test_answers_are_those_of_a_cpu(tiny_bert: Path, precision: str) -> None:
     split = made("validation", 20, 2)
     ours, theirs = (
-        evaluate.logits(build(tiny_bert, ADAPTER, on, precision=precision), split, on)
+        evaluate.logits(build(tiny_bert, ADAPTER, device=str(on), precision=precision), split, on)
         for on in (GPU, CPU)
     )
     tolerance = 1e-5 if precision == "fp32" else 2e-2

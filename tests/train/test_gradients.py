@@ -18,7 +18,7 @@ from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.train import gradients
 from adaptertune.train.gradients import Gradients, Placed
-from tests.train.test_loop import build
+from tests.classifiers import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 ADAPTER = config.Adapter(size=8, init_std=1e-2, activation="gelu")
@@ -101,7 +101,7 @@ def test_a_replay_is_of_its_own_batch(tiny_bert: Path, monkeypatch: pytest.Monke
     for name, parameter in plain.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None
-            assert torch.equal(parameter.grad, theirs[name].grad), name  # type: ignore[arg-type]
+            assert torch.equal(parameter.grad, theirs[name].grad), name
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ import torch
 from adaptertune import config, tasks
 from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.errors import DataError
-from adaptertune.model import backbone
-from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier, loss
 from adaptertune.train import loop
 from adaptertune.train.checkpoint import read_tensors, trained_tensors, write_tensors
@@ -30,6 +28,7 @@ from adaptertune.train.loop import (
     _Pass,
     fit,
 )
+from tests.classifiers import build
 
 TRAINING = config.Training(
     learning_rate=1e-2,
@@ -100,13 +99,6 @@ def made(name: str, count: int, seed: int, regression: bool = False) -> Encoded:
         labels=(labels * 5).astype(np.float32) if regression else labels,
         num_truncated=0,
     )
-
-
-def build(
-    folder: Path, method: config.Method, outputs: int = 2, seed: int = 0, precision: str = "fp32"
-) -> Classifier:
-    located = backbone.locate(str(folder), offline=True)
-    return load_model(located, method, outputs, seed=seed, device="cpu", precision=precision)
 
 
 def run(

@@ -16,7 +16,8 @@ from adaptertune.data.batches import Indices, padded_length
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.train import speed
-from tests.train.test_loop import METHODS, TRAINING, build, made
+from tests.classifiers import build
+from tests.train.test_loop import METHODS, TRAINING, made
 
 CPU = torch.device("cpu")
 TRAIN = made("train", 40, seed=0)

@@ -16,7 +16,8 @@ from adaptertune.model.dropout import Dropout
 from adaptertune.model.methods import is_stackable
 from adaptertune.train.checkpoint import trained_tensors
 from adaptertune.train.loop import Diverged, Lane, Outcome, Stopped
-from tests.train.test_loop import Recorder, assert_same, build, parameters, run, run_together
+from tests.classifiers import build
+from tests.train.test_loop import Recorder, assert_same, parameters, run, run_together
 
 METHODS: list[config.Method] = [
     config.Adapter(size=8, init_std=1e-2, activation="gelu"),
@@ -36,7 +37,7 @@ def without_dropout(model: Classifier) -> Classifier:
 
 
 def stack(folder: Path, method: config.Method, outputs: int = 2) -> list[Classifier]:
-    models = [build(folder, method, outputs, seed) for seed in SEEDS]
+    models = [build(folder, method, outputs=outputs, seed=seed) for seed in SEEDS]
     for model in models[1:]:
         share_frozen(model, models[0])
     return models
@@ -53,7 +54,7 @@ def test_each_seed_comes_to_what_it_comes_to_alone(
     lanes = [Lane(seed, m, Recorder()) for seed, m in zip(SEEDS, together, strict=True)]
     outcomes = run_together(lanes, task=task)
     for seed, model, outcome in zip(SEEDS, together, outcomes, strict=True):
-        alone = without_dropout(build(tiny_bert, method, outputs, seed))
+        alone = without_dropout(build(tiny_bert, method, outputs=outputs, seed=seed))
         expected = run(alone, Recorder(), task=task, seed=seed)
         assert isinstance(outcome, Outcome)
         np.testing.assert_allclose(outcome.logits, expected.logits, atol=1e-5, rtol=1e-5)

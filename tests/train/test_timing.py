@@ -14,12 +14,12 @@ from adaptertune.data.batches import collate, join, training_batches
 from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.train import timing
 from adaptertune.train.loop import Lane
+from tests.classifiers import build
 from tests.train.test_loop import (
     METHODS,
     TRAINING,
     Recorder,
     assert_same,
-    build,
     made,
     parameters,
     run,

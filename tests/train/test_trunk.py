@@ -22,22 +22,16 @@ from adaptertune import config, tasks
 from adaptertune.data.encode import Encoded, encode, load_tokenizer
 from adaptertune.data.sources import Source, load_splits
 from adaptertune.files import exclusive
-from adaptertune.model import backbone
-from adaptertune.model.build import load_model
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.train import evaluate, trunk
 from adaptertune.train.loop import Diverged, Lane, Outcome, fit
+from tests.classifiers import build
 from tests.train.test_loop import TRAINING, Recorder
 
 CPU = torch.device("cpu")
 UPPER = config.Adapter(size=8, init_std=1e-2, activation="gelu", layers=(1,))
 TASK = tasks.load("rte")
-
-
-def build(folder: Path, method: config.Method = UPPER, precision: str = "fp32") -> Classifier:
-    located = backbone.locate(str(folder), offline=True)
-    return load_model(located, method, 2, seed=0, device="cpu", precision=precision)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +95,7 @@ def test_the_trunk_is_what_lies_below_all_that_trains(
 def test_logits_are_those_without_it(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path, precision: str, tolerance: float
 ) -> None:
-    model = build(tiny_bert, precision=precision)
+    model = build(tiny_bert, UPPER, precision=precision)
     for plain, cached in zip(splits, kept(model, splits, place(tmp_path)), strict=True):
         assert cached.hidden is not None
         assert cached.hidden.shape == (len(plain.tokens), 32)
@@ -114,7 +108,7 @@ def test_training_is_that_without_it(
 ) -> None:
     outcomes: list[Outcome | Diverged] = []
     for use in (False, True):
-        model = build(tiny_bert)
+        model = build(tiny_bert, UPPER)
         train, validation = kept(model, splits, place(tmp_path)) if use else splits
         lane = Lane(0, model, Recorder())
         outcomes += fit([lane], TASK, train, validation, TRAINING, device=CPU)
@@ -126,7 +120,7 @@ def test_training_is_that_without_it(
 
 def test_dropout_below_is_off_unless_asked_for(tiny_bert: Path, splits: list[Encoded]) -> None:
     """What the trunk gives in training is what it gives in evaluation; above it there is dropout."""
-    model = build(tiny_bert)
+    model = build(tiny_bert, UPPER)
     tokens = torch.from_numpy(splits[0].tokens[None, :9].astype(np.int64))
     segments = torch.zeros_like(tokens)
     known = model.trunk(tokens, segments, None)
@@ -144,7 +138,7 @@ def test_dropout_below_is_off_unless_asked_for(tiny_bert: Path, splits: list[Enc
 
 
 def test_it_is_computed_once(tiny_bert: Path, splits: list[Encoded], tmp_path: Path) -> None:
-    model, done = build(tiny_bert), []
+    model, done = build(tiny_bert, UPPER), []
     first = keep(model, splits, place(tmp_path), progress=lambda d, n: done.append((d, n)))
     assert first is not None
     assert first[1] > 0
@@ -160,7 +154,7 @@ def test_it_is_computed_once(tiny_bert: Path, splits: list[Encoded], tmp_path: P
 def test_a_damaged_file_is_made_again(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path, damage: str
 ) -> None:
-    model, where = build(tiny_bert), place(tmp_path)
+    model, where = build(tiny_bert, UPPER), place(tmp_path)
     good = np.array(kept(model, splits, where)[0].hidden)
     path = where.path("train")
     content = bytearray(path.read_bytes())
@@ -178,7 +172,7 @@ def test_a_damaged_file_is_made_again(
 
 def test_the_limit_is_kept_to(tiny_bert: Path, splits: list[Encoded], tmp_path: Path) -> None:
     notes: list[str] = []
-    model = build(tiny_bert)
+    model = build(tiny_bert, UPPER)
     needed = trunk.num_bytes(splits, 32, torch.float32)
     assert keep(model, splits, place(tmp_path, needed - 1), note=notes.append) is None
     assert "--trunk-cache" in notes[0]
@@ -200,18 +194,18 @@ def test_what_a_killed_process_left_goes_after_a_day(
         path = tmp_path / f".{name}.hidden.1.part"
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age,) * 2)
-    kept(build(tiny_bert), splits, place(tmp_path))
+    kept(build(tiny_bert, UPPER), splits, place(tmp_path))
     assert [path.name for path in tmp_path.glob(".*")] == [".fresh.hidden.1.part"]
 
 
 def test_without_a_call_for_it_the_disk_is_taken_by_zeros(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = kept(build(tiny_bert), splits, place(tmp_path / "linux"))
+    plain = kept(build(tiny_bert, UPPER), splits, place(tmp_path / "linux"))
     monkeypatch.setattr(trunk, "ZEROS", bytes(1000))
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.delattr(os, "posix_fallocate")
-    found = kept(build(tiny_bert), splits, place(tmp_path / "mac"))
+    found = kept(build(tiny_bert, UPPER), splits, place(tmp_path / "mac"))
     for one, other in zip(plain, found, strict=True):
         np.testing.assert_array_equal(one.hidden, other.hidden)
 
@@ -224,12 +218,12 @@ def test_a_full_disk_means_going_on_without(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     notes: list[str] = []
-    assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
+    assert keep(build(tiny_bert, UPPER), splits, place(tmp_path), note=notes.append) is None
     assert "No space left" in notes[0]
     assert {path.name for path in tmp_path.iterdir()} <= {"locks"}
     monkeypatch.undo()
     monkeypatch.setattr(os, "fsync", full)  # that of the small file beside the large one
-    assert keep(build(tiny_bert), splits, place(tmp_path), note=notes.append) is None
+    assert keep(build(tiny_bert, UPPER), splits, place(tmp_path), note=notes.append) is None
     assert "No space left" in notes[1]
 
 
@@ -242,7 +236,7 @@ def test_another_process_may_make_room_at_the_same_time(
     monkeypatch.setattr(
         Path, "glob", lambda self, what: [*listed(self, what), *[gone] * (what == "*.hidden")]
     )
-    kept(build(tiny_bert), splits, place(tmp_path))
+    kept(build(tiny_bert, UPPER), splits, place(tmp_path))
 
 
 def test_one_process_computes_and_others_wait(
@@ -250,7 +244,7 @@ def test_one_process_computes_and_others_wait(
 ) -> None:
     """The other one has just written the files when its lock is free."""
     monkeypatch.setattr(trunk, "WAIT_SECONDS", 0.01)
-    expected = kept(build(tiny_bert), splits, place(tmp_path / "other"))
+    expected = kept(build(tiny_bert, UPPER), splits, place(tmp_path / "other"))
     shutil.copytree(tmp_path / "other", tmp_path / "here", ignore=lambda *_: ["locks"])
     hidden = [
         path.rename(path.with_suffix(".late")) for path in (tmp_path / "here").glob("*.hidden")
@@ -266,7 +260,7 @@ def test_one_process_computes_and_others_wait(
 
     with other:
         other.enter_context(exclusive(tmp_path / "here" / "locks" / "d"))
-        found = keep(build(tiny_bert), splits, place(tmp_path / "here"), progress=wait)
+        found = keep(build(tiny_bert, UPPER), splits, place(tmp_path / "here"), progress=wait)
     assert told == [(0, 80)] * 3
     assert found is not None
     assert found[1] == 0, "nothing was computed"
@@ -280,11 +274,11 @@ def test_what_others_are_writing_is_never_pushed_over_the_limit(
     needed = trunk.num_bytes(splits, 32, torch.float32)
     (tmp_path / ".other.hidden.1.part").write_bytes(bytes(needed))
     where, notes = place(tmp_path, 1.5 * needed), list[str]()
-    assert keep(build(tiny_bert), splits, where, note=notes.append) is None
+    assert keep(build(tiny_bert, UPPER), splits, where, note=notes.append) is None
     assert "other processes are writing there, to the limit (--trunk-cache)" in notes[0]
     # A damaged file of its own does not count: it is written anew.
     (tmp_path / ".other.hidden.1.part").unlink()
-    model = build(tiny_bert)
+    model = build(tiny_bert, UPPER)
     kept(model, splits, place(tmp_path, needed))
     (tmp_path / "d-train.json").unlink()
     kept(model, splits, place(tmp_path, needed))
@@ -296,7 +290,7 @@ def test_what_a_killed_process_left_of_the_same_is_no_other_process(
     needed = trunk.num_bytes(splits, 32, torch.float32)
     left = tmp_path / ".d-train.hidden.1-x.part"
     left.write_bytes(bytes(needed))
-    kept(build(tiny_bert), splits, place(tmp_path, needed))
+    kept(build(tiny_bert, UPPER), splits, place(tmp_path, needed))
     assert not left.exists()
 
 
@@ -307,7 +301,7 @@ def test_where_there_are_no_locks_files_are_kept_all_the_same(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", none)
-    kept(build(tiny_bert), splits, place(tmp_path))
+    kept(build(tiny_bert, UPPER), splits, place(tmp_path))
     assert (tmp_path / "d-train.hidden").exists()
 
 
@@ -318,14 +312,14 @@ def test_stopping_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        keep(build(tiny_bert), splits, place(tmp_path), progress=stop)
+        keep(build(tiny_bert, UPPER), splits, place(tmp_path), progress=stop)
     assert {path.name for path in tmp_path.iterdir()} <= {"locks"}
 
 
 def test_a_subset_takes_its_hidden_states_along(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path
 ) -> None:
-    model = build(tiny_bert)
+    model = build(tiny_bert, UPPER)
     cached = kept(model, splits, place(tmp_path))[0]
     some = cached.subset(np.array([7, 3]))
     plain = replace(some, hidden=None)
@@ -342,7 +336,7 @@ def test_in_memory_it_is_what_a_file_would_hold(
     tiny_bert: Path, splits: list[Encoded], tmp_path: Path, precision: str
 ) -> None:
     """Of some examples out of order: each has what it has among all, up to other company."""
-    model = build(tiny_bert, precision=precision)
+    model = build(tiny_bert, UPPER, precision=precision)
     chosen = np.array([11, 3, 40, 7])
     found = trunk.in_memory(model, splits[0].subset(chosen), CPU)
     whole = kept(model, splits, place(tmp_path))[0]
