@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptertune import stats
+from adaptertune.report.comparison.methods import in_words
 from adaptertune.report.tables import (
     METRIC_NAMES,
     count,
@@ -61,7 +62,7 @@ def spread_name(task: AblationTask) -> str:
 
 
 def method(point: AblationPoint, by: str | None) -> str:
-    """A point's method in words: ``adapter-64``, ``top_layers 3``, ``batch norm``."""
+    """A point's method in words: ``adapters 64``, ``top 3 layers``, ``batch norm``."""
     own = {
         key: value
         for key, value in point.chosen.items()
@@ -71,7 +72,7 @@ def method(point: AblationPoint, by: str | None) -> str:
         named = next((name for name, settings in NAMED if own == settings), None)
         return named or ", ".join(setting(key, value) for key, value in own.items())
     is_sized = by == "trained" and point.value is not None
-    return f"{point.method} {point.value:g}" if is_sized else point.method
+    return in_words(f"{point.method}-{point.value:g}" if is_sized else point.method)
 
 
 def title(point: AblationPoint, result: AblationResult, task: AblationTask) -> str:
@@ -79,7 +80,7 @@ def title(point: AblationPoint, result: AblationResult, task: AblationTask) -> s
     if result.by not in AXIS_NAMES or point.value is None:
         return method(point, result.by)
     several = len({one.method for one in task.points}) > 1
-    return f"{point.method} {number(point.value)}" if several else number(point.value)
+    return f"{in_words(point.method)} {number(point.value)}" if several else number(point.value)
 
 
 def beside(result: AblationResult, task: AblationTask) -> str | None:
@@ -121,7 +122,7 @@ def columns(result: AblationResult, task: AblationTask) -> dict[str, list[str]]:
 
 
 def heading(result: AblationResult, task: AblationTask, name: str) -> str:
-    """``CoLA, adapter-64: Matthews on validation by size``; ``name`` is the task's."""
+    """``CoLA, adapters 64: Matthews on validation by size``; ``name`` is the task's."""
     methods = {method(point, result.by) for point in task.points}
     one = f", {methods.pop()}" if len(methods) == 1 else ""
     by = "trained parameters" if result.by == "trained" else AXIS_NAMES.get(result.by or "")

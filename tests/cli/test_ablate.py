@@ -93,7 +93,7 @@ def test_an_ablation_and_the_same_again(
     assert not (tmp_path / "runs").exists()
     first = cli(*line)
     assert first.code == 0, first.err
-    assert "rte, adapter-4: accuracy on validation by init std" in first.out
+    assert "rte, adapters 4: accuracy on validation by init std" in first.out
     (written,) = (tmp_path / "runs" / "ablations").glob("init-*.json")
     assert str(written.relative_to(tmp_path)) in first.out
     asked = cli(*line, "--json")

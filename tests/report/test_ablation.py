@@ -89,7 +89,7 @@ def test_rows_have_their_numbers() -> None:
         )
     )
     words = " ".join(text.split())
-    assert "cola, adapter-64: Matthews on validation by init std, in per cent" in words
+    assert "cola, adapters 64: Matthews on validation by init std, in per cent" in words
     assert "mean ± deviation over 5 seeds · partial training set, 5 of 50" in words
     # 0, +1, 0, -1, 0 points
     assert row(text, "1e-4").split()[1:4] == ["52.0", "±", "1.4"]
@@ -152,7 +152,7 @@ def test_the_strip_is_drawn_to_one_scale() -> None:
     text = shown(result(*points))
     strips = {value: row(text, value) for value in ("1e-4", "1e-2", "1")}
     places = {value: line.index("●") for value, line in strips.items()}
-    first, last = places["1e-4"], shown_in.STRIP - 1
+    first, last = places["1e-4"], shown_in.STRIPS[0] - 1
     assert places["1e-2"] - first == round(0.5 / 1.1 * last)
     assert places["1"] - first == round(1.0 / 1.1 * last)
     assert "─" not in strips["1e-4"] + strips["1e-2"]
@@ -195,13 +195,14 @@ def test_methods_stand_in_blocks_of_one_table() -> None:
     words = " ".join(text.split())
     assert "cola: Matthews on validation by learning rate, in per cent" in words
     assert "to full" in words
-    rows = [line.split() for line in text.splitlines() if line.startswith((" adapter-64", " full"))]
+    rows = [line.split() for line in text.splitlines() if line.startswith((" adapters", " full"))]
     assert [(one[:2], one[-4:]) for one in rows[:2]] == [
-        (["adapter-64", "1e-4"], ["-10.0", "-10.0", "to", "-10.0"]),
-        (["adapter-64", "1e-3"], ["+10.0", "+10.0", "to", "+10.0"]),
+        (["adapters", "64"], ["-10.0", "-10.0", "to", "-10.0"]),
+        (["adapters", "64"], ["+10.0", "+10.0", "to", "+10.0"]),
     ]
-    assert [one[0] for one in rows] == ["adapter-64", "adapter-64", "full", "full"]
-    assert "wholly below 0: adapter-64 1e-4; above 0: adapter-64 1e-3." in words
+    assert [one[2] for one in rows] == ["1e-4", "1e-3", "1e-4", "1e-3"]
+    assert [one[0] for one in rows] == ["adapters", "adapters", "full", "full"]
+    assert "wholly below 0: adapters 64 1e-4; above 0: adapters 64 1e-3." in words
 
 
 def test_trained_parameters_and_methods_without_a_value() -> None:
@@ -213,10 +214,15 @@ def test_trained_parameters_and_methods_without_a_value() -> None:
     text = shown(made)
     words = " ".join(text.split())
     assert "Matthews on validation by trained parameters" in words
-    assert [line.split()[:-1][:2] for line in text.splitlines() if "± 1.6" in line] == [
-        ["layernorm", "320"], ["top_layers", "3"], ["adapter", "64"],
+    assert [line.split()[:2] for line in text.splitlines() if "± 1.6" in line] == [
+        ["LayerNorms", "only"], ["top", "3"], ["adapters", "64"],
     ]  # fmt: skip
-    assert "difference to adapter 64, too narrow for few seeds, lies wholly below 0: l" in words
+    assert "difference to adapters 64, too narrow for few seeds, lies wholly below 0: L" in words
+    narrow = shown(made, 70)
+    assert max(map(len, narrow.splitlines())) <= 70
+    for cell in ("LayerNorms", "only", "-10.0", "90,000"):  # all of it, in several lines
+        assert cell in narrow.split()
+    assert narrow.split().count("-10.0") == 3, "the difference and both ends of its interval"
 
 
 def test_variants_are_told_by_what_they_change_or_by_name() -> None:
@@ -230,7 +236,7 @@ def test_variants_are_told_by_what_they_change_or_by_name() -> None:
     )  # fmt: skip
     points = made.tasks[0].points
     assert [ablation.title(one, made, made.tasks[0]) for one in points] == [
-        "adapter-64", "batch norm", "Pfeiffer et al.", "lora-8",
+        "adapters 64", "batch norm", "Pfeiffer et al.", "LoRA 8",
     ]  # fmt: skip
     for width in (80, 110):
         text = shown(made, width)
@@ -255,4 +261,4 @@ def test_a_set_of_two_words_is_told_in_words() -> None:
     made = result(point(1e-2, OWN))
     task = made.tasks[0].model_copy(update={"split": "validation_matched"})
     told = ablation.heading(made, task, "MNLI-m")
-    assert told == "MNLI-m, adapter-64: Matthews on validation matched by init std"
+    assert told == "MNLI-m, adapters 64: Matthews on validation matched by init std"

@@ -153,9 +153,9 @@ def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:
     (group,) = comparison.compare(evidence.read(tmp_path)[0], ablations)
     (figure,) = (one for one in figures.figures(group) if one.chapter == "Ablations")
     rows = data(figure)
-    assert [row["series"] for row in rows if "mean" in row] == ["adapter-64", "layer norm"]
+    assert [row["series"] for row in rows if "mean" in row] == ["adapters 64", "layer norm"]
     assert [row["remark"] for row in rows if row.get("seed") == "1"] == ["finished", "collapsed"]
-    assert figure.table["method"] == ["adapter-64", "batch norm", "layer norm"]
+    assert figure.table["method"] == ["adapters 64", "batch norm", "layer norm"]
     assert figure.table["Matthews"][1] == "no score"
     assert "Diverged (without a score): batch norm (1 seed)." in figure.caption
     (first, _) = [row for row in rows if "mean" in row]

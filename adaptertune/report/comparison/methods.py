@@ -58,6 +58,16 @@ def label(family: str, sizes: Sequence[int], variant: str) -> str:
     return f"{name}, {variant}" if variant else name
 
 
+def in_words(name: str) -> str:
+    """A run's name of a method in these words: ``adapters 64`` for ``adapter-64``; of a variant, whose
+    settings the name tells, as it is.
+    """
+    family, _, number = name.partition("-")
+    if family not in FAMILIES or not (number.isdigit() or not number):
+        return name
+    return label(family, (int(number),) if number else (), "")
+
+
 def describe(settings: Mapping[str, object]) -> str:
     """Settings by their short names: ``size 64, lr 0.001, epochs 3``."""
     return ", ".join(f"{SHORT_NAMES.get(key, key)} {written(v)}" for key, v in settings.items())

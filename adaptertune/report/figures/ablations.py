@@ -7,6 +7,7 @@ from adaptertune.report import ablation, charts, heatmap, tables
 from adaptertune.report.charts import Axis, Dot, Point, Summary
 from adaptertune.report.comparison import Group
 from adaptertune.report.comparison.columns import columns_of, on_column
+from adaptertune.report.comparison.methods import in_words
 from adaptertune.report.figures.figure import (
     DOTS,
     ERROR_BARS,
@@ -70,13 +71,12 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
                 state = "collapsed" if seed in one.collapsed else "finished"
                 seeds.append(Dot(title, 100 * value, str(seed), state))
         else:
-            order.setdefault(one.method, len(order))
+            series = in_words(one.method)
+            order.setdefault(series, len(order))
             low, high = (None, None) if error is None else (mean - 100 * error, mean + 100 * error)
             x = one.trained if result.by == "trained" else one.value
             fallen = bool(one.collapsed)
-            points.append(
-                Point(one.method, float(x or 0), mean, low, high, note, one.method, fallen)
-            )
+            points.append(Point(series, float(x or 0), mean, low, high, note, series, fallen))
     if result.by is None:
         spec = charts.dots(seeds, summaries, y, order)
         bars = DOTS_OF_FEW if is_few else DOTS

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 from adaptertune.report import ablation as words
 from adaptertune.report.tables import METRIC_NAMES, data_note, plural, table, titled
 from adaptertune.runs.analyses import AblationResult, AblationScores, AblationTask
 
-STRIP, NARROWEST = 25, 6  # characters of a strip: as many, or with fewer none
+STRIPS = (25, 13, 0)  # characters of a strip: as many as there is room for, or none
+WIDER_THAN_ANY = 1000  # characters
+NARROWEST_NAME = 10  # characters of a line of a method's name
 COLOURS = {-1: "red", 0: "", 1: "green"}  # of a difference whose interval lies on one side of 0
 
 
@@ -24,23 +27,41 @@ def ablation(result: AblationResult) -> RenderableType:
 
 
 def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
-    points, said, few = task.points, words.columns(result, task), words.is_few(task)
+    seeds = len(task.points[0].scores[task.headline].values)
+    over = "" if "seeds" in words.columns(result, task) else f" over {plural(seeds, 'seed')}"
+    told = (
+        f"{words.heading(result, task, task.task)}, in per cent, mean ± {words.spread_name(task)}"
+    )
+    told += over + data_note(task.data)
+    made = _FirstThatFits([_table(result, task, width) for width in STRIPS])
+    pieces: list[RenderableType] = [titled(told, made)]
+    pieces += [Text(text, style="yellow") for text in words.remarks(result, task)]
+    compared = words.verdict(result, task)
+    return [*pieces, *([Text(compared)] if compared else []), ""]
+
+
+def _table(result: AblationResult, task: AblationTask, strip: int) -> Table:
+    """A row a point, with a strip so many characters wide, or none."""
+    points, few = task.points, words.is_few(task)
     bar = f"± 1 {'s.e.m.' if few else 'deviation'}"
     headline = [point.scores[task.headline] for point in points]
-    by_column: dict[str, list[RenderableType]] = {}
-    for name, texts in said.items():
+    by_column: dict[str, list[Text]] = {}
+    for name, texts in words.columns(result, task).items():
+        colours = [""] * len(points)
         if name.startswith("difference"):
-            colours = (COLOURS[words.side(scores.difference)] for scores in headline)
-            shown = [Text(text, style=style) for text, style in zip(texts, colours, strict=True)]
-            by_column[name.replace(" to ", "\nto ")] = [*shown]
-        else:
-            by_column[name] = [Text(text) for text in texts]
-        if name == METRIC_NAMES[task.headline]:
-            by_column[bar] = [_Strip(scores, headline, few) for scores in headline]
+            colours = [COLOURS[words.side(scores.difference)] for scores in headline]
+        broken = name.replace(" to ", "\nto ").removesuffix(" fine-tuning")
+        by_column[broken.replace("learning ", "learning\n")] = [
+            Text(text, style=style) for text, style in zip(texts, colours, strict=True)
+        ]
+        if name == METRIC_NAMES[task.headline] and strip:
+            by_column[bar] = [Text(drawn, style="cyan") for drawn in _strips(headline, few, strip)]
     left = ("method", bar, "95 %")
     made = table(*by_column, right=[name for name in by_column if name not in left])
-    for column in made.columns:  # in a narrow terminal the strip gives way, then methods' names
-        column.no_wrap = column.header not in ("method", bar)
+    for column in made.columns:
+        # Without a strip, cells go on in the next line where there is no room for them.
+        column.no_wrap = strip > 0
+        column.min_width = NARROWEST_NAME if column.header == "method" else None
     references = words.references(task)
     for at, (point, *row) in enumerate(zip(points, *by_column.values(), strict=True)):
         if result.by in words.AXIS_NAMES and at and point.method != points[at - 1].method:
@@ -48,43 +69,42 @@ def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
         of_others = any(p.reference == at and p.method != point.method for p in points)
         is_own = at in references and (len(references) == 1 or not of_others)
         made.add_row(*row, style="bold" if is_own else None)
-    over = "" if "seeds" in said else f" over {plural(len(headline[0].values), 'seed')}"
-    told = (
-        f"{words.heading(result, task, task.task)}, in per cent, mean ± {words.spread_name(task)}"
-    )
-    told += over + data_note(task.data)
-    pieces: list[RenderableType] = [titled(told, made)]
-    pieces += [Text(text, style="yellow") for text in words.remarks(result, task)]
-    compared = words.verdict(result, task)
-    return [*pieces, *([Text(compared)] if compared else []), ""]
+    return made
 
 
 @dataclass(frozen=True)
-class _Strip:
-    """The mean as a point and its spread as a line, on the scale of all of a curve's points."""
+class _FirstThatFits:
+    """Tables of falling width, of which the first is shown that a console has room for, or the last."""
 
-    scores: AblationScores
-    beside: Sequence[AblationScores]
-    few: bool
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(0, STRIP)
+    tables: Sequence[Table]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        ends = [end for one in self.beside for end in _ends(one, few=self.few)]
-        width = min(STRIP, options.max_width)
-        if self.scores.mean is None or width < NARROWEST:
-            yield Text("")
-            return
-        least, extent = min(ends), max(ends) - min(ends)
+        room = options.update(width=WIDER_THAN_ANY)
+        fitting = (
+            one
+            for one in self.tables
+            if Measurement.get(console, room, one).maximum <= options.max_width
+        )
+        yield next(fitting, self.tables[-1])
 
-        def place(value: float) -> int:
-            return round((value - least) / extent * (width - 1)) if extent else width // 2
 
-        low, high = map(place, _ends(self.scores, few=self.few))
-        drawn = ["─" if low <= at <= high else " " for at in range(width)]
-        drawn[place(self.scores.mean)] = "●"
-        yield Text("".join(drawn), style="cyan", no_wrap=True)
+def _strips(scores: Sequence[AblationScores], few: bool, width: int) -> list[str]:
+    """Means as points and their spreads as lines, on one scale for all."""
+    ends = [end for one in scores for end in _ends(one, few=few)]
+    least, extent = min(ends, default=0.0), max(ends, default=0.0) - min(ends, default=0.0)
+
+    def place(value: float) -> int:
+        return round((value - least) / extent * (width - 1)) if extent else width // 2
+
+    drawn = []
+    for one in scores:
+        line = [" "] * width
+        if one.mean is not None:
+            low, high = map(place, _ends(one, few=few))
+            line[low : high + 1] = "─" * (high + 1 - low)
+            line[place(one.mean)] = "●"
+        drawn.append("".join(line))
+    return drawn
 
 
 def _ends(scores: AblationScores, *, few: bool) -> list[float]:
