@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "tanh", "swish"]
 MethodName = Literal["adapter", "full", "top_layers", "layernorm", "bitfit", "lora", "ia3"]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Layer = Annotated[int, Field(ge=0)]
+LAYERNORMS = ("adapted", "all", "none")
 DEVICES, DEVICES_IN_WORDS = r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N"
 
 
@@ -53,6 +56,17 @@ def parse_layers(value: Any) -> Any:
     return tuple(sorted(layers))
 
 
+def parse_layernorms(value: Any) -> Any:
+    """A word, or layers as :func:`parse_layers` reads them."""
+    if value in LAYERNORMS:
+        return value
+    with suppress(ValueError):
+        layers = parse_layers(value)
+        if isinstance(layers, tuple) and layers and layers[0] >= 0:
+            return layers
+    raise ValueError("must be adapted, all, none, or layers like 3-5 or 0,2,4")
+
+
 def parse_runs(value: Any) -> Any:
     """One run or a list of them."""
     if isinstance(value, str):
@@ -72,13 +86,14 @@ class Adapter(Strict):
     name: Literal["adapter"] = "adapter"
     size: Count
     # Layers that get adapters, from 0; null for all.
-    layers: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(parse_layers)
-    ] = None
+    layers: Annotated[tuple[Layer, ...] | None, BeforeValidator(parse_layers)] = None
     init_std: Positive
     activation: Activation
-    # Which LayerNorms train: those of the chosen layers, all, or (as in AdapterHub) none.
-    layernorms: Literal["adapted", "all", "none"] = "adapted"
+    # Which LayerNorms train: those of the layers with adapters (with adapters in all, the embeddings'
+    # too), all, (as in AdapterHub) none, or those of some layers, as a pruned run has them.
+    layernorms: Annotated[
+        Literal["adapted", "all", "none"] | tuple[Layer, ...], BeforeValidator(parse_layernorms)
+    ] = "adapted"
     places: Literal["both", "attention", "feedforward"] = "both"
     # r: h (in series), x (in parallel), or LayerNorm(h + x).
     reads: Literal["output", "input", "normed"] = "output"
@@ -88,6 +103,15 @@ class Adapter(Strict):
     norm: Literal["none", "batch", "layer"] = "none"  # of r
     depth: Count = 1  # how often the bottleneck is activated; one more projection for each beyond 1
     pooler: Literal["frozen", "trained"] = "frozen"  # trained: the head has two layers of its own
+
+    @property
+    def trained_layernorms(self) -> tuple[int, ...] | None:
+        """The layers whose LayerNorms train; None where all do, the embeddings' too."""
+        if self.layernorms == "adapted":
+            return self.layers
+        if self.layernorms == "all":
+            return None
+        return () if self.layernorms == "none" else self.layernorms
 
 
 class Full(Strict):

@@ -79,7 +79,8 @@ def training_step(
         moves = below or own
         attends = moves or is_lora or is_ia3  # whether attention has a gradient
         # Whether anything below the second sub-layer trains: not with an adapter behind it alone.
-        norms_train = not isinstance(method, config.Adapter) or method.layernorms != "none"
+        tuned = method.trained_layernorms if isinstance(method, config.Adapter) else None
+        norms_train = tuned is None or layer in tuned
         is_reached = trains and (below or norms_train or _is_adapted(method, layer, "attention"))
         # Scores and mixing, over all heads: query by key, weights by value.
         product(queries, width, length, of_input=moves or is_lora, of_weight=moves or is_ia3)
@@ -133,7 +134,7 @@ def _lowest_trained(shape: Shape, method: config.Method) -> int:
     if isinstance(method, config.LoRA | config.IA3):
         return 0
     if isinstance(method, config.Adapter):
-        lowest = 0 if method.layers is None else min(method.layers)
-        if method.layernorms == "none" or (method.layers and method.layernorms == "adapted"):
-            return lowest
+        tuned = method.trained_layernorms
+        if tuned is not None:
+            return min([0 if method.layers is None else min(method.layers), *tuned])
     return -1  # all others train the embeddings' LayerNorm, or its bias

@@ -104,13 +104,17 @@ def check_layers(method: config.Method, num_layers: int) -> None:
     Raises:
         ConfigError: it does not.
     """
-    if isinstance(method, config.Adapter) and method.layers is not None:
-        if max(method.layers, default=num_layers) >= num_layers:
-            raise ConfigError(
-                f"layer {max(method.layers, default='?')} is not among {num_layers} layers",
-                where="--layers",
-                remedy=f"choose from 0-{num_layers - 1}",
-            )
+    if isinstance(method, config.Adapter):
+        named = {"--layers": method.layers}
+        if isinstance(method.layernorms, tuple):
+            named["method.layernorms"] = method.layernorms
+        for where, chosen in named.items():
+            if chosen is not None and max(chosen, default=num_layers) >= num_layers:
+                raise ConfigError(
+                    f"layer {max(chosen, default='?')} is not among {num_layers} layers",
+                    where=where,
+                    remedy=f"choose from 0-{num_layers - 1}",
+                )
     elif isinstance(method, config.TopLayers) and method.k > num_layers:
         raise ConfigError(
             f"there are {num_layers} layers, not {method.k}",
@@ -159,10 +163,8 @@ def count(shape: Shape, method: config.Method, num_outputs: int) -> Ledger:
         if method.norm != "none":
             adapter += 2 * d
         adapters = chosen * (2 if method.places == "both" else 1) * adapter
-        all_norms = method.layers is None or method.layernorms == "all"
-        trained_norms = norms if all_norms else 2 * chosen * norm
-        if method.layernorms == "none":
-            trained_norms = 0
+        tuned = method.trained_layernorms
+        trained_norms = norms if tuned is None else 2 * len(tuned) * norm
         trained |= {"adapters": adapters, "LayerNorms": trained_norms}
         if method.pooler == "trained":
             _require_pooler(shape, "train", "leave it frozen")

@@ -98,11 +98,12 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
         # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen. With
         # chosen layers, those of these layers: below the lowest nothing trains then.
         pattern = r"\.adapter\."
-        if method.layernorms == "adapted" and method.layers is not None:
-            chosen = "|".join(map(str, method.layers))
-            pattern += rf"|\.encoder\.layer\.({chosen})\..*\.LayerNorm\."
-        elif method.layernorms != "none":
+        norms = method.trained_layernorms
+        if norms is None:
             pattern += r"|\.LayerNorm\."
+        elif norms:
+            chosen = "|".join(map(str, norms))
+            pattern += rf"|\.encoder\.layer\.({chosen})\..*\.LayerNorm\."
         if method.pooler == "trained":
             pattern += r"|\.pooler\."
     elif isinstance(method, config.Full):

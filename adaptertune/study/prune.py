@@ -186,7 +186,8 @@ def smaller_plan(run: Reopened, remaining: Sequence[int], output: Path) -> Plan:
     """The plan of a run with adapters in these layers only; its LayerNorms are as they were trained."""
     config = run.plan.config
     assert isinstance(config.method, Adapter)
-    norms = "none" if config.method.layernorms == "none" else "all"
+    tuned = config.method.trained_layernorms
+    norms = "all" if tuned is None else tuned or "none"
     method = config.method.model_copy(update={"layers": tuple(remaining), "layernorms": norms})
     name = f"prune {run.folder.path.name}"
     origins = dict(run.plan.resolved.origins) | {

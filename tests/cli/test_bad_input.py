@@ -180,6 +180,18 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
         lambda p: p.train("--layers", "1-2"),
         r"--layers: layer 2 is not among 2 layers; choose from 0-1",
     ),
+    "LayerNorms of layers out of range": (
+        lambda p: p.train("--set", "method.layernorms=1-2"),
+        r"method\.layernorms: layer 2 is not among 2 layers; choose from 0-1",
+    ),
+    "LayerNorms by no word": (
+        lambda p: p.train("--set", "method.layernorms=top"),
+        r"--set method\.layernorms: .* must be adapted, all, none, or layers like 3-5 or 0,2,4, not 'top'",
+    ),
+    "LayerNorms of no layers": (
+        lambda p: p.train("--set", "method.layernorms=[-1]"),
+        r"--set method\.layernorms: .* must be adapted, all, none, or layers like 3-5 or 0,2,4, not \[-1\]",
+    ),
     "layers that are none": (
         lambda p: p.train("--layers", "top"),
         r"--layers: 'method\.layers' must look like 3-5 or 0,2,4",

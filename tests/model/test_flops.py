@@ -44,6 +44,8 @@ METHODS: list[config.Method] = [
     config.Adapter(
         size=5, init_std=1e-2, activation="gelu", layernorms="none", places="attention", layers=(1,)
     ),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", layernorms=(0,), layers=(1,)),
+    config.Adapter(size=5, init_std=1e-2, activation="gelu", layernorms=(1,), layers=(0,)),
 ]
 
 

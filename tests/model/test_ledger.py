@@ -369,6 +369,7 @@ def test_no_size_is_small_enough() -> None:
         ({}, 24, 25, 0),
         ({"layers": (0, 1, 2, 3, 4, 5)}, 12, 12, 0),
         ({"layers": (11,), "layernorms": "all"}, 2, 25, 0),
+        ({"layers": (11,), "layernorms": (9, 10, 11)}, 2, 6, 0),
         ({"places": "feedforward", "layernorms": "none"}, 12, 0, 0),
         ({"depth": 3}, 24, 25, 2),
     ],

@@ -64,6 +64,7 @@ ADAPTER = config.Adapter(size=8, init_std=1e-2, activation="gelu")
 UPPER = config.Adapter(size=8, layers=(1,), init_std=1e-2, activation="gelu")
 ATTENTION = ADAPTER.model_copy(update={"places": "attention", "depth": 2, "norm": "batch"})
 FROZEN_NORMS = UPPER.model_copy(update={"layernorms": "none", "pooler": "trained"})
+SOME_NORMS = UPPER.model_copy(update={"layernorms": (0,)})
 ALL_NORMS = UPPER.model_copy(update={"layernorms": "all"})
 DEEP = {
     f"backbone.encoder.layer.{layer}.attention.output.adapter.{part}.{kind}"
@@ -85,6 +86,7 @@ IA3 = {
 CASES = [
     (ATTENTION, DEEP | NORMS | HEAD),
     (ALL_NORMS, adapter_names(1) | NORMS | HEAD),
+    (SOME_NORMS, adapter_names(1) | {name for name in LAYER_0 if "LayerNorm" in name} | HEAD),
     (FROZEN_NORMS, adapter_names(1) | POOLER | HEAD),
     (config.LoRA(rank=4, alpha=8.0), LORA | HEAD),
     (config.IA3(), IA3 | HEAD),

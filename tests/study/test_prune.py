@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy import stats
 
+from adaptertune import config
 from adaptertune.model import removal
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.model.removal import Removal
@@ -24,6 +25,7 @@ from adaptertune.runs.store import CellFolder
 from adaptertune.study.prune import halves, prune, search, smaller_plan
 from adaptertune.study.spans import spans
 from adaptertune.train import evaluate
+from adaptertune.train.checkpoint import read_tensors
 from tests.conftest import Finished
 from tests.study.test_spans import _splits, silent, train
 
@@ -169,6 +171,25 @@ def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -
     assert [(c.first, c.last) for c in spans(smaller, None, silent, silent).cells] == [
         (found.remaining[0], found.remaining[0])
     ]
+
+
+def test_of_chosen_layers_those_layernorms_stay_that_were_trained(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Not the embeddings', which the larger run has as the backbone has them."""
+    folder = train(tiny_bert, tmp_path, method__layers="0-1", seeds=1)
+    larger = reopen(folder, folder.finished_result())
+    found = prune(larger, 2.0, silent, silent)
+    width, size, norms = 32, 8, 2 * 2 * 2 * 32
+    assert found.trained_before == 4 * (2 * width * size + width + size) + norms + width + 1
+    assert found.trained_after == 2 * (2 * width * size + width + size) + norms + width + 1
+    assert found.pruned is not None
+    smaller = CellFolder(Path(found.pruned))
+    assert reopen(smaller, smaller.finished_result()).plan.config.method == config.Adapter(
+        size=8, init_std=0.5, activation="gelu", layers=tuple(found.remaining), layernorms=(0, 1)
+    )
+    stored, _ = read_tensors(smaller.seed(0).checkpoint)
+    assert sum(tensor.numel() for tensor in stored.values()) == found.trained_after
 
 
 @pytest.mark.parametrize(
