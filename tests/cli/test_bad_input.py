@@ -186,11 +186,11 @@ CASES: dict[str, tuple[Callable[[Place], Sequence[str]], str]] = {
     ),
     "LayerNorms by no word": (
         lambda p: p.train("--set", "method.layernorms=top"),
-        r"--set method\.layernorms: .* must be adapted, all, none, or layers like 3-5 or 0,2,4, not 'top'",
+        r"--set method\.layernorms: .* must be adapted, all, none, or layers like 3-5.*, not 'top'",
     ),
     "LayerNorms of no layers": (
         lambda p: p.train("--set", "method.layernorms=[-1]"),
-        r"--set method\.layernorms: .* must be adapted, all, none, or layers like 3-5 or 0,2,4, not \[-1\]",
+        r"--set method\.layernorms: .* must be adapted, all, none, or layers like 3-5.*, not \[-1\]",
     ),
     "layers that are none": (
         lambda p: p.train("--layers", "top"),
