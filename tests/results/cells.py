@@ -38,6 +38,7 @@ CHOSEN: dict[str, tuple[str, int, float, float]] = {
     "MNLI": ("mnli", 1, 1e-3, 1e-4),
     "MNLI, 3": ("mnli", 3, 1e-3, 1e-4),
     "QQP": ("qqp", 1, 1e-3, 1e-4),
+    "QQP, 3": ("qqp", 3, 1e-3, 1e-4),
 }
 
 

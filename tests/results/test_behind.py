@@ -37,13 +37,15 @@ def test_why_adapters_are_behind(told: str) -> None:
         "By medians over seeds adapters are {STS-B, 3:.1f} behind with three epochs on STS-B and "
         f"{-typical['STS-B, 6']:.1f} ahead with six, "
         "{MNLI:.1f} behind with one on MNLI and {MNLI, 3:.1f} with three, {SST-2:.1f} behind with one "
-        "on SST-2 and {SST-2, 3:.1f} with three, and on CoLA {CoLA, 3:.1f} "
+        "on SST-2 and {SST-2, 3:.1f} with three, {QQP:.1f} behind with one on QQP and {QQP, 3:.1f} with "
+        "three, and on CoLA {CoLA, 3:.1f} "
         "and {CoLA, 6:.1f} behind with three and six and, with two seeds, "
         f"{-typical['CoLA, 20']:.1f} ahead with 20."
     )
     assert by_medians.format_map(typical) in told
     both = (
-        f"{typical['SST-2, 3']:.1f} and {typical['MNLI, 3']:.1f} behind on SST-2 and MNLI, but one"
+        f"{typical['QQP, 3']:.1f}, {typical['SST-2, 3']:.1f} and {typical['MNLI, 3']:.1f} behind on QQP, "
+        "SST-2 and MNLI, but one"
     )
     assert f"and to {both} seed of five each" in told
     assert max(typical["CoLA, 20"], typical["STS-B, 6"]) < 0
@@ -53,7 +55,8 @@ def test_why_adapters_are_behind(told: str) -> None:
         f"{-ahead_at_last('CoLA, 20'):.1f} behind at the last; "
         "on MNLI {MNLI:.1f} with one epoch and {MNLI, 3:.1f} with three, for one seed ended at "
         f"{min(scores(pair('MNLI, 3')[0])):.1f} there; on SST-2 {behind['SST-2']:.1f} and "
-        f"{behind['SST-2, 3']:.1f}; and on STS-B, where with six epochs the first "
+        f"{behind['SST-2, 3']:.1f}; on QQP {behind['QQP']:.1f} and {behind['QQP, 3']:.1f}; and on STS-B, "
+        "where with six epochs the first "
         "seed collapsed, {STS-B, 3:.1f} and {STS-B, 6:.1f}."
     )
     assert by_means.format_map(behind) in told
@@ -74,6 +77,16 @@ def test_why_adapters_are_behind(told: str) -> None:
         f"{ends} by Student's t)."
     )
     assert of_sst2 in told
+    gained, own = (
+        statistics.fmean(scores(pair("QQP, 3")[i])) - statistics.fmean(scores(pair("QQP")[i]))
+        for i in (0, 1)
+    )
+    ends = " to ".join(map(signed, by_t(paired(*pair("QQP, 3")))))
+    of_qqp = (
+        f"On QQP two epochs more bring adapters {gained:.1f} and full fine-tuning {own:.1f}, and what "
+        f"is left is beyond it ({ends})."
+    )
+    assert of_qqp in told
     learn = [
         one_cell(6, rate, "adapter", size, "cola")
         for rate, size in ((3e-3, 8), (1e-3, 64), (3e-4, 256))
