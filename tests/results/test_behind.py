@@ -44,8 +44,8 @@ def test_why_adapters_are_behind(told: str) -> None:
     )
     assert by_medians.format_map(typical) in told
     both = (
-        f"{typical['QQP, 3']:.1f}, {typical['SST-2, 3']:.1f} and {typical['MNLI, 3']:.1f} behind on QQP, "
-        "SST-2 and MNLI, but one"
+        f"{typical['QQP, 3']:.1f}, {typical['SST-2, 3']:.1f} and {typical['MNLI, 3']:.1f} behind on "
+        "QQP, SST-2 and MNLI, but one"
     )
     assert f"and to {both} seed of five each" in told
     assert max(typical["CoLA, 20"], typical["STS-B, 6"]) < 0
@@ -55,9 +55,8 @@ def test_why_adapters_are_behind(told: str) -> None:
         f"{-ahead_at_last('CoLA, 20'):.1f} behind at the last; "
         "on MNLI {MNLI:.1f} with one epoch and {MNLI, 3:.1f} with three, for one seed ended at "
         f"{min(scores(pair('MNLI, 3')[0])):.1f} there; on SST-2 {behind['SST-2']:.1f} and "
-        f"{behind['SST-2, 3']:.1f}; on QQP {behind['QQP']:.1f} and {behind['QQP, 3']:.1f}; and on STS-B, "
-        "where with six epochs the first "
-        "seed collapsed, {STS-B, 3:.1f} and {STS-B, 6:.1f}."
+        f"{behind['SST-2, 3']:.1f}; on QQP {behind['QQP']:.1f} and {behind['QQP, 3']:.1f}; and on "
+        "STS-B, where with six epochs the first seed collapsed, {STS-B, 3:.1f} and {STS-B, 6:.1f}."
     )
     assert by_means.format_map(behind) in told
     fallen = pair("STS-B, 6")[0]
