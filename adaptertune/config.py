@@ -56,13 +56,24 @@ def parse_layers(value: Any) -> Any:
     return tuple(sorted(layers))
 
 
+def written_layers(layers: Iterable[int]) -> str:
+    """Layers in order as :func:`parse_layers` reads them, in as few characters: ``0-3,5``."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], layer]
+        else:
+            spans.append([layer])
+    return ",".join("-".join(map(str, span)) for span in spans)
+
+
 def parse_layernorms(value: Any) -> Any:
     """A word, or layers as :func:`parse_layers` reads them."""
     if value in LAYERNORMS:
         return value
     with suppress(ValueError):
         layers = parse_layers(value)
-        if isinstance(layers, tuple) and layers and layers[0] >= 0:
+        if isinstance(layers, tuple) and layers and all(type(x) is int and x >= 0 for x in layers):
             return layers
     raise ValueError("must be adapted, all, none, or layers like 3-5 or 0,2,4")
 

@@ -96,7 +96,7 @@ def trained_names(model: nn.Module, method: config.Method, num_layers: int) -> s
     """Names of the parameters that train under a method; the head always does."""
     if isinstance(method, config.Adapter):
         # All LayerNorms, the embedding's included, as in the official code; the pooler is frozen. With
-        # chosen layers, those of these layers: below the lowest nothing trains then.
+        # chosen layers those of these, unless told otherwise: below the lowest nothing trains then.
         pattern = r"\.adapter\."
         norms = method.trained_layernorms
         if norms is None:

@@ -72,7 +72,7 @@ def method(point: AblationPoint, by: str | None) -> str:
         named = next((name for name, settings in NAMED if own == settings), None)
         return named or ", ".join(setting(key, value) for key, value in own.items())
     is_sized = by == "trained" and point.value is not None
-    return in_words(f"{point.method}-{point.value:g}" if is_sized else point.method)
+    return in_words(point.method, point.value if is_sized else None)
 
 
 def title(point: AblationPoint, result: AblationResult, task: AblationTask) -> str:

@@ -27,7 +27,7 @@ def renew(folder: Path, written: Iterable[Path]) -> list[Path]:
         What was deleted.
 
     Raises:
-        StoreError: the list can't be written.
+        StoreError: a file can't be read, or the list can't be written.
     """
     sums = {path.name: sha256(path) for path in written}
     gone = []

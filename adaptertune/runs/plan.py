@@ -184,11 +184,10 @@ def method_label(method: configuration.Method, *, sized: bool = True) -> str:
     elif isinstance(method, configuration.Adapter):
         hidden = {"name", "size", "init_std", "activation"}
         given = method.model_dump(exclude_defaults=True, exclude=hidden)
-        given |= {
-            key: ",".join(map(str, value))
-            for key, value in given.items()
-            if isinstance(value, tuple)
-        }
+        if method.layers is not None:
+            given["layers"] = ",".join(map(str, method.layers))
+        if isinstance(method.layernorms, tuple):
+            given["layernorms"] = configuration.written_layers(method.layernorms)
         words += [*([method.size] if sized else ()), *itertools.chain(*given.items())]
     return "-".join(map(str, words))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from adaptertune import stats
@@ -223,6 +224,35 @@ def test_trained_parameters_and_methods_without_a_value() -> None:
     for cell in ("LayerNorms", "only", "-10.0", "90,000"):  # all of it, in several lines
         assert cell in narrow.split()
     assert narrow.split().count("-10.0") == 3, "the difference and both ends of its interval"
+
+
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 90, 110, 140])
+def test_nothing_is_cut_off(width: int) -> None:
+    """Words stay whole where a console has room for the longest of each column: 79 characters."""
+    made = result(
+        point(1e-4, LESS, reference=2, trained=2_379_264),
+        point(1e-3, OWN, reference=3, trained=2_379_264),
+        point(1e-4, OWN, method="full", trained=109_482_240),
+        point(1e-3, OWN, method="full", trained=109_482_240), by="training.learning_rate",
+    )  # fmt: skip
+    text = shown(made, width)
+    assert max(map(len, text.splitlines())) <= width
+    if width >= 80:
+        for word in ("fine-tuning", "difference", "109,482,240", "accuracy"):
+            assert word in text.split()
+        assert text.split().count("-10.0") == 3
+    assert ("●" in text) == (width >= 110)
+    if width < 110:
+        assert sorted(filter(str.isalnum, text)) == sorted(filter(str.isalnum, shown(made, 100)))
+
+
+def test_sized_variants_keep_their_size_apart() -> None:
+    """Of a name that tells settings, the last of these is not the size."""
+    made = result(
+        point(64.0, OWN, method="adapter-scale-4.0"), point(64.0, LESS, method="adapter"), by="trained"
+    )  # fmt: skip
+    named = [ablation.title(one, made, made.tasks[0]) for one in made.tasks[0].points]
+    assert named == ["adapter-scale-4.0 64", "adapters 64"]
 
 
 def test_variants_are_told_by_what_they_change_or_by_name() -> None:

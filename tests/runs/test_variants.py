@@ -47,7 +47,8 @@ def test_runs_from_before_the_variants_keep_their_identity() -> None:
             "adapter-64-places-feedforward-reads-normed",
         ),
         ({"layers": [1], "layernorms": "all"}, "adapter-64-layers-1-layernorms-all"),
-        ({"layers": [1], "layernorms": "0-1"}, "adapter-64-layers-1-layernorms-0,1"),
+        ({"layers": [1], "layernorms": "0-1"}, "adapter-64-layers-1-layernorms-0-1"),
+        ({"layers": [5], "layernorms": "0,2-5"}, "adapter-64-layers-5-layernorms-0,2-5"),
     ],
 )
 def test_labels_tell_variants_apart(keys: dict[str, Any], label: str) -> None:

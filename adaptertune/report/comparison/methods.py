@@ -58,14 +58,15 @@ def label(family: str, sizes: Sequence[int], variant: str) -> str:
     return f"{name}, {variant}" if variant else name
 
 
-def in_words(name: str) -> str:
-    """A run's name of a method in these words: ``adapters 64`` for ``adapter-64``; of a variant, whose
-    settings the name tells, as it is.
+def in_words(name: str, size: float | None = None) -> str:
+    """A run's name of a method in these words: ``adapters 64`` for ``adapter-64``, or for ``adapter``
+    of that size; of a variant, whose settings the name tells, as it is.
     """
     family, _, number = name.partition("-")
     if family not in FAMILIES or not (number.isdigit() or not number):
-        return name
-    return label(family, (int(number),) if number else (), "")
+        return name if size is None else f"{name} {size:g}"
+    sizes = (int(number),) if number else () if size is None else (round(size),)
+    return label(family, sizes, "")
 
 
 def describe(settings: Mapping[str, object]) -> str:

@@ -14,9 +14,8 @@ from adaptertune.report import ablation as words
 from adaptertune.report.tables import METRIC_NAMES, data_note, plural, table, titled
 from adaptertune.runs.analyses import AblationResult, AblationScores, AblationTask
 
-STRIPS = (25, 13, 0)  # characters of a strip: as many as there is room for, or none
+STRIPS = (25, 13, 9, 0)  # characters of a strip: as many as there is room for, or none
 WIDER_THAN_ANY = 1000  # characters
-NARROWEST_NAME = 10  # characters of a line of a method's name
 COLOURS = {-1: "red", 0: "", 1: "green"}  # of a difference whose interval lies on one side of 0
 
 
@@ -33,17 +32,22 @@ def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
         f"{words.heading(result, task, task.task)}, in per cent, mean ± {words.spread_name(task)}"
     )
     told += over + data_note(task.data)
-    made = _FirstThatFits([_table(result, task, width) for width in STRIPS])
+    wide = [_table(result, task, width) for width in STRIPS]
+    made = _FirstThatFits(wide, _table(result, task, 0, folds=True))
     pieces: list[RenderableType] = [titled(told, made)]
     pieces += [Text(text, style="yellow") for text in words.remarks(result, task)]
     compared = words.verdict(result, task)
     return [*pieces, *([Text(compared)] if compared else []), ""]
 
 
-def _table(result: AblationResult, task: AblationTask, strip: int) -> Table:
-    """A row a point, with a strip so many characters wide, or none."""
+def _table(result: AblationResult, task: AblationTask, strip: int, *, folds: bool = False) -> Table:
+    """A row a point, with a strip so many characters wide, or none.
+
+    Args:
+        folds: columns are close and cells go on in the next line where there is no room, between words.
+    """
     points, few = task.points, words.is_few(task)
-    bar = f"± 1 {'s.e.m.' if few else 'deviation'}"
+    bar = f"± 1\n{'s.e.m.' if few else 'deviation'}"
     headline = [point.scores[task.headline] for point in points]
     by_column: dict[str, list[Text]] = {}
     for name, texts in words.columns(result, task).items():
@@ -58,10 +62,12 @@ def _table(result: AblationResult, task: AblationTask, strip: int) -> Table:
             by_column[bar] = [Text(drawn, style="cyan") for drawn in _strips(headline, few, strip)]
     left = ("method", bar, "95 %")
     made = table(*by_column, right=[name for name in by_column if name not in left])
-    for column in made.columns:
-        # Without a strip, cells go on in the next line where there is no room for them.
-        column.no_wrap = strip > 0
-        column.min_width = NARROWEST_NAME if column.header == "method" else None
+    made.collapse_padding = folds
+    for (name, cells), column in zip(by_column.items(), made.columns, strict=True):
+        column.no_wrap = not folds
+        column.min_width = max(
+            len(word) for text in (name, *map(str, cells)) for word in text.split() or [""]
+        )
     references = words.references(task)
     for at, (point, *row) in enumerate(zip(points, *by_column.values(), strict=True)):
         if result.by in words.AXIS_NAMES and at and point.method != points[at - 1].method:
@@ -74,18 +80,21 @@ def _table(result: AblationResult, task: AblationTask, strip: int) -> Table:
 
 @dataclass(frozen=True)
 class _FirstThatFits:
-    """Tables of falling width, of which the first is shown that a console has room for, or the last."""
+    """The first table that a console has room for, or else one whose cells go on in the next line."""
 
-    tables: Sequence[Table]
+    wide: Sequence[Table]
+    folding: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = options.update(width=WIDER_THAN_ANY)
-        fitting = (
-            one
-            for one in self.tables
-            if Measurement.get(console, room, one).maximum <= options.max_width
-        )
-        yield next(fitting, self.tables[-1])
+        for one in self.wide:
+            if Measurement.get(console, room, one).maximum <= options.max_width:
+                yield one
+                return
+        if Measurement.get(console, room, self.folding).minimum > options.max_width:
+            for column in self.folding.columns:
+                column.min_width = None  # words break, for what is cut off would be lost
+        yield self.folding
 
 
 def _strips(scores: Sequence[AblationScores], few: bool, width: int) -> list[str]:
