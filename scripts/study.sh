@@ -70,6 +70,8 @@ for step in "${steps[@]}"; do
       search "${stsb[@]}" --set method.pooler=trained
       search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20
       search --tasks cola --methods full --lrs 3e-5 --epochs 20
+      search --tasks cola --methods adapter --sizes 8 --lrs 1e-3 --epochs 20
+      search --tasks cola --methods adapter --sizes 256 --lrs 3e-4 --epochs 20
       ;;
     chance)  # two of the cells above once more: other seeds, and on a GPU the same ones
       for task in cola rte; do

@@ -134,6 +134,15 @@ def test_the_claims_of_size(told: str) -> None:
     for name, (epochs, _) in SIZED.items():
         passes = f"{epochs} epoch{'s' * (epochs > 1)}"
         assert f"| {name}, {passes} | {' | '.join(map(spread, of_sizes(name)))} |" in told
+    of_twenty = [
+        only(20, rate, "adapter", size)
+        for rate, size in zip(SIZED["CoLA"][1], (8, 64, 256), strict=True)
+    ]
+    assert f"| CoLA, 20 epochs | {' | '.join(map(spread, of_twenty))} |" in told
+    (chosen, _), (_, own, large) = table_1("adapters, best of 8/64/256")["cola"], of_twenty
+    assert chosen.digest == large.digest
+    less = statistics.fmean(scores(own)) - statistics.fmean(scores(large))
+    assert f"on CoLA that takes 256, which is {less:.1f} behind 64 over five seeds." in told
     assert [name for name, (_, rates) in SIZED.items() if rates[2] != 3e-4] == ["RTE", "QQP"]
     assert [name for name, (_, rates) in SIZED.items() if rates[0] != 3e-3] == [
         "CoLA", "RTE", "QNLI",
