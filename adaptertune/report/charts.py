@@ -335,8 +335,8 @@ def _axis(points: Sequence[Point], x: Axis) -> alt.Axis:
         return alt.Axis(tickMinStep=1, format="d", grid=False)
     if x.at_values:
         values = sorted({point.x for point in points})
-        # 1e-5 and 0.003 as tables have them; d3's g would write 0.00001.
-        as_written = "format(datum.value, datum.value < 1e-3 ? '.3~e' : '.6~g')"
+        # 3e-3 and 0.1 as tables have them; d3's g would write 0.003.
+        as_written = "format(datum.value, datum.value < 0.1 ? '.3~e' : '.6~g')"
         return alt.Axis(values=values, labelExpr=as_written, grid=False, labelOverlap="greedy")
     if x.log:
         return alt.Axis(tickCount=5, format="~s", grid=False, labelOverlap="greedy")

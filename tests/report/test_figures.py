@@ -14,6 +14,7 @@ import pytest
 from adaptertune import stats
 from adaptertune.report import charts, comparison, evidence, figures
 from adaptertune.report.figures import Figure
+from adaptertune.report.tables import number
 from adaptertune.runs.store import ablation as ablation_file
 from adaptertune.runs.store import read_ablations, write_result
 from tests.report.records import add, digest, one_metric, swept
@@ -187,6 +188,15 @@ def test_of_one_value_the_axis_tells_it_as_it_is() -> None:
         if "axis" in layer["encoding"]["x"]
     ]
     assert [(axis["values"], axis["format"]) for axis in axes] == [([52.5], ".4~g")]
+
+
+def test_an_axis_of_values_writes_them_as_tables_do() -> None:
+    values = (1e-5, 1e-3, 0.003, 0.05, 0.1, 0.5, 64.0)
+    points = [charts.Point("a", x, float(place), None, None, "") for place, x in enumerate(values)]
+    axis = charts.Axis("value", log=True, at_values=True)
+    picture = charts.svg(charts.curves(points, axis, charts.Axis("score"), {"a": 0}), "", [])
+    texts = re.findall(r">([^<>]+)</text>", picture)
+    assert set(map(number, values)) <= set(texts)
 
 
 def test_seeds_are_dots_with_their_state_and_the_mean_has_its_interval(tmp_path: Path) -> None:
