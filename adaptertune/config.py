@@ -28,7 +28,7 @@ MethodName = Literal["adapter", "full", "top_layers", "layernorm", "bitfit", "lo
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Layer = Annotated[int, Field(ge=0)]
-LAYERNORMS = ("adapted", "all", "none")
+LayerNormsInAWord = Literal["adapted", "all", "none"]
 DEVICES, DEVICES_IN_WORDS = r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N"
 
 
@@ -69,7 +69,7 @@ def written_layers(layers: Iterable[int]) -> str:
 
 def parse_layernorms(value: Any) -> Any:
     """A word, or layers as :func:`parse_layers` reads them."""
-    if value in LAYERNORMS:
+    if value in get_args(LayerNormsInAWord):
         return value
     with suppress(ValueError):
         layers = parse_layers(value)
@@ -103,7 +103,7 @@ class Adapter(Strict):
     # Which LayerNorms train: those of the layers with adapters (with adapters in all, the embeddings'
     # too), all, (as in AdapterHub) none, or those of some layers, as a pruned run has them.
     layernorms: Annotated[
-        Literal["adapted", "all", "none"] | tuple[Layer, ...], BeforeValidator(parse_layernorms)
+        LayerNormsInAWord | tuple[Layer, ...], BeforeValidator(parse_layernorms)
     ] = "adapted"
     places: Literal["both", "attention", "feedforward"] = "both"
     # r: h (in series), x (in parallel), or LayerNorm(h + x).

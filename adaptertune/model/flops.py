@@ -42,6 +42,7 @@ def training_step(
     """
     lowest = _lowest_trained(shape, method)
     trains_weights = isinstance(method, config.Full | config.TopLayers)
+    tuned = method.trained_layernorms if isinstance(method, config.Adapter) else None
     width, intermediate = shape.width, shape.intermediate
     forward = backward = 0
 
@@ -79,7 +80,6 @@ def training_step(
         moves = below or own
         attends = moves or is_lora or is_ia3  # whether attention has a gradient
         # Whether anything below the second sub-layer trains: not with an adapter behind it alone.
-        tuned = method.trained_layernorms if isinstance(method, config.Adapter) else None
         norms_train = tuned is None or layer in tuned
         is_reached = trains and (below or norms_train or _is_adapted(method, layer, "attention"))
         # Scores and mixing, over all heads: query by key, weights by value.
@@ -136,5 +136,5 @@ def _lowest_trained(shape: Shape, method: config.Method) -> int:
     if isinstance(method, config.Adapter):
         tuned = method.trained_layernorms
         if tuned is not None:
-            return min([0 if method.layers is None else min(method.layers), *tuned])
+            return min((*(method.layers or (0,)), *tuned))
     return -1  # all others train the embeddings' LayerNorm, or its bias

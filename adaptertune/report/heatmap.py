@@ -25,14 +25,6 @@ def metrics(result: SpansResult) -> list[str]:
     return names
 
 
-def layers_in_words(result: SpansResult) -> str:
-    """``0-5``, or ``0,2,4`` where those between have no adapters or were not asked for."""
-    layers = result.layers
-    if layers == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]}-{layers[-1]}"
-    return ",".join(map(str, layers))
-
-
 def chart(result: SpansResult, metric: str) -> dict[str, Any]:
     """The heatmap of one metric as a Vega-Lite specification, without title or theme."""
     import altair

@@ -62,11 +62,11 @@ def in_words(name: str, size: float | None = None) -> str:
     """A run's name of a method in these words: ``adapters 64`` for ``adapter-64``, or for ``adapter``
     of that size; of a variant, whose settings the name tells, as it is.
     """
-    family, _, number = name.partition("-")
-    if family not in FAMILIES or not (number.isdigit() or not number):
+    family, _, rest = name.partition("-")
+    if family not in FAMILIES or not (rest.isdigit() or not rest):
         return name if size is None else f"{name} {size:g}"
-    sizes = (int(number),) if number else () if size is None else (round(size),)
-    return label(family, sizes, "")
+    known = rest or size
+    return label(family, (int(known),) if known else (), "")
 
 
 def describe(settings: Mapping[str, object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adaptertune import stats
+from adaptertune.config import written_layers
 from adaptertune.report import ablation, charts, heatmap, tables
 from adaptertune.report.charts import Axis, Dot, Point, Summary
 from adaptertune.report.comparison import Group
@@ -119,7 +120,7 @@ def heatmaps(group: Group, column: Column) -> list[Figure]:
                     f"{column.label}: {name} without some layers' adapters{which}"
                     f"{data_note(column)}",
                     f"Relative change of {name} on {result.split} when the trained adapters of the "
-                    f"layers from first to last (of {heatmap.layers_in_words(result)}) are removed and "
+                    f"layers from first to last (of {written_layers(result.layers)}) are removed and "
                     "nothing is trained again; LayerNorms "
                     f"and head stay. Mean over {tables.plural(len(result.seeds), 'seed')}.",
                     [

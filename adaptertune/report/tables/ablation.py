@@ -32,9 +32,7 @@ def _task(result: AblationResult, task: AblationTask) -> list[RenderableType]:
         f"{words.heading(result, task, task.task)}, in per cent, mean ± {words.spread_name(task)}"
     )
     told += over + data_note(task.data)
-    wide = [_table(result, task, width) for width in STRIPS]
-    made = _FirstThatFits(wide, _table(result, task, 0, folds=True))
-    pieces: list[RenderableType] = [titled(told, made)]
+    pieces: list[RenderableType] = [titled(told, _Fitting(result, task))]
     pieces += [Text(text, style="yellow") for text in words.remarks(result, task)]
     compared = words.verdict(result, task)
     return [*pieces, *([Text(compared)] if compared else []), ""]
@@ -65,9 +63,9 @@ def _table(result: AblationResult, task: AblationTask, strip: int, *, folds: boo
     made.collapse_padding = folds
     for (name, cells), column in zip(by_column.items(), made.columns, strict=True):
         column.no_wrap = not folds
-        column.min_width = max(
-            len(word) for text in (name, *map(str, cells)) for word in text.split() or [""]
-        )
+        if folds:
+            words_of = " ".join([name, *map(str, cells)]).split()
+            column.min_width = max(map(len, words_of))
     references = words.references(task)
     for at, (point, *row) in enumerate(zip(points, *by_column.values(), strict=True)):
         if result.by in words.AXIS_NAMES and at and point.method != points[at - 1].method:
@@ -79,22 +77,24 @@ def _table(result: AblationResult, task: AblationTask, strip: int, *, folds: boo
 
 
 @dataclass(frozen=True)
-class _FirstThatFits:
-    """The first table that a console has room for, or else one whose cells go on in the next line."""
+class _Fitting:
+    """A task's table with the widest strip that a console has room for, or one that folds."""
 
-    wide: Sequence[Table]
-    folding: Table
+    result: AblationResult
+    task: AblationTask
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = options.update(width=WIDER_THAN_ANY)
-        for one in self.wide:
-            if Measurement.get(console, room, one).maximum <= options.max_width:
-                yield one
+        for strip in STRIPS:
+            made = _table(self.result, self.task, strip)
+            if Measurement.get(console, room, made).maximum <= options.max_width:
+                yield made
                 return
-        if Measurement.get(console, room, self.folding).minimum > options.max_width:
-            for column in self.folding.columns:
+        made = _table(self.result, self.task, 0, folds=True)
+        if Measurement.get(console, room, made).minimum > options.max_width:
+            for column in made.columns:
                 column.min_width = None  # words break, for what is cut off would be lost
-        yield self.folding
+        yield made
 
 
 def _strips(scores: Sequence[AblationScores], few: bool, width: int) -> list[str]:

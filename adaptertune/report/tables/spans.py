@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from adaptertune.config import written_layers
 from adaptertune.report import heatmap
 from adaptertune.report.tables import (
     METRIC_NAMES,
@@ -76,7 +77,7 @@ def _summary(result: SpansResult) -> RenderableType:
     )
     shown.add_row("all adapters", *(spread(result.intact[name]) for name in names))
     whole = result.cells[len(result.layers) - 1]  # from the first to the last layer
-    layers = heatmap.layers_in_words(result)
+    layers = written_layers(result.layers)
     shown.add_row(f"none in {layers}", *(spread(whole.values[name]) for name in names))
     if result.majority_share is not None:
         shares = [percent(result.majority_share) if n == "accuracy" else "" for n in names]
