@@ -7,9 +7,10 @@ gives it the reader's, and its column's width; a file has those below.
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +26,10 @@ FILE_WIDTH = 460
 TITLE_LENGTH = 66  # characters that fit above the chart and its axis
 HEIGHT = 280
 ROW_HEIGHT = 34
+MOST_TICKS = 10  # of whole numbers
 
+# Numbers that would touch are left out.
+APART: dict[str, Any] = {"labelOverlap": "greedy", "labelSeparation": 6}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 
@@ -180,7 +184,7 @@ def curves(
     scale = (
         alt.Scale(type="log", nice=False, padding=padding)
         if x.log
-        else alt.Scale(zero=False, padding=padding)
+        else alt.Scale(zero=False, nice=not x.integer, padding=padding)
     )
     base = alt.Chart(_data(points)).encode(
         x=alt.X(
@@ -193,7 +197,12 @@ def curves(
         detail="line:N",
     )
     shape = alt.Shape("series:N", scale=_scale(order, points, SHAPES))
-    score = alt.Y("y:Q", title=y.title, scale=alt.Scale(zero=False, padding=8))
+    score = alt.Y(
+        "y:Q",
+        title=y.title,
+        scale=alt.Scale(zero=False, padding=8),
+        axis=alt.Axis(**_ticks(point.y for point in (*points, *faint))),
+    )
     tooltip = [
         alt.Tooltip("series:N", title="method"),
         alt.Tooltip("note:N", title="value"),
@@ -231,15 +240,18 @@ def dots(
     """Each seed as a dot, a row for each series, with the mean as a bar and its interval as a line."""
     rows = [name for name in order if any(one.series == name for one in summaries)]
     y = alt.Y("series:N", title=None, sort=rows, axis=_names())
-    values = {one.x for one in seeds}
-    ticks: dict[str, Any] = {"tickCount": 5}
-    if len(values) == 1:  # of a scale of no length Vega knows no format but that of whole numbers
-        ticks = {"values": [*values], "format": ".4~g"}
     across = alt.X(
         "x:Q",
         title=x.title,
         scale=alt.Scale(zero=False, padding=12),
-        axis=alt.Axis(labelFlush=False, **ticks),
+        # Names take much of a phone's width: a centred title would be cut off.
+        axis=alt.Axis(
+            labelFlush=False,
+            titleAnchor="end",
+            tickCount=5,
+            **APART,
+            **_ticks(one.x for one in seeds),
+        ),
     )
     colour = _colour(order, summaries, legend=False)
     about = alt.Chart(_data(summaries)).encode(y=y, color=colour)
@@ -283,7 +295,7 @@ def bars(amounts: Sequence[Bar], x: Axis, order: Mapping[str, int]) -> Spec:
         x=alt.X(
             "amount:Q",
             title=x.title,
-            axis=alt.Axis(tickCount=5),
+            axis=alt.Axis(tickCount=5, titleAnchor="end", **APART),
             # Room for what is written at the ends.
             scale=alt.Scale(domainMin=0, domainMax=1.3 * max(bar.amount for bar in amounts))
             if any(bar.beside for bar in amounts)
@@ -332,15 +344,28 @@ def _colour(
 
 def _axis(points: Sequence[Point], x: Axis) -> alt.Axis:
     if x.integer:
-        return alt.Axis(tickMinStep=1, format="d", grid=False)
+        least, most = int(min(point.x for point in points)), int(max(point.x for point in points))
+        steps = (base * 10**power for power in itertools.count() for base in (1, 2, 5))
+        step = next(step for step in steps if (most - least) // step < MOST_TICKS)
+        # Vega's own would begin before the first, for a scale is wider than its points.
+        whole = [one for one in range(least, most + 1) if one % step == 0] or [least]
+        return alt.Axis(values=whole, format="d", grid=False, **APART)
     if x.at_values:
         values = sorted({point.x for point in points})
         # 3e-3 and 0.1 as tables have them; d3's g would write 0.003.
         as_written = "format(datum.value, datum.value < 0.1 ? '.3~e' : '.6~g')"
-        return alt.Axis(values=values, labelExpr=as_written, grid=False, labelOverlap="greedy")
+        return alt.Axis(values=values, labelExpr=as_written, grid=False, **APART)
     if x.log:
-        return alt.Axis(tickCount=5, format="~s", grid=False, labelOverlap="greedy")
+        return alt.Axis(tickCount=5, format="~s", grid=False, **APART, labelBound=True)
     return alt.Axis(grid=False)
+
+
+def _ticks(values: Iterable[float]) -> dict[str, Any]:
+    """Of a scale of no length, where all values are one, Vega knows no format but that of whole
+    numbers.
+    """
+    found = set(values)
+    return {"values": [*found], "format": ".4~g"} if len(found) == 1 else {}
 
 
 def _names() -> alt.Axis:

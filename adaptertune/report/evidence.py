@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from adaptertune import catalogue
-from adaptertune.config import DEFAULTS, OPTIONS, flatten, parse_method
+from adaptertune.config import DEFAULTS, OPTIONS, digest, flatten, parse_method
 from adaptertune.errors import StoreError, first_line
 from adaptertune.runs import store
 from adaptertune.runs.results import UNTOLD, Record, SeedResult, SweepResult
@@ -67,6 +67,9 @@ class Cell:
 
     folder: Path
     digest: str
+    task_digest: str
+    """Of the task as it was defined then (labels in their order, headline, splits) and of its rows:
+    scores may be set side by side where these are the same."""
     config: Mapping[str, Any]
     origins: Mapping[str, str]
     is_regression: bool
@@ -224,6 +227,7 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             Cell(
                 folder=folder.path,
                 digest=described["digest"],
+                task_digest=_task_digest(task, seeds[0]),
                 config=config | {"method": _completed(config["method"])},
                 origins=described["origins"],
                 is_regression=task["range"] is not None,
@@ -239,6 +243,12 @@ def read(output: Path) -> tuple[list[Cell], list[Unfinished]]:
             )
         )
     return cells, unfinished
+
+
+def _task_digest(task: Mapping[str, Any], result: SeedResult) -> str:
+    # Further metrics beside the headline change nothing of what is compared.
+    judged = {key: value for key, value in task.items() if key != "metrics"}
+    return digest({"task": judged, "rows": result.data.fingerprint})
 
 
 def as_asked(cell: Cell, search: Search) -> Cell | None:
@@ -270,9 +280,9 @@ def _searches(output: Path) -> dict[str, Search]:
         num_seeds = result.config["seeds"]
         by_first_seed = result.config["seeds_on"] == "winner"
         chosen = [choice.digest for choice in result.choices if choice.digest]
-        for digest in result.cells or chosen:  # an earlier version told the chosen ones alone
-            earlier = found.setdefault(digest, Search(num_seeds, by_first_seed, len(found)))
-            found[digest] = replace(
+        for cell in result.cells or chosen:  # an earlier version told the chosen ones alone
+            earlier = found.setdefault(cell, Search(num_seeds, by_first_seed, len(found)))
+            found[cell] = replace(
                 earlier,
                 num_seeds=max(num_seeds, earlier.num_seeds),
                 by_first_seed=by_first_seed or earlier.by_first_seed,

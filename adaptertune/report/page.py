@@ -16,7 +16,7 @@ from adaptertune.files import write_atomically
 from adaptertune.report import charts, leftovers, published, tables, words
 from adaptertune.report.comparison import Group, methods
 from adaptertune.report.comparison.averages import num_glue
-from adaptertune.report.comparison.columns import columns_of, first_of_task
+from adaptertune.report.comparison.columns import columns_of, first_of_task, task_names
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures import Figure, figures
 from adaptertune.report.schema import Beside, Entry, Hole, Missing
@@ -124,6 +124,8 @@ def render(template: str, **values: Any) -> str:
         "versions": versions,
         "COSTS": words.COSTS,
         "first_of_task": first_of_task,
+        "task_names": task_names,
+        "measured": words.measured,
         "num_glue": num_glue,
         "plural": tables.plural,
         "published": published.by_source,

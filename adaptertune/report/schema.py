@@ -10,6 +10,8 @@ class Column(Record):
     """A task's split and its headline metric, on certain rows."""
 
     task: str
+    task_digest: str
+    """Of the task's definition and its rows, as :attr:`evidence.Cell.task_digest`."""
     label: str
     """``MNLI-m``: the name of the GLUE server's file, or the task's."""
     split: str
@@ -64,7 +66,7 @@ class Cost(Record):
     pass the pass's, beside which ``memory_of_full`` is null unless full fine-tuning's is one too.
     """
     machines: list[str]
-    """Host, device, threads and precision of its seeds."""
+    """Host, device, threads and precision of its seeds: one, or none where that is not known."""
     epochs_of_full: int | None = None
     """Of what it is set beside, as all that follows; null where machines differ."""
     time_of_full: float | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from adaptertune import stats
 from adaptertune.report import tables
-from adaptertune.report.comparison.columns import first_of_task, has_several_sets
+from adaptertune.report.comparison.columns import first_of_task, has_several_sets, task_names
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column, Comparison, Entry, Row
 from adaptertune.runs import selection
@@ -29,8 +29,35 @@ COSTS = (
     "on the machine that ran most of them. x: "
     "of full fine-tuning's, where one machine ran both alike. Of seeds in one pass a seed's time is its "
     "share, and the memory, that of the pass, is set beside that of as many in one pass alone. All: the "
-    "tasks one after the other, those of which both were run on one machine, and the largest peak."
+    "tasks one after the other that both ran on one machine, of several machines on that of the most "
+    "tasks, and the largest peak."
 )
+
+
+def measured(comparison: Comparison) -> str:
+    """On which machine times and memory were measured, and which of them on another."""
+    once = first_of_task(comparison.columns)
+    found: dict[str, dict[str, list[str]]] = {}  # rows by machine and task
+    counted: Counter[str] = Counter()
+    for name, column in zip(task_names(once), once, strict=True):
+        position = comparison.columns.index(column)
+        for row in comparison.rows:
+            spent = row.places[position].cost
+            if spent is not None:
+                machine = ", ".join(spent.machines) or "an unknown machine"
+                found.setdefault(machine, {}).setdefault(name, []).append(row.label)
+                counted[name] += 1
+    if not found:
+        return ""
+    usual, *others = sorted(found, key=lambda one: -sum(map(len, found[one].values())))
+    told = f"Measured on {usual}"
+    for machine in others:
+        places = [
+            name if len(rows) == counted[name] else f"{' and '.join(rows)} on {name}"
+            for name, rows in found[machine].items()
+        ]
+        told += f"; {', '.join(places)}: {machine}"
+    return f"{told}."
 
 
 def in_short(cell: Cell) -> str:
@@ -125,7 +152,11 @@ def _saved(row: Row) -> str:
         if spent.memory_of_full is not None
         else ""
     )
-    beside = [place.cost for place in row.places if place.cost and place.cost.epochs_of_full]
+    beside = [
+        place.cost
+        for place in row.places
+        if place.cost and place.cost.epochs_of_full and place.cost.machines == spent.machines
+    ]
     own = [cost.epochs or 0 for cost in beside]
     full = [cost.epochs_of_full or 0 for cost in beside]
     an_epoch = (
@@ -134,7 +165,13 @@ def _saved(row: Row) -> str:
         if own != full and spent.time_of_full_per_epoch is not None
         else ""
     )
-    timed = sum(1 for place in row.places if place.cost and place.cost.time_of_full is not None)
+    timed = sum(
+        1
+        for place in row.places
+        if place.cost
+        and place.cost.time_of_full is not None
+        and place.cost.machines == spent.machines
+    )
     compared = sum(1 for place in row.places if place.beside and place.cost)
     where = f" on {timed} of {tables.plural(compared, 'task')}" if timed < compared else ""
     return f" Training them took {spent.time_of_full:.2f}x its time{where}{an_epoch}{memory}."
@@ -222,7 +259,8 @@ def remarks(comparison: Comparison) -> list[str]:
         found.append(f"Partial training sets, in rows: {sets}.")
     if has_several_sets(comparison.columns):
         found.append(
-            "A task stands there several times where the rows of its data differ; so there is no mean."
+            "A task stands there several times where its rows or its definition differ; so there is no "
+            "mean."
         )
     searched = {
         row.label: [entry.num_candidates for entry in row.entries if isinstance(entry, Entry)]

@@ -13,6 +13,7 @@ import pytest
 
 from adaptertune import stats
 from adaptertune.report import charts, comparison, evidence, figures
+from adaptertune.report.comparison.columns import task_names
 from adaptertune.report.figures import Figure
 from adaptertune.report.tables import number
 from adaptertune.runs.store import ablation as ablation_file
@@ -141,6 +142,22 @@ def test_an_ablation_has_the_name_of_its_own_set_of_rows(tmp_path: Path) -> None
     assert len(set(labels.values())) == 2
 
 
+def test_a_task_of_ones_own_with_a_shipped_name_has_pictures_and_times_of_its_own(
+    tmp_path: Path,
+) -> None:
+    add(tmp_path, "rte", one_metric(*SEEDS))
+    own = add(tmp_path, "rte", one_metric(0.9, 0.8), rows="own")
+    described = json.loads(own.config.read_text())
+    described["config"]["task"] = "own/rte.yaml"
+    own.config.write_text(json.dumps(described))
+    (group,) = comparison.compare(evidence.read(tmp_path)[0])
+    assert {column.label for column in group.comparison.columns} == {"RTE", "rte"}
+    names = [one.name for one in figures.figures(group)]
+    assert len(set(names)) == len(names)
+    assert {"data-1-rte-seeds", "data-1-rte-seeds-2"} <= set(names)
+    assert set(task_names(group.comparison.columns)) == {"RTE", "rte"}
+
+
 def test_variants_are_rows_with_their_seeds(tmp_path: Path) -> None:
     folder = add(tmp_path, "rte", one_metric(*SEEDS))
     made = ablation_result(
@@ -177,6 +194,11 @@ def test_the_overview_is_the_median_task_with_its_percentiles(tmp_path: Path) ->
     assert points["full fine-tuning"]["y"] == 0
 
 
+def written(spec: charts.Spec) -> list[str]:
+    """All text in a chart, the x axis's first."""
+    return re.findall(r">([^<>]+)</text>", charts.svg(spec, "", []))
+
+
 def test_of_one_value_the_axis_tells_it_as_it_is() -> None:
     """Vega would write 53 below 52.5."""
     dots = [charts.Dot(series="a", seed=str(n), x=52.5, remark="finished") for n in range(2)]
@@ -188,14 +210,29 @@ def test_of_one_value_the_axis_tells_it_as_it_is() -> None:
         if "axis" in layer["encoding"]["x"]
     ]
     assert [(axis["values"], axis["format"]) for axis in axes] == [([52.5], ".4~g")]
+    points = [charts.Point("a", x, 52.5, None, None, "") for x in (1, 2)]
+    texts = written(charts.curves(points, charts.Axis("x"), charts.Axis("y"), {"a": 0}))
+    assert "52.5" in texts
+    assert "53" not in texts
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [(1, "1"), (6, "1 2 3 4 5 6"), (20, "2 4 6 8 10 12 14 16 18 20"), (25, "5 10 15 20 25")],
+)
+def test_an_axis_of_epochs_begins_and_ends_with_them(last: int, expected: str) -> None:
+    """Vega's own would begin below 1, for the scale is wider than its points."""
+    points = [charts.Point("a", x, 0.1 * x, None, None, "") for x in range(1, last + 1)]
+    axis = charts.Axis("epoch", integer=True)
+    texts = written(charts.curves(points, axis, charts.Axis("score"), {"a": 0}))
+    assert texts[: texts.index("epoch")] == expected.split()
 
 
 def test_an_axis_of_values_writes_them_as_tables_do() -> None:
     values = (1e-5, 1e-3, 0.003, 0.05, 0.1, 0.5, 64.0)
     points = [charts.Point("a", x, float(place), None, None, "") for place, x in enumerate(values)]
     axis = charts.Axis("value", log=True, at_values=True)
-    picture = charts.svg(charts.curves(points, axis, charts.Axis("score"), {"a": 0}), "", [])
-    texts = re.findall(r">([^<>]+)</text>", picture)
+    texts = written(charts.curves(points, axis, charts.Axis("score"), {"a": 0}))
     assert set(map(number, values)) <= set(texts)
 
 
@@ -227,6 +264,12 @@ def test_a_series_has_one_colour_in_all_figures(tmp_path: Path) -> None:
     for name in ("full", "layernorm", "bitfit", "adapter"):
         add(tmp_path, "rte", one_metric(0.6, 0.8), options={"method.name": name})
     add(tmp_path, "wnli", one_metric(0.6, 0.8), options={"method.name": "bitfit"})
+    # An ablation too, which has them in another order.
+    rate = add(tmp_path, "rte", one_metric(0.1), options={"training.learning_rate": 3e-3})
+    both = [point(1e-3, (0.6, 0.8), method=name) for name in ("adapter-64", "full")]
+    made = ablation_result(*both, by="training.learning_rate")
+    made = made.model_copy(update={"cells": [digest(rate)]})
+    write_result(ablation_file(tmp_path, "lr", "rates"), made)
 
     def colours(spec: Any) -> set[tuple[str, str]]:
         if isinstance(spec, list):
@@ -240,7 +283,10 @@ def test_a_series_has_one_colour_in_all_figures(tmp_path: Path) -> None:
             found |= set(zip(scale["domain"], scale["range"], strict=True))
         return found
 
-    pairs = set().union(*(colours(figure.spec) for figure in drawn(tmp_path).values()))
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    found = figures.figures(group)
+    assert [one.chapter for one in found].count("Ablations") == 1
+    pairs = set().union(*(colours(figure.spec) for figure in found))
     by_family = {name.removesuffix(" 64"): colour for name, colour in pairs}
     assert len({(name.removesuffix(" 64"), colour) for name, colour in pairs}) == len(by_family)
     assert len(set(by_family.values())) == 4

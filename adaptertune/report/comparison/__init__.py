@@ -129,16 +129,12 @@ def _of_ablations(cells: Sequence[Cell], ablations: Iterable[AblationResult]) ->
     references = {digest for one in ablations for task in one.tasks for digest in _references(task)}
     alone = [cell for cell in cells if cell.search is None and cell.digest in listed]
     digests = {cell.digest for cell in alone}
-    compared = {_rows_of_data(cell) for cell in cells if cell.digest not in digests}
+    compared = {cell.task_digest for cell in cells if cell.digest not in digests}
     return {
         cell.digest
         for cell in alone
-        if cell.digest not in references or (compared and _rows_of_data(cell) not in compared)
+        if cell.digest not in references or (compared and cell.task_digest not in compared)
     }
-
-
-def _rows_of_data(cell: Cell) -> tuple[str, str]:
-    return cell.facts.task, cell.facts.data.fingerprint
 
 
 def _references(task: AblationTask) -> set[str]:
@@ -174,7 +170,7 @@ def _row(
     full = [] if family == "full" else of_full(everything)
     places: list[Place] = []
     references: list[Cost | None] = []
-    shown: dict[tuple[str, str], Cell] = {}  # by task and its rows: two columns may show one cell
+    shown: dict[str, Cell] = {}  # by task and its rows: two columns may show one cell
     for column in columns:
         candidates = on_column(column, members)
         beside, expense, reference = None, None, None
@@ -184,9 +180,8 @@ def _row(
             alike = reference_candidates(cell, column, full)
             reference = choose(alike) if alike else None
             beside = _beside(cell, reference, column, len(alike)) if reference else None
-            place = column.task, column.data.fingerprint
-            if place not in shown:
-                shown[place], expense = cell, costs.cost(cell, reference)
+            if column.task_digest not in shown:
+                shown[column.task_digest], expense = cell, costs.cost(cell, reference)
         else:
             there = on_column(column, everything)
             gone = _is_gone(there, everything)
@@ -221,7 +216,9 @@ def _row(
 
 
 def _is_gone(there: Sequence[Cell], everything: Sequence[Cell]) -> bool:
-    """Whether these cells' rows have been changed since: later ones found others in the same place."""
+    """Whether these cells' rows or task have been changed since: later ones found others in the same
+    place.
+    """
 
     def place(cell: Cell) -> tuple[Any, Any]:
         return cell.config["task"], cell.config["data"]
@@ -229,11 +226,9 @@ def _is_gone(there: Sequence[Cell], everything: Sequence[Cell]) -> bool:
     def last(cells: Iterable[Cell]) -> str:
         return max((seed.cost.finished_at for cell in cells for seed in cell.seeds), default="")
 
-    now = there[0].facts.data.fingerprint
+    now = there[0].task_digest
     others = [
-        cell
-        for cell in everything
-        if place(cell) == place(there[0]) and cell.facts.data.fingerprint != now
+        cell for cell in everything if place(cell) == place(there[0]) and cell.task_digest != now
     ]
     return last(others) > last(there)
 

@@ -8,23 +8,25 @@ from collections.abc import Sequence
 from adaptertune import tasks
 from adaptertune.report.evidence import Cell
 from adaptertune.report.schema import Column
+from adaptertune.report.tables import METRIC_NAMES
 
 # The columns of GLUE in the paper's order; the leaderboard's average is over these tasks.
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
 def columns_of(cells: Sequence[Cell]) -> list[Column]:
-    """A column for each split that a task reports, and for each set of rows."""
-    found: dict[tuple[str, str, str], Column] = {}
+    """A column for each split that a task reports, for each set of rows and definition of the task."""
+    found: dict[tuple[str, str], Column] = {}
     for cell in cells:
         facts = cell.facts
         for split in cell.reported:
-            key = (facts.task, split, facts.data.fingerprint)
+            key = (cell.task_digest, split)
             if key not in found:
                 is_shipped = cell.config["task"] in tasks.shipped()
                 several = f" {split}" if len(cell.reported) > 1 else ""
                 found[key] = Column(
                     task=facts.task,
+                    task_digest=cell.task_digest,
                     label=_column_label(tasks.load(facts.task), split)
                     if is_shipped
                     else f"{facts.task}{several}",
@@ -42,20 +44,32 @@ def columns_of(cells: Sequence[Cell]) -> list[Column]:
 
 
 def _told_apart(columns: Sequence[Column]) -> list[Column]:
-    """Where a task has several sets of rows, with their number in the label, or with their digest's end
-    too.
+    """Where a task is there several times, with what tells it from the others in its label: the metric,
+    the number of rows, the end of their digest, or that of all that defines it.
     """
-    labels = Counter(column.label for column in columns)
-    sizes = Counter((column.label, column.data.num_train) for column in columns)
+    lines = [_wordings(column) for column in columns]
+    told: list[Column] = []
+    for number, column in enumerate(columns):
+        others = lines[:number] + lines[number + 1 :]
+        label = next(
+            (
+                wording
+                for place, wording in enumerate(lines[number])
+                if wording not in [other[place] for other in others]
+            ),
+            lines[number][-1],
+        )
+        told.append(column.model_copy(update={"label": label}))
+    return told
 
-    def label(column: Column) -> str:
-        if labels[column.label] == 1:
-            return column.label
-        is_told = sizes[column.label, column.data.num_train] == 1
-        digits = "" if is_told else f", {column.data.fingerprint[-6:]}"
-        return f"{column.label} ({column.data.num_train:,} rows{digits})"
 
-    return [column.model_copy(update={"label": label(column)}) for column in columns]
+def _wordings(column: Column) -> list[str]:
+    """A column's label, and ever longer ones."""
+    rows = f"{column.data.num_train:,} rows"
+    of_rows = f"{rows}, {column.data.fingerprint[-6:]}"
+    metric = METRIC_NAMES[column.metric]
+    kinds = (metric, rows, of_rows, f"{rows}, {metric}", f"{of_rows}, {column.task_digest[:6]}")
+    return [column.label, *(f"{column.label} ({kind})" for kind in kinds)]
 
 
 def _column_label(task: tasks.Task, split: str) -> str:
@@ -68,11 +82,7 @@ def _column_label(task: tasks.Task, split: str) -> str:
 
 def on_column(column: Column, cells: Sequence[Cell]) -> list[Cell]:
     """The cells of a column's task and rows."""
-    return [
-        cell
-        for cell in cells
-        if cell.facts.task == column.task and cell.facts.data.fingerprint == column.data.fingerprint
-    ]
+    return [cell for cell in cells if cell.task_digest == column.task_digest]
 
 
 def first_of_task(columns: Sequence[Column]) -> list[Column]:
@@ -80,9 +90,14 @@ def first_of_task(columns: Sequence[Column]) -> list[Column]:
     return [
         column
         for number, column in enumerate(columns)
-        if not number
-        or (columns[number - 1].task, columns[number - 1].data) != (column.task, column.data)
+        if not number or columns[number - 1].task_digest != column.task_digest
     ]
+
+
+def task_names(columns: Sequence[Column]) -> list[str]:
+    """Of :func:`first_of_task`: the tasks' names, or labels of those that are there several times."""
+    times = Counter(column.task for column in columns)
+    return [column.label if times[column.task] > 1 else column.task for column in columns]
 
 
 def has_several_sets(columns: Sequence[Column]) -> bool:

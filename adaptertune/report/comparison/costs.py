@@ -30,16 +30,16 @@ def cost(cell: Cell, full: Cell | None) -> Cost | None:
 
 
 def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | None:
-    """Of tasks one after the other, where both were run on one machine: seconds added, the largest
-    memory; None if there is no such task.
+    """Of tasks one after the other, where both were run on one machine, and of several machines on that
+    of the most tasks: seconds added, the largest memory; None if there is no such task.
     """
-    pairs = [
-        (one, other)
-        for one, other in zip(own, full, strict=True)
-        if one is not None and other is not None and one.time_of_full is not None
-    ]
-    if not pairs:
+    by_machine: dict[str, list[tuple[Cost, Cost]]] = {}
+    for one, other in zip(own, full, strict=True):
+        if one is not None and other is not None and one.time_of_full is not None:
+            by_machine.setdefault(one.machines[0], []).append((one, other))
+    if not by_machine:
         return None
+    machine, pairs = max(by_machine.items(), key=lambda item: len(item[1]))
     seconds, beside = (sum(pair[side].seconds for pair in pairs) for side in (0, 1))
     of_epoch, beside_epoch = (
         sum(pair[side].seconds / (pair[side].epochs or 1) for pair in pairs) for side in (0, 1)
@@ -50,7 +50,7 @@ def total(own: Sequence[Cost | None], full: Sequence[Cost | None]) -> Cost | Non
         seconds=seconds,
         epochs=None,
         peak_memory_bytes=memory,
-        machines=sorted({name for one, _ in pairs for name in one.machines}),
+        machines=[machine],
         time_of_full=seconds / beside,
         time_of_full_per_epoch=of_epoch / beside_epoch,
         memory_of_full=memory / largest if are_alike and memory and largest else None,

@@ -25,9 +25,7 @@ def fill_command(sizes: Sequence[int], members: Sequence[Cell], there: Cell) -> 
         members: the row's cells.
         there: any cell of the task and data that lack one.
     """
-    first = members[0].facts
-    of_first = (first.task, first.data.fingerprint)
-    own = [one for one in members if (one.facts.task, one.facts.data.fingerprint) == of_first]
+    own = [one for one in members if one.task_digest == members[0].task_digest]
     chosen = choose(own)
     config = {**chosen.config, **{key: there.config[key] for key in ("task", "data")}}
     origins = {key: origin for key, origin in chosen.origins.items() if not key.startswith("data.")}

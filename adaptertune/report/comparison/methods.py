@@ -194,9 +194,9 @@ def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, li
         most: what most cells of a comparison have where no recipe says anything; it is not named either.
     """
     free = {*SEARCHED, *SIZE_KEYS}
-    by_task: dict[tuple[str, str], list[Cell]] = {}
+    by_task: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_task.setdefault((cell.facts.task, cell.facts.data.fingerprint), []).append(cell)
+        by_task.setdefault(cell.task_digest, []).append(cell)
     telling = []
     for key in sorted({key for cell in cells for key in cell.settings} - free):
         always = key in ("recipe", "init_from", "pruned") or key.startswith("method.")

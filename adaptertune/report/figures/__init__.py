@@ -4,6 +4,9 @@ To add one, write a function from a group and a column (or from a file of its ow
 it in :func:`figures`.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from adaptertune.report.comparison import Group
 from adaptertune.report.comparison.columns import columns_of, first_of_task
 from adaptertune.report.figures import ablations, scores, training
@@ -25,4 +28,17 @@ def figures(group: Group) -> list[Figure]:
     for column in first_of_task(columns_of(group.cells)):
         found += ablations.heatmaps(group, column)
     found += [figure for column in once for figure in training.costs(group, column)]
-    return [*found, *ablations.of_settings(group)]
+    return _named_apart([*found, *ablations.of_settings(group)])
+
+
+def _named_apart(found: Sequence[Figure]) -> list[Figure]:
+    """With names that are different files everywhere: a task ``rte`` of one's own is not GLUE's RTE."""
+    names: set[str] = set()
+    made = []
+    for figure in found:
+        name, number = figure.name, 2
+        while name in names:
+            name, number = f"{figure.name}-{number}", number + 1
+        names.add(name)
+        made.append(replace(figure, name=name))
+    return made

@@ -15,6 +15,7 @@ from adaptertune.report.figures.figure import (
     RINGS,
     TRAINED,
     Figure,
+    colours,
     data_note,
     figure,
 )
@@ -34,14 +35,15 @@ HOLLOW = " A white centre: of its seeds some answer the same for every example."
 
 def of_settings(group: Group) -> list[Figure]:
     """A chart and a table for each ablation and task, from the ablations' own result files."""
-    names = {
-        (one.task, one.split, one.data.fingerprint): one.label for one in columns_of(group.cells)
-    }
+    names = {(one.task_digest, one.split): one.label for one in columns_of(group.cells)}
+    known = {cell.digest: cell.task_digest for cell in group.cells}
     made = []
     for result in group.ablations:
         for task in result.tasks:
-            known = names.get((task.task, task.split, task.data.fingerprint))
-            made.append(_ablation(group, result, task, known or task.task))  # it outlives its runs
+            # It outlives its runs.
+            here = next((known[one.digest] for one in task.points if one.digest in known), None)
+            name = task.task if here is None else names[here, task.split]
+            made.append(_ablation(group, result, task, name))
     return made
 
 
@@ -50,7 +52,7 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
     points: list[Point] = []
     seeds: list[Dot] = []
     summaries: list[Summary] = []
-    order: dict[str, int] = {}
+    order = _colours(group, result, task)
     is_few = ablation.is_few(task)
     for one in task.points:
         scores, title = one.scores[task.headline], ablation.title(one, result, task)
@@ -61,7 +63,6 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
             f"{title}: {tables.percent(scores.mean)}, {tables.plural(len(scores.values), 'seed')}"
         )
         if result.by is None:
-            order.setdefault(title, int(one.reference is not None))
             low, high = (None, None)
             if is_few and error is not None:
                 low, high = mean - 100 * error, mean + 100 * error
@@ -73,7 +74,6 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
                 seeds.append(Dot(title, 100 * value, str(seed), state))
         else:
             series = in_words(one.method)
-            order.setdefault(series, len(order))
             low, high = (None, None) if error is None else (mean - 100 * error, mean + 100 * error)
             x = one.trained if result.by == "trained" else one.value
             fallen = bool(one.collapsed)
@@ -100,6 +100,30 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
     )
 
 
+def _colours(group: Group, result: AblationResult, task: AblationTask) -> dict[str, int]:
+    """The number of each series' colour: a method's is that of the other charts; of points that each
+    are a method, one for what the others are held against, and one for all these.
+    """
+    known = colours(group)
+    order: dict[str, int] = {}
+    unused = max(known.values(), default=-1) + 1
+    for one in task.points:
+        family = in_words(one.method.partition("-")[0])
+        if result.by is None:
+            is_reference = one.reference is None
+            order[ablation.title(one, result, task)] = (
+                known.get(family, unused + 1) if is_reference else unused
+            )
+            continue
+        series = in_words(one.method)
+        if series not in order:
+            number = known.get(series, known.get(family))
+            if number is None or number in order.values():
+                number = max([unused, *(used + 1 for used in order.values())])
+            order[series] = number
+    return order
+
+
 def heatmaps(group: Group, column: Column) -> list[Figure]:
     """What trained adapters are good for, layer by layer, of runs of which `ablate spans` was asked."""
     found = {
@@ -119,10 +143,11 @@ def heatmaps(group: Group, column: Column) -> list[Figure]:
                     "Without the adapters of a span of layers",
                     f"{column.label}: {name} without some layers' adapters{which}"
                     f"{data_note(column)}",
-                    f"Relative change of {name} on {result.split} when the trained adapters of the "
-                    f"layers from first to last (of {written_layers(result.layers)}) are removed and "
-                    "nothing is trained again; LayerNorms "
-                    f"and head stay. Mean over {tables.plural(len(result.seeds), 'seed')}.",
+                    f"Relative change of {name} on {result.split.replace('_', ' ')} when the trained "
+                    "adapters of the layers from first to last (of "
+                    f"{written_layers(result.layers)}) are removed and nothing is trained again; "
+                    "LayerNorms and head stay. Mean over "
+                    f"{tables.plural(len(result.seeds), 'seed')}.",
                     [
                         f"layers {one.first} to {one.last}: {tables.percent(one.change[metric].mean)} %"
                         for one in result.cells

@@ -128,7 +128,7 @@ def costs(group: Group, column: Column) -> list[Figure]:
         machines |= set(spent.machines or ["unknown machines"])  # of runs that were copied
         epochs = tables.plural(spent.epochs or 0, "epoch")
         note = f"{row.label}: {tables.duration(spent.seconds)}, {epochs}"
-        times.append(Bar(row.label, spent.seconds, note, epochs))
+        times.append(Bar(row.label, spent.seconds, note, f"{spent.epochs} ep."))
         if spent.peak_memory_bytes is not None:
             note = f"{row.label}: {tables.size(spent.peak_memory_bytes)}"
             memories.append(Bar(row.label, spent.peak_memory_bytes / 1e9, note))

@@ -15,7 +15,7 @@ from rich.text import Text
 from adaptertune.report import published, tables, words
 from adaptertune.report.comparison import Group
 from adaptertune.report.comparison.averages import num_glue
-from adaptertune.report.comparison.columns import first_of_task
+from adaptertune.report.comparison.columns import first_of_task, task_names
 from adaptertune.report.schema import Beside, Comparison, Cost, Entry, Hole, Missing
 
 NAME_WIDTH = 15
@@ -111,7 +111,7 @@ def spent(shown: Comparison, console: Console) -> RenderableType:
     """What a seed took to train, by task, and how much of full fine-tuning's that is."""
     once = first_of_task(shown.columns)
     places = [shown.columns.index(column) for column in once]
-    head = ["method", *(column.task for column in once)]
+    head = ["method", *task_names(once)]
     rows = [[row.label, *(_cost(row.places[place].cost) for place in places)] for row in shown.rows]
     if len(once) > 1:
         head.append("all")
@@ -119,7 +119,7 @@ def spent(shown: Comparison, console: Console) -> RenderableType:
     made = _fitting(head, rows, console)
     return Lines(
         tables.titled("Time and memory of training a seed", made),
-        Text(words.COSTS, style="dim"),
+        Text(f"{words.measured(shown)} {words.COSTS}", style="dim"),
         "",
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from adaptertune.report import words
 from adaptertune.report.comparison import averages
-from adaptertune.report.schema import Hole
+from adaptertune.report.schema import Entry, Hole
+from adaptertune.runs.store import CellFolder
 from tests.report.records import add, change, one_metric, only, row, two_metrics
 
 
@@ -61,7 +63,7 @@ def test_other_rows_of_a_task_are_another_column(tmp_path: Path) -> None:
     ]
     assert [row.mean for row in shown.rows] == [None, None]
     assert shown.sentences == []
-    assert any("rows of its data differ" in remark for remark in words.remarks(shown))
+    assert any("its rows or its definition differ" in remark for remark in words.remarks(shown))
 
 
 def test_no_command_makes_a_run_on_rows_that_have_been_changed(tmp_path: Path) -> None:
@@ -90,3 +92,53 @@ def test_no_command_makes_a_run_on_rows_that_have_been_changed(tmp_path: Path) -
         for at, column in enumerate(shown.columns)
     }
     assert found == {label: {can} for label, can in labels.items()}
+
+
+def redefine(folder: CellFolder, **facts: object) -> None:
+    """As if the task's file had said something else when this run was made."""
+    described = json.loads(folder.config.read_text())
+    described["identity"]["task"].update(facts)
+    folder.config.write_text(json.dumps(described))
+
+
+def test_another_headline_is_another_column(tmp_path: Path) -> None:
+    """A best F1 is not set beside a best accuracy, nor chosen before it."""
+    add(tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.9, 0.8)))
+    other = add(
+        tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.7, 0.6)), options={"training.epochs": 5}
+    )
+    redefine(other, headline="accuracy")
+    shown = only(tmp_path)
+    labels = [column.label for column in shown.columns]
+    found = dict(zip(labels, row(shown, "adapters 64").entries, strict=True))
+    told = {
+        label: (entry.mean, entry.num_candidates)
+        for label, entry in found.items()
+        if isinstance(entry, Entry)
+    }
+    assert told == {"MRPC (F1)": (0.9, 1), "MRPC (accuracy)": (0.6, 1)}
+
+
+def test_labels_in_another_order_are_another_column(tmp_path: Path) -> None:
+    """F1 of the one label less F1 of the other is no difference of methods."""
+    add(tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.9, 0.8)))
+    full = add(
+        tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.5, 0.8)), options={"method.name": "full"}
+    )
+    redefine(full, labels=["yes", "no"], metrics=["f1"])
+    shown = only(tmp_path)
+    assert len({column.label for column in shown.columns}) == 2
+    assert [place.beside for place in row(shown, "adapters 64").places] == [None, None]
+
+
+def test_a_further_metric_is_no_other_column(tmp_path: Path) -> None:
+    add(tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.9, 0.8)))
+    full = add(
+        tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.5, 0.8)), options={"method.name": "full"}
+    )
+    redefine(full, metrics=["f1"])
+    shown = only(tmp_path)
+    assert [column.label for column in shown.columns] == ["MRPC"]
+    beside = row(shown, "adapters 64").places[0].beside
+    assert beside
+    assert beside.difference.mean == pytest.approx(0.4)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptertune.report import comparison, evidence, figures
+from adaptertune.report import comparison, evidence, figures, words
 from adaptertune.report.schema import Cost
 from adaptertune.runs import results
 from tests.report.records import GIGABYTE, add, one_metric, only, row
@@ -101,6 +101,23 @@ def test_all_tasks_together_count_each_once_and_only_where_both_were_run(tmp_pat
     assert found.total_cost.time_of_full == pytest.approx(24 / 40)
     assert row(shown, "full fine-tuning").total_cost is None
     assert "Training them took 0.60x its time" in shown.sentences[0]
+
+
+def test_times_of_two_machines_are_not_added_and_the_table_names_both(tmp_path: Path) -> None:
+    for task, device, seconds in (
+        ("rte", "cpu", 10.0),
+        ("wnli", "cpu", 6.0),
+        ("qnli", "cuda", 1.0),
+    ):
+        for options, times in ((FULL, 2.0), ({}, 1.0)):
+            folder = add(tmp_path, task, one_metric(0.6), options=options, seconds=times * seconds)
+            records_change(folder, 0, device=device)
+    shown = only(tmp_path)
+    found = row(shown, "adapters 64").total_cost
+    assert found is not None
+    assert (found.seconds, found.machines) == (16, ["here (cpu, fp32)"])
+    assert "took 0.50x its time on 2 of 3 tasks" in shown.sentences[0]
+    assert words.measured(shown) == "Measured on here (cpu, fp32); qnli: here (cuda, fp32)."
 
 
 def test_a_seed_that_diverged_at_once_makes_training_no_faster(tmp_path: Path) -> None:
