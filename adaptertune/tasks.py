@@ -274,6 +274,11 @@ def _path(text: str, where: str | None) -> Path:
     )
 
 
+def from_anywhere(name: str, where: str) -> str:
+    """What names a task wherever it is used: a shipped one's name, or its file's whole path."""
+    return name if name in shipped() else str(paths.absolute(name, where))
+
+
 @lru_cache(maxsize=256)
 def _parsed(document: Document) -> Task:
     return parse(Task, document.data, document.where)

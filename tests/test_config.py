@@ -367,6 +367,16 @@ def test_an_own_task_without_hub_has_its_rows_beside_its_file(tmp_path: Path) ->
         assert found.data == config.Data(source="folder", folder=tmp_path)
 
 
+def test_an_own_task_is_recorded_so_that_it_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.yaml").write_text(TASK)
+    monkeypatch.chdir(tmp_path)
+    assert resolved(task="own/mine.yaml").config.task == str(tmp_path / "own" / "mine.yaml")
+    assert resolved(task="rte").config.task == "rte"
+
+
 # ---- what is wrong is named with its place ----
 
 FILE: dict[str, tuple[str, str]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from adaptertune import config as configuration
-from adaptertune import stats
+from adaptertune import stats, tasks
 from adaptertune.errors import ConfigError
 from adaptertune.runs import grid, results, selection, store, units
 from adaptertune.runs.grid import SweepConfig, SweepSource
@@ -153,7 +153,8 @@ def make(
                 where="--tasks",
                 remedy="give one of them another name",
             )
-    order = {task: number for number, task in enumerate(source.config.tasks)}
+    asked = (tasks.from_anywhere(task, "--tasks") for task in source.config.tasks)
+    order = {task: number for number, task in enumerate(asked)}
     by_task = sorted(cells.values(), key=lambda cell: order[cell.plan.config.task])
     return Sweep(source.config, tuple(by_task))
 
