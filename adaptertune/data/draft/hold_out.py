@@ -47,9 +47,10 @@ def divide(path: Path, columns: Columns, name: str, notes: list[str]) -> list[Pa
                 where=path,
                 remedy="give a file with --validation",
             )
+    held = "1 was" if numbers[1] == 1 else f"{numbers[1]:,} were"
     notes.append(
-        f"no --validation: of {sum(numbers):,} rows, {numbers[1]:,} were held out to select, by the "
-        f"hash of their texts ({written[0].name}, {written[1].name})"
+        f"no --validation: of {sum(numbers):,} rows, {held} held out to select, by the hash of their "
+        f"texts ({written[0].name}, {written[1].name})"
     )
     return written
 
