@@ -339,8 +339,9 @@ class RayExecutor:
         if problem:  # of some runs the store has a part
             raise problem
         for flight in flying.values():
-            for folder in map(flight.unit.plan.folder.seed, flight.unit.seeds):
-                if folder.result.exists():  # it came to its end after all
+            folders = [flight.unit.plan.folder.seed(seed) for seed in flight.unit.seeds]
+            if all(folder.result.exists() for folder in folders):  # it came to its end after all
+                for folder in folders:
                     folder.snapshot.unlink(missing_ok=True)
 
 

@@ -9,7 +9,7 @@ import gc
 import importlib.metadata
 import platform
 import statistics
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import OnProgress, Progress
-from adaptertune.runs.watch import Watcher, read_snapshots
+from adaptertune.runs.watch import Saver, Watcher, read_snapshots
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ class Runner:
         self,
         plan: Plan,
         seeds: Sequence[int],
-        snapshots: Sequence[Snapshot | None],
+        snapshots: Mapping[int, Snapshot],
         micro_batch: int,
         by_graph: bool,
         progress: Progress,
@@ -147,6 +147,8 @@ class Runner:
         models = load_models(plan, seeds)
         prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
         train, splits = parts(plan, prepared.train, prepared.evaluation)
+        facts = snapshots[seeds[0]].facts if snapshots else {}
+        resumed = facts["resumed"] + 1 if facts else 0
         is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
         if self._forecasts and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest
@@ -158,15 +160,15 @@ class Runner:
                 models,
                 train,
                 splits,
-                steps_done=snapshots[0].facts["step"] if snapshots[0] else 0,
+                steps_done=facts.get("step", 0),
                 note=progress.note,
             )
         lanes, watchers = [], []
-        for seed, model, snapshot in zip(seeds, models.values(), snapshots, strict=True):
-            resumed = snapshot.facts["resumed"] + 1 if snapshot else 0
+        for seed, model in models.items():
+            snapshot = snapshots.get(seed)
             earlier = snapshot.facts["records"] if snapshot else []
             records = [loop.EpochRecord(**record) for record in earlier]
-            watcher = Watcher(plan, seed, micro_batch, resumed, records, progress, len(seeds))
+            watcher = Watcher(plan, seed, micro_batch, resumed, records, progress)
             watchers.append(watcher)
             lanes.append(loop.Lane(seed, model, watcher, snapshot))
             progress.seed_started(
@@ -174,6 +176,7 @@ class Runner:
                 epochs_done=len(records),
                 resumed=snapshot is not None,
             )
+        saver = Saver(plan, seeds, micro_batch, resumed, progress)
         num_parts = -(-plan.config.training.batch_size // micro_batch)
         try:
             outcomes = loop.fit(
@@ -185,10 +188,10 @@ class Runner:
                 device=device,
                 num_parts=num_parts,
                 by_graph=by_graph,
+                saver=saver,
             )
         except loop.Stopped as stop:
-            for watcher in watchers:
-                watcher.keep(stop.snapshots[watcher.seed])
+            saver.keep(stop.snapshots)
             raise Interrupted(
                 "stopped; the state is saved",
                 where=plan.folder.path,
@@ -213,7 +216,7 @@ class Runner:
             store.write_result(folder.result, result)
             progress.saved(folder.result)
             done.append(result)
-        for seed in seeds:  # after the last result: until then, a killed process needs them all
+        for seed in seeds:  # after the last result: until then, a killed process needs it
             plan.folder.seed(seed).snapshot.unlink(missing_ok=True)
         return done
 

@@ -53,7 +53,9 @@ class SeedFolder:
 
     @property
     def snapshot(self) -> Path:
-        """All that a killed run needs to go on; gone when it is finished."""
+        """All that a killed run needs to go on; gone when it is finished. Of seeds that train in one
+        pass, the first one's folder has it for all.
+        """
         return self.path / "snapshot.safetensors"
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,9 @@ SNAPSHOT_SHARE = 0.05  # … unless saving would take more than this share of th
 
 
 class Watcher:
-    """The training loop's watcher of one seed: passes progress on, writes epochs and snapshots.
+    """The training loop's watcher of one seed: passes progress on and writes epochs.
 
-    ``records``: of the epochs done so far, those before this process included. ``num_lanes``: how many
-    seeds train in one pass, whose states are saved one after the other.
+    ``records``: of the epochs done so far, those before this process included.
     """
 
     def __init__(
@@ -35,13 +34,9 @@ class Watcher:
         resumed: int,
         records: Sequence[EpochRecord],
         progress: Progress,
-        num_lanes: int = 1,
     ) -> None:
         self.seed, self.micro_batch, self.resumed = seed, micro_batch, resumed
-        self._plan, self._folder, self._progress = plan, plan.folder.seed(seed), progress
-        self.records, self._num_lanes = records, num_lanes
-        self._saved_at = time.monotonic()
-        self._save_seconds = 0.0
+        self._folder, self._progress, self.records = plan.folder.seed(seed), progress, records
 
     def step(self, step: int, mean_loss: float, examples_per_second: float) -> None:
         self._progress.step(self.seed, step, mean_loss, examples_per_second)
@@ -59,61 +54,95 @@ class Watcher:
     def should_stop(self) -> bool:
         return self._progress.should_stop()
 
-    def wants_snapshot(self) -> bool:
+
+class Saver:
+    """The training loop's saver: writes the states of all seeds of a pass into one file.
+
+    In one each, a process that dies between two of them would leave states of different steps, from
+    which the seeds can't go on together.
+    """
+
+    def __init__(
+        self, plan: Plan, seeds: Sequence[int], micro_batch: int, resumed: int, progress: Progress
+    ) -> None:
+        self._path, self._progress = plan.folder.seed(seeds[0]).snapshot, progress
+        self._facts = {
+            "digest": plan.seed_digest(seeds[0]),
+            "micro_batch": micro_batch,
+            "resumed": resumed,
+        }
+        self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
+
+    def is_due(self) -> bool:
         wait = max(SNAPSHOT_SECONDS, self._save_seconds / SNAPSHOT_SHARE)
         return time.monotonic() - self._saved_at > wait
 
-    def keep(self, snapshot: Snapshot) -> None:
+    def keep(self, snapshots: Mapping[int, Snapshot]) -> None:
         from adaptertune.train.checkpoint import write_tensors
 
         start = time.monotonic()
-        facts = snapshot.facts | {
-            "digest": self._plan.seed_digest(self.seed),
-            "micro_batch": self.micro_batch,
-            "resumed": self.resumed,
+        tensors = {
+            f"{seed}.{name}": tensor
+            for seed, snapshot in snapshots.items()
+            for name, tensor in snapshot.tensors.items()
         }
-        write_tensors(self._folder.snapshot, snapshot.tensors, facts)
-        self._progress.saved(self._folder.snapshot)
+        lanes = {str(seed): snapshot.facts for seed, snapshot in snapshots.items()}
+        write_tensors(self._path, tensors, self._facts | {"lanes": lanes})
+        self._progress.saved(self._path)
         self._saved_at = time.monotonic()
-        self._save_seconds = self._num_lanes * (self._saved_at - start)
+        self._save_seconds = self._saved_at - start
 
 
 def read_snapshots(
     plan: Plan, seeds: Sequence[int], micro_batch: int | None, note: Callable[[str], None]
-) -> tuple[list[Snapshot | None], int]:
-    """Where killed runs stopped, and how many examples to compute at a time. Of seeds that train
-    together, all begin anew if they stand at different steps: a kill came between two files.
+) -> tuple[dict[int, Snapshot], int]:
+    """Where a killed run's seeds stopped, none if they begin anew, and how many examples to compute at
+    a time.
 
     Args:
-        micro_batch: None for as many as in a snapshot to go on from, else all of a batch.
+        micro_batch: None for as many as in the snapshots to go on from, else all of a batch.
     """
-    found = [_read_snapshot(plan, seed, note) for seed in seeds]
-    known = [int(snapshot.facts["micro_batch"]) for snapshot in found if snapshot]
+    found = _read_snapshots(plan, seeds, note)
+    known = int(found[seeds[0]].facts["micro_batch"]) if found else None
     if micro_batch is None:
-        micro_batch = known[0] if known else plan.config.training.batch_size
-    if any(one != micro_batch for one in known):
-        return [None] * len(found), micro_batch  # made before memory ran out
-    steps = {snapshot.facts["step"] if snapshot else 0 for snapshot in found}
-    if len(steps) == 1:
-        return found, micro_batch
-    note(f"seeds {', '.join(map(str, seeds))} stopped at different steps; they begin anew")
-    return [None] * len(found), micro_batch
+        micro_batch = known or plan.config.training.batch_size
+    if known != micro_batch:  # made before memory ran out
+        found = {}
+    return found, micro_batch
 
 
-def _read_snapshot(plan: Plan, seed: int, note: Callable[[str], None]) -> Snapshot | None:
-    """The snapshot of a killed run; a damaged or foreign one is dropped, and that is said."""
+def _read_snapshots(
+    plan: Plan, seeds: Sequence[int], note: Callable[[str], None]
+) -> dict[int, Snapshot]:
+    """The snapshots of a killed run; damaged or foreign ones are dropped, and that is said."""
     from adaptertune.train.checkpoint import read_tensors
     from adaptertune.train.loop import Snapshot
 
-    path = plan.folder.seed(seed).snapshot
+    path, who = plan.folder.seed(seeds[0]).snapshot, f"seed {', '.join(map(str, seeds))}"
     if not path.exists():
-        return None
+        return {}
     try:
         tensors, facts = read_tensors(path)
     except CheckpointError as error:
-        note(f"seed {seed}: {error.what}: {path}; it begins anew")
-        return None
-    if facts.get("digest") != plan.seed_digest(seed):
-        note(f"seed {seed}: the snapshot is of another configuration; it begins anew")
-        return None
-    return Snapshot(tensors, facts)
+        note(f"{who}: {error.what}: {path}; the training begins anew")
+        return {}
+    if facts.get("digest") != plan.seed_digest(seeds[0]):
+        note(f"{who}: the snapshot is of another configuration; the training begins anew")
+        return {}
+    if "lanes" not in facts:  # an earlier version wrote a file for each seed
+        if len(seeds) == 1:
+            return {seeds[0]: Snapshot(tensors, facts)}
+        note(f"{who}: the snapshot is an earlier version's; the training begins anew")
+        return {}
+    return {
+        seed: Snapshot(
+            {
+                name.removeprefix(f"{seed}."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{seed}.")
+            },
+            facts | facts["lanes"][str(seed)],
+        )
+        for seed in seeds
+    }

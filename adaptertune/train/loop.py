@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -90,7 +90,7 @@ class Lane:
 
 
 class Watcher(Protocol):
-    """Hears what happens, keeps snapshots, and may ask to stop."""
+    """Hears what happens to one seed, and may ask to stop."""
 
     def step(self, step: int, mean_loss: float, examples_per_second: float) -> None:
         """At most every ``REPORT_SECONDS``: steps done so far, the epoch's mean loss and speed."""
@@ -101,14 +101,18 @@ class Watcher(Protocol):
     def epoch(self, records: Sequence[EpochRecord]) -> None:
         """An epoch and its evaluation are done; the records of all epochs so far."""
 
-    def wants_snapshot(self) -> bool:
-        """Asked after every step: whether to make and keep a snapshot now."""
-
-    def keep(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot."""
-
     def should_stop(self) -> bool:
         """Asked after every step and every evaluated batch: whether to end with :class:`Stopped`."""
+
+
+class Saver(Protocol):
+    """Keeps snapshots, of all lanes at once: they go on together only from one step."""
+
+    def is_due(self) -> bool:
+        """Asked after every step: whether to make and keep snapshots now."""
+
+    def keep(self, snapshots: Mapping[int, Snapshot]) -> None:
+        """Keep the lanes' snapshots, by seed."""
 
 
 def fit(
@@ -121,6 +125,7 @@ def fit(
     device: torch.device,
     num_parts: int = 1,
     by_graph: bool = False,
+    saver: Saver | None = None,
 ) -> list[Outcome | Diverged]:
     """Train prepared models and leave them with their kept epochs' parameters.
 
@@ -133,6 +138,7 @@ def fit(
         num_parts: compute each step's batch in so many parts, one after another, where memory is
             short: the same gradients but for rounding and dropout masks.
         by_graph: whether whole steps are recorded and replayed as CUDA graphs; see ``train.gradients``.
+        saver: has snapshots while it trains; without one there are none but those of :class:`Stopped`.
 
     Returns:
         What became of each lane, in their order; of one whose loss was not finite, when.
@@ -146,14 +152,16 @@ def fit(
     ]
     # On CUDA dropout draws from torch's global generator: it is lent for the duration.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _Pass(fittings, by_graph).run()
+        return _Pass(fittings, by_graph, saver).run()
 
 
 class _Pass:
     """Several trainings under way, step by step together."""
 
-    def __init__(self, fittings: Sequence[_Fitting], by_graph: bool) -> None:
-        self.all, self.by_graph = fittings, by_graph
+    def __init__(
+        self, fittings: Sequence[_Fitting], by_graph: bool, saver: Saver | None = None
+    ) -> None:
+        self.all, self.by_graph, self.saver = fittings, by_graph, saver
         self.diverged = {f.seed: f.diverged for f in fittings if f.diverged}
         self.active = [f for f in fittings if f.seed not in self.diverged]
         assert len({fitting.step for fitting in fittings}) == 1, "lanes at different steps"
@@ -247,16 +255,12 @@ class _Pass:
         fitting.evaluate_epoch(on_batch)
 
     def _pause(self) -> None:
-        """Let the watchers stop the training or have snapshots."""
-        watchers = [fitting.watcher for fitting in self.active]
-        wishes = [watcher.should_stop() for watcher in watchers]  # each is asked
+        """Let the watchers stop the training, or the saver have snapshots."""
+        wishes = [fitting.watcher.should_stop() for fitting in self.active]  # each is asked
         if any(wishes):
             raise Stopped(self._snapshots())
-        wishes = [watcher.wants_snapshot() for watcher in watchers]
-        if any(wishes):  # all at once: they go on together only from one step
-            snapshots = self._snapshots()
-            for fitting in self.all:
-                fitting.watcher.keep(snapshots[fitting.seed])
+        if self.saver and self.saver.is_due():
+            self.saver.keep(self._snapshots())
 
     def _snapshots(self) -> dict[int, Snapshot]:
         """All lanes': those that diverged in an earlier epoch stand at the others' step, beside them."""

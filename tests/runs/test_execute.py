@@ -248,7 +248,7 @@ def test_a_run_goes_on_where_last_bits_differ(tiny_bert: Path, tmp_path: Path) -
         run_cell(made, StopsAfter(seed=0, num_epochs=1))
     snapshot = made.folder.seed(0).snapshot
     tensors, facts = checkpoint.read_tensors(snapshot)
-    tensors["kept_logits"] *= 1 + 1e-6
+    tensors["0.kept_logits"] *= 1 + 1e-6
     checkpoint.write_tensors(snapshot, tensors, facts)
     run_cell(made, Quiet())
     assert_equal_cells(whole.folder, made.folder)
@@ -707,7 +707,59 @@ def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
     assert ours == theirs
 
 
-def test_snapshots_of_a_pass_take_their_share_of_the_time_together(
+def test_a_second_ctrl_c_while_it_saves_costs_one_snapshot(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it comes, seeds that train in one pass are saved at one step, and go on from there."""
+    monkeypatch.setattr(watch, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "SNAPSHOT_SHARE", 1e9)
+    whole = plan(tiny_bert, tmp_path / "whole", stack="on")
+    run_cell(whole, Quiet())
+    write, writings = checkpoint.write_tensors, 0
+
+    def cut(path: Path, *content: Any) -> None:
+        nonlocal writings
+        writings += path.name == "snapshot.safetensors"
+        if writings == last:
+            sys.exit(130)  # as the signal's handler does
+        write(path, *content)
+
+    for last in (2, 3, 4):
+        made = plan(tiny_bert, tmp_path / f"cut-{last}", stack="on")
+        writings = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "write_tensors", cut)
+            with pytest.raises(SystemExit):
+                run_cell(made, Quiet())
+        progress = Quiet()
+        run_cell(made, progress)
+        assert progress.started == [(0, 0, True), (1, 0, True)]
+        assert_equal_cells(whole.folder, made.folder)
+        assert not list(made.folder.path.rglob("snapshot*"))
+
+
+def test_a_snapshot_of_an_earlier_version_goes_on(tiny_bert: Path, tmp_path: Path) -> None:
+    """It wrote a file for each seed: several of them begin anew."""
+    for stack, expected in (
+        ("off", [(0, 0, True), (1, 0, False)]),
+        ("on", [(0, 0, False), (1, 0, False)]),
+    ):
+        whole = plan(tiny_bert, tmp_path / f"whole-{stack}", stack=stack)
+        run_cell(whole, Quiet())
+        made = plan(tiny_bert, tmp_path / f"stopped-{stack}", stack=stack)
+        with pytest.raises(Interrupted):
+            run_cell(made, Quiet(stop_at=5))
+        snapshot = made.folder.seed(0).snapshot
+        tensors, facts = checkpoint.read_tensors(snapshot)
+        own = {name[2:]: tensor for name, tensor in tensors.items() if name.startswith("0.")}
+        checkpoint.write_tensors(snapshot, own, facts | facts.pop("lanes")["0"])
+        progress = Quiet()
+        run_cell(made, progress)
+        assert progress.started == expected
+        assert_equal_cells(whole.folder, made.folder)
+
+
+def test_saving_takes_its_share_of_the_time(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, clock = plan(tiny_bert, tmp_path), [0.0]
@@ -717,14 +769,13 @@ def test_snapshots_of_a_pass_take_their_share_of_the_time_together(
         clock[0] += 2
 
     monkeypatch.setattr(checkpoint, "write_tensors", two_seconds)
-    for lanes in (1, 5):
-        watcher = watch.Watcher(made, 0, 32, 0, [], Quiet(), lanes)
-        watcher.keep(loop.Snapshot({}, {}))
-        saved_at, pause = clock[0], lanes * 2 / watch.SNAPSHOT_SHARE
-        clock[0] = saved_at + pause - 1
-        assert not watcher.wants_snapshot()
-        clock[0] = saved_at + pause + 1
-        assert watcher.wants_snapshot()
+    saver = watch.Saver(made, (0, 1), 32, 0, Quiet())
+    saver.keep(dict.fromkeys((0, 1), loop.Snapshot({}, {})))
+    saved_at, pause = clock[0], 2 / watch.SNAPSHOT_SHARE
+    clock[0] = saved_at + pause - 1
+    assert not saver.is_due()
+    clock[0] = saved_at + pause + 1
+    assert saver.is_due()
 
 
 def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(

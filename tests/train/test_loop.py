@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,13 +52,12 @@ METHODS: list[config.Method] = [
 
 
 class Recorder:
-    """A watcher that keeps what it hears, and stops or saves at a given step."""
+    """A watcher that keeps what it hears, and stops at a given step."""
 
-    def __init__(self, stop_at: int | None = None, save_every_step: bool = False) -> None:
-        self.stop_at, self.save_every_step = stop_at, save_every_step
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
         self.asked = 0
         self.records: Sequence[EpochRecord] = ()
-        self.snapshots: list[Snapshot] = []
 
     def step(self, step: int, mean_loss: float, examples_per_second: float) -> None:
         assert np.isfinite(mean_loss)
@@ -69,15 +68,22 @@ class Recorder:
     def epoch(self, records: Sequence[EpochRecord]) -> None:
         self.records = list(records)
 
-    def wants_snapshot(self) -> bool:
-        return self.save_every_step
-
-    def keep(self, snapshot: Snapshot) -> None:
-        self.snapshots.append(snapshot)
-
     def should_stop(self) -> bool:
         self.asked += 1
         return self.asked == self.stop_at
+
+
+class SavesEveryStep:
+    """A saver that keeps all in memory."""
+
+    def __init__(self) -> None:
+        self.kept: list[Mapping[int, Snapshot]] = []
+
+    def is_due(self) -> bool:
+        return True
+
+    def keep(self, snapshots: Mapping[int, Snapshot]) -> None:
+        self.kept.append(snapshots)
 
 
 def made(name: str, count: int, seed: int, regression: bool = False) -> Encoded:
@@ -116,7 +122,10 @@ def run(
 
 
 def run_together(
-    lanes: Sequence[Lane], training: config.Training = TRAINING, task: str = "rte"
+    lanes: Sequence[Lane],
+    training: config.Training = TRAINING,
+    task: str = "rte",
+    saver: SavesEveryStep | None = None,
 ) -> list[Outcome | Diverged]:
     regression = task == "stsb"
     return fit(
@@ -126,6 +135,7 @@ def run_together(
         made("validation", 20, 2, regression),
         training,
         device=torch.device("cpu"),
+        saver=saver,
     )
 
 
@@ -172,9 +182,9 @@ def test_resumed_equals_uninterrupted_bitwise(
 def test_snapshots_do_not_disturb_the_training(tiny_bert: Path) -> None:
     quiet, watched = (build(tiny_bert, METHODS[0]) for _ in range(2))
     run(quiet, Recorder())
-    recorder = Recorder(save_every_step=True)
-    run(watched, recorder)
-    assert len(recorder.snapshots) == 18
+    saver = SavesEveryStep()
+    run_together([Lane(0, watched, Recorder())], saver=saver)
+    assert [kept[0].facts["step"] for kept in saver.kept] == list(range(1, 19))
     assert_same(parameters(quiet), parameters(watched))
 
 
