@@ -13,7 +13,7 @@ from adaptertune import config as configuration
 from adaptertune import tasks
 from adaptertune.config import Resolved, RunConfig
 from adaptertune.data import cache, held_out, sources
-from adaptertune.errors import DataError
+from adaptertune.errors import ConfigError, DataError
 from adaptertune.model import backbone, ledger
 from adaptertune.runs import results, start, store
 
@@ -226,6 +226,12 @@ def plan(resolved: Resolved, lookups: Lookups | None = None) -> Plan:
 
     config, task, lookups = resolved.config, resolved.task, lookups or Lookups()
     check_available(config.method)
+    if config.protocol == "held-out" and held_out.NAME in task.evaluation:
+        raise ConfigError(
+            f"the rows that are set aside are called '{held_out.NAME}', as a split of the task is",
+            where="--protocol",
+            remedy="give that split another name in the task's file",
+        )
     once = lookups.once
     device = once(("device", config.device), lambda: devices.choose_device(config.device))
     native = once(("bf16", device), lambda: devices.has_native_bf16(device))

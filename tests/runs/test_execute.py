@@ -828,6 +828,16 @@ def test_held_out_rows_select_and_validation_is_only_scored(
     assert plan(tiny_bert, tmp_path).digest != made.digest
 
 
+def test_no_split_may_be_called_as_the_rows_that_are_set_aside(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """What is scored is told apart by name."""
+    resolved = plan(tiny_bert, tmp_path, protocol="held-out").resolved
+    task = resolved.task.model_copy(update={"evaluation": ("validation", "held-out")})
+    with pytest.raises(ConfigError, match=r"^--protocol: .*'held-out'.*another name"):
+        make_plan(replace(resolved, task=task))
+
+
 def test_divergence_leaves_a_hole_and_not_a_zero(tiny_bert: Path, tmp_path: Path) -> None:
     made = plan(tiny_bert, tmp_path, training__learning_rate=1e30, training__clip_norm=1e30)
     with pytest.raises(TrainingError, match=r"all 2 seeds diverged.*smaller --lr"):
