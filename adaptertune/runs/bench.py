@@ -42,7 +42,7 @@ def bench(
     from adaptertune.train.device import computing
 
     splits = cache.tokenised(plan.tokens, progress=partial(on_progress, "tokenising"), note=note)
-    with computing(torch.device(plan.device), plan.precision):
+    with computing(torch.device(plan.device), plan.precision, plan.config.threads):
         return _measured(plan, splits, num_steps, on_progress)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from adaptertune import paths
 from adaptertune.model.flops import training_step
@@ -50,6 +51,14 @@ def test_as_json(bench: Cli, tmp_path: Path) -> None:
         assert latency.without_adapters is not None
         assert latency.own.median <= latency.own.percentile_90
     assert not list(tmp_path.glob("runs*")), "a measurement leaves no run"
+
+
+def test_it_has_the_threads_of_a_run(bench: Cli) -> None:
+    before = torch.get_num_threads()
+    done = bench("--json", "--set", f"threads={before + 1}")
+    assert done.code == 0, done.err
+    assert BenchResult.model_validate_json(done.out).num_threads == before + 1
+    assert torch.get_num_threads() == before
 
 
 def test_full_fine_tuning_is_not_beside_itself(bench: Cli) -> None:
