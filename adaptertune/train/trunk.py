@@ -179,7 +179,8 @@ def _read(path: Path, encoded: Encoded, width: int, dtype: torch.dtype) -> Encod
         if facts != {"sha256": sha256(path), "rows": rows, "width": width}:
             return None
         hidden = np.memmap(path, _numpy_type(dtype), "r", shape=(rows, width))
-        os.utime(path)  # the latest to be deleted
+        with suppress(OSError):  # it may be another user's, to be read alone
+            os.utime(path)  # the latest to be deleted
     except (OSError, StoreError, ValueError):
         return None
     return replace(encoded, hidden=hidden)

@@ -137,6 +137,23 @@ def test_dropout_below_is_off_unless_asked_for(tiny_bert: Path, splits: list[Enc
     assert not torch.equal(logits(known, below=False), model(tokens, segments, None))
 
 
+def test_what_may_only_be_read_is_used(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(tiny_bert, UPPER)
+    first = kept(model, splits, place(tmp_path))
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "utime", refused)
+    again = keep(model, splits, place(tmp_path), progress=lambda *_: pytest.fail("again"))
+    assert again is not None
+    assert again[1] == 0
+    for a, b in zip(first, again[0], strict=True):
+        np.testing.assert_array_equal(a.hidden, b.hidden)
+
+
 def test_it_is_computed_once(tiny_bert: Path, splits: list[Encoded], tmp_path: Path) -> None:
     model, done = build(tiny_bert, UPPER), []
     first = keep(model, splits, place(tmp_path), progress=lambda d, n: done.append((d, n)))
