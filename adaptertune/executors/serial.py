@@ -29,7 +29,7 @@ def run(
     Raises:
         Interrupted, StoreError: see :func:`units.settle`.
     """
-    runner = Runner(forecasts=forecasts)
+    runner = Runner(units.not_trained_again if forecasts else None)
     waiting, is_told = list(todo), False
     while waiting:
         busy = []

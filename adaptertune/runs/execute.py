@@ -9,7 +9,7 @@ import gc
 import importlib.metadata
 import platform
 import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -76,11 +76,12 @@ class Runner:
     """Trains seeds of cells, and keeps what the next ones are likely to need again.
 
     Args:
-        forecasts: whether to tell, before a cell's first training, how long it will take.
+        finished: which of a cell's seeds are not trained again. With it, it is told before a cell's
+            first training how long all of them will take.
     """
 
-    def __init__(self, *, forecasts: bool = False) -> None:
-        self._forecasts = forecasts
+    def __init__(self, finished: Callable[[Plan], Collection[int]] | None = None) -> None:
+        self._finished = finished
         self._prepared: _Prepared | None = None
         self._foretold: str | None = None  # digest of a cell
         self._told_of_pooler: Hashable = None  # key of a task's tokens
@@ -150,7 +151,7 @@ class Runner:
         facts = snapshots[seeds[0]].facts if snapshots else {}
         resumed = facts["resumed"] + 1 if facts else 0
         is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
-        if self._forecasts and self._foretold != plan.digest and is_whole:
+        if self._finished and self._foretold != plan.digest and is_whole:
             self._foretold = plan.digest
             bert, layers = models[seeds[0]].backbone, range(plan.located.shape.layers)
             if device.type == "cpu" and not all(forward.has_fused_layer(bert, i) for i in layers):
@@ -161,6 +162,7 @@ class Runner:
                 train,
                 splits,
                 steps_done=facts.get("step", 0),
+                finished=self._finished(plan),
                 note=progress.note,
             )
         lanes, watchers = [], []

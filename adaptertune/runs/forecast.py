@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adaptertune.runs.plan import Plan
@@ -19,14 +19,16 @@ def announce(
     evaluation: Sequence[Encoded],
     *,
     steps_done: int,
+    finished: Collection[int],
     note: Callable[[str], None],
 ) -> None:
-    """Measure a few steps and tell what the models' seeds and the unfinished ones after them will take.
+    """Measure a few steps and tell what the models' seeds and those to train after them will take.
 
     Says nothing where that is a matter of seconds. The models are as before.
 
     Args:
         models: by seed; all seeds' if they train in one pass.
+        finished: the seeds that are not trained again.
     """
     import torch
 
@@ -34,7 +36,7 @@ def announce(
 
     *_, last = models
     later = plan.config.seeds[plan.config.seeds.index(last) + 1 :]
-    num_later = sum(not plan.folder.seed(other).result.exists() for other in later)
+    num_later = len(set(later).difference(finished))
     num_trainings = num_later + 1 - steps_done / plan.num_steps
     training = plan.config.training
     device = torch.device(plan.device)

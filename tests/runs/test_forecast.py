@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adaptertune.executors.serial import run_cell
+from adaptertune.runs import store
 from adaptertune.runs.forecast import line, roughly
 from adaptertune.train import timing
 from tests.runs.test_execute import Quiet, comparable, plan
@@ -83,6 +84,16 @@ def test_only_what_is_left_is_counted(
     run_cell(made, progress)
     assert ahead == [3, 2]
     assert any("for 2 seeds" in note for note in progress.notes)
+    made.folder.seed(0).result.unlink()
+    second = made.folder.seed(1)  # tried again, as one that diverged
+    finished = second.read_result()
+    assert finished is not None
+    changes = {"status": "diverged", "checkpoint": None, "kept_epoch": None, "diverged_epoch": 1}
+    store.write_result(second.result, finished.model_copy(update={**changes, "scores": {}}))
+    progress = Quiet()
+    run_cell(made, progress)
+    assert [seed for seed, *_ in progress.started] == [0, 1]
+    assert ahead == [3, 2, 2]
 
 
 def test_what_kept_hidden_states_save_is_measured(
