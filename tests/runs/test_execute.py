@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -579,16 +580,28 @@ def test_what_another_process_has_is_left_to_it(
 def test_a_finished_run_is_shown_where_nothing_can_be_written(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """No file is opened for writing, locks included: as on a read-only mount."""
     made = plan(tiny_bert, tmp_path, seeds=1)
     expected = run_cell(made, Quiet())
+    whole = io.open
 
-    def closed(path: Path, *_: object) -> None:
-        raise StoreError("cannot be written (Permission denied)", where=path)
+    def closed(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(store, "write_atomically", closed)
-    assert run_cell(made, Quiet()) == expected
-    made.folder.result.write_text("{}")
-    with pytest.raises(StoreError, match="Permission denied"):
+    def readable(file: Any, mode: str = "r", *more: Any, **how: Any) -> Any:
+        return whole(file, mode, *more, **how) if mode in ("r", "rb") else closed()
+
+    monkeypatch.setattr(io, "open", readable)
+    monkeypatch.setattr("adaptertune.files._Raw", closed)
+    progress = Quiet()
+    assert run_cell(made, progress) == expected
+    assert progress.done == [(0, True)]
+    with whole(made.folder.result, "w") as stream:
+        stream.write("{}")
+    with pytest.raises(StoreError, match=r"result\.json: cannot be written \(Read-only"):
+        run_cell(made, Quiet())
+    made.folder.seed(0).checkpoint.unlink()
+    with pytest.raises(StoreError, match=r"seed-0: cannot be written \(Read-only file system\)"):
         run_cell(made, Quiet())
 
 
