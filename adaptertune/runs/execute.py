@@ -84,6 +84,8 @@ class Runner:
         self._finished = finished
         self._prepared: _Prepared | None = None
         self._foretold: str | None = None  # digest of a cell
+        # By digest, where memory ran out: how many examples at a time, and whether by CUDA graphs.
+        self._fitting: dict[str, tuple[int, bool]] = {}
         self._told_of_pooler: Hashable = None  # key of a task's tokens
 
     def run(self, plan: Plan, seeds: Sequence[int], progress: Progress) -> list[results.SeedResult]:
@@ -91,7 +93,7 @@ class Runner:
 
         Interrupted trainings go on. Where memory runs out they go on without CUDA graphs, which hold
         memory of their own; then they begin anew with half as many examples at a time, whose gradients
-        add up to the same batch.
+        add up to the same batch. A cell's next seeds begin as it then went.
 
         Raises:
             Interrupted: the user stopped it; the state is saved.
@@ -102,10 +104,12 @@ class Runner:
         from adaptertune.train.device import computing
 
         device, threads = torch.device(plan.device), plan.config.threads
-        batch_size, by_graph = plan.config.training.batch_size, plan.by_graph
-        micro_batch: int | None = None
+        batch_size = plan.config.training.batch_size
+        micro_batch, by_graph = self._fitting.get(plan.digest, (batch_size, plan.by_graph))
+        snapshots = read_snapshots(plan, seeds, progress.note)
+        if snapshots:
+            micro_batch = snapshots[seeds[0]].facts["micro_batch"]
         while True:
-            snapshots, micro_batch = read_snapshots(plan, seeds, micro_batch, progress.note)
             try:
                 with computing(device, plan.precision, threads):
                     return self._run(plan, seeds, snapshots, micro_batch, by_graph, progress)
@@ -118,14 +122,16 @@ class Runner:
                         "out of memory, and batch norm needs its batches whole",
                         remedy="choose a smaller --batch-size",
                     ) from error
-            # Only here: the exception held the memory of the step that failed; states are read again.
+            # Only here: the exception held the memory of the step that failed.
             del snapshots
             gc.collect()
             if by_graph:
+                snapshots = read_snapshots(plan, seeds, progress.note)
                 by_graph, how = False, "go on without CUDA graphs"  # to the same result
             else:
-                micro_batch = (micro_batch + 1) // 2
+                snapshots, micro_batch = {}, (micro_batch + 1) // 2
                 how = f"begin anew with {micro_batch} examples at a time, {batch_size} a step as before"
+            self._fitting[plan.digest] = micro_batch, by_graph
             progress.note(f"seeds {', '.join(map(str, seeds))}: out of memory; they {how}")
 
     def _run(

@@ -95,27 +95,11 @@ class Saver:
 
 
 def read_snapshots(
-    plan: Plan, seeds: Sequence[int], micro_batch: int | None, note: Callable[[str], None]
-) -> tuple[dict[int, Snapshot], int]:
-    """Where a killed run's seeds stopped, none if they begin anew, and how many examples to compute at
-    a time.
-
-    Args:
-        micro_batch: None for as many as in the snapshots to go on from, else all of a batch.
-    """
-    found = _read_snapshots(plan, seeds, note)
-    known = int(found[seeds[0]].facts["micro_batch"]) if found else None
-    if micro_batch is None:
-        micro_batch = known or plan.config.training.batch_size
-    if known != micro_batch:  # made before memory ran out
-        found = {}
-    return found, micro_batch
-
-
-def _read_snapshots(
     plan: Plan, seeds: Sequence[int], note: Callable[[str], None]
 ) -> dict[int, Snapshot]:
-    """The snapshots of a killed run; damaged or foreign ones are dropped, and that is said."""
+    """Where a killed run's seeds stopped, none if they begin anew; damaged or foreign snapshots are
+    dropped, and that is said.
+    """
     from adaptertune.train.checkpoint import read_tensors
     from adaptertune.train.loop import Snapshot
 

@@ -690,6 +690,27 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
         run_cell(normed, Quiet())
 
 
+def test_what_memory_allows_is_found_out_once_for_a_cell(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = loop._Pass._add_gradients
+
+    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
+        if max(map(len, indices)) > 16:
+            raise MemoryError
+        return step(self, fittings, part, indices, weights)
+
+    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    made, progress = plan(tiny_bert, tmp_path, training__epochs=1), Quiet()
+    run_cell(made, progress)
+    assert [seed for seed, *_ in progress.started] == [0, 0, 1]
+    assert len([note for note in progress.notes if "memory" in note]) == 1
+    for seed in (0, 1):
+        result = made.folder.seed(seed).read_result()
+        assert result is not None
+        assert result.cost.micro_batch == 16
+
+
 def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -711,11 +732,12 @@ def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", short)
     monkeypatch.setattr(Plan, "by_graph", True)
-    made, progress = plan(tiny_bert, tmp_path / "short", seeds=[0]), Quiet()
-    execute.Runner().run(made, [0], progress)
+    made, progress, runner = plan(tiny_bert, tmp_path / "short"), Quiet(), execute.Runner()
+    for seed in (0, 1):
+        runner.run(made, [seed], progress)
     notes = [note for note in progress.notes if "memory" in note]
     assert notes == ["seeds 0: out of memory; they go on without CUDA graphs"]
-    assert [resumed for *_, resumed in progress.started] == [False, True]
+    assert progress.started == [(0, 0, False), (0, 1, True), (1, 0, False)]
     ours, theirs = (p.folder.seed(0).logits.read_bytes() for p in (made, whole))
     assert ours == theirs
 
