@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from adaptertune.errors import AdapterTuneError, Interrupted
+from adaptertune.errors import AdapterTuneError, Interrupted, StoreError
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.runs import units
 from adaptertune.runs.execute import Runner
@@ -90,8 +90,7 @@ class LocalExecutor:
                     connection.wait([], WAIT_SECONDS)
                     waiting, busy_elsewhere = busy_elsewhere, waiting
                 if hear(todo[0].plan).should_stop():
-                    _stop(workers)
-                    raise Interrupted(
+                    raise _stop(workers) or Interrupted(
                         "stopped; all states are saved", remedy="the same command goes on from here"
                     )
 
@@ -114,8 +113,8 @@ class LocalExecutor:
         try:
             kind, content = worker.pipe.recv()
         except (EOFError, OSError):
-            if progress.should_stop():  # the signal went to all of us
-                worker.unit = None
+            # The signal went to all of us; whether it had saved is seen when all stop.
+            if progress.should_stop():
                 return None
             return self._bury(worker, unit, waiting, progress)
         if kind == "told":
@@ -192,18 +191,40 @@ def _start(share: Share) -> tuple[SpawnProcess, Connection]:
     return process, ours
 
 
-def _stop(workers: Sequence[_Worker]) -> None:
-    """Let every worker save its state and end."""
+def _stop(workers: Sequence[_Worker]) -> AdapterTuneError | None:
+    """Let every worker save its state and end; what kept the first of those that could not."""
     for worker in workers:
         with suppress(OSError):
             worker.pipe.send(None)
-    for worker in workers:
-        while worker.process.is_alive():  # read on, or it may wait for room in the pipe for ever
-            with suppress(EOFError, OSError):
-                if worker.pipe.poll(POLL_SECONDS):
-                    worker.pipe.recv()
-            worker.process.join(0)
-        worker.pipe.close()
+    problems = [_last_words(worker) for worker in workers]  # each is waited for
+    return next(filter(None, problems), None)
+
+
+def _last_words(worker: _Worker) -> AdapterTuneError | None:
+    """Wait for a worker's end; why its state is not saved, if it is not."""
+    problem: AdapterTuneError | None = None
+    with suppress(EOFError, OSError):  # the pipe's end
+        # Read on, or it may wait for room in the pipe for ever; and what is left when it has ended.
+        while worker.pipe.poll(POLL_SECONDS) or worker.process.is_alive():
+            if not worker.pipe.poll():
+                continue
+            kind, content = worker.pipe.recv()
+            if kind == "settled":
+                worker.unit = None
+            elif kind == "error":
+                worker.unit, problem = None, content
+    worker.process.join()
+    worker.pipe.close()
+    # Of SIGTERM one dies only while nothing trains in it.
+    if worker.unit and worker.process.exitcode not in (0, -signal.SIGTERM):
+        seeds = ", ".join(map(str, worker.unit.seeds))
+        problem = StoreError(
+            f"seed {seeds}: its worker process {_ending(worker.process.exitcode)}; "
+            "what it did since it was last saved is lost",
+            where=worker.unit.plan.folder.path,
+            remedy="the same command goes on from there",
+        )
+    return problem
 
 
 def _serve(pipe: Connection) -> None:

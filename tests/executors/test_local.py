@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adaptertune.errors import Interrupted, StoreError
+from adaptertune.errors import AdapterTuneError, Interrupted, StoreError
 from adaptertune.executors import local, serial
 from adaptertune.executors.local import LocalExecutor, Share
 from adaptertune.executors.serial import run_cell
@@ -147,6 +148,47 @@ def test_what_goes_wrong_in_a_worker(tiny_bert: Path, tmp_path: Path) -> None:
         list(LocalExecutor([Share(1)], retry_before=None)(units.of_cell(made), lambda _: Quiet()))
     assert error.value.where == str(folder.result)
     assert not multiprocessing.active_children()
+
+
+class StopsAtStart(Quiet):
+    """Does something when a training starts, and asks to stop."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        super().__init__()
+        self.do = do
+
+    def seed_started(self, seed: int, *, epochs_done: int, resumed: bool) -> None:
+        super().seed_started(seed, epochs_done=epochs_done, resumed=resumed)
+        self.do()
+
+    def should_stop(self) -> bool:
+        return bool(self.started)
+
+
+@pytest.mark.usefixtures("fast_workers")
+def test_a_state_that_is_not_saved_when_all_stop_is_told(tiny_bert: Path, tmp_path: Path) -> None:
+    made = plan(tiny_bert, tmp_path, training__epochs=1000, threads=1, seeds=1)
+
+    def kill() -> None:
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid or 0, signal.SIGKILL)
+
+    def stopped(do: Callable[[], None]) -> str:
+        progress = StopsAtStart(do)
+        with pytest.raises(AdapterTuneError) as error:
+            list(LocalExecutor([Share(1)], None)(units.of_cell(made), lambda _: progress))
+        assert not multiprocessing.active_children()
+        return str(error.value)
+
+    assert stopped(kill) == (
+        f"{made.folder.path}: seed 0: its worker process died of SIGKILL; what it did since it was "
+        "last saved is lost; the same command goes on from there"
+    )
+    snapshot = made.folder.seed(0).snapshot
+    assert stopped(snapshot.mkdir).startswith(f"{snapshot}: cannot be written (Is a directory)")
+    snapshot.rmdir()
+    assert stopped(lambda: None).startswith("stopped; all states are saved")
+    assert snapshot.is_file()
 
 
 @pytest.mark.usefixtures("fast_workers")
