@@ -55,7 +55,9 @@ class _Worker:
 
 @dataclass
 class LocalExecutor:
-    """Hands units to workers, one at a time. A worker that dies is replaced, and its unit goes on."""
+    """Hands units to workers, one at a time. A worker that dies is replaced, and its unit goes on; one
+    that can't use its device any more is replaced for the units to come.
+    """
 
     shares: Sequence[Share]
     retry_before: float | None
@@ -126,6 +128,12 @@ class LocalExecutor:
         if content is None:
             busy_elsewhere.append(unit)
         settled: Settled | None = content
+        # No death: the unit is done with, however it ended.
+        if settled and settled.is_device_lost:
+            progress.note(
+                f"{unit.plan.device} no longer answers a worker process; another one goes on"
+            )
+            _replace(worker)
         return settled
 
     def _bury(
@@ -137,8 +145,7 @@ class LocalExecutor:
         self.deaths[key] = self.deaths.get(key, 0) + 1
         exitcode = worker.process.exitcode
         how = _ending(exitcode)
-        worker.pipe.close()
-        worker.process, worker.pipe, worker.unit = *_start(worker.share), None
+        _replace(worker)
         if self.deaths[key] == MOST_DEATHS:
             killed = exitcode == -signal.SIGKILL  # as a system does that runs out of memory
             error = f"{MOST_DEATHS} worker processes {how}{'; too little memory?' * killed}"
@@ -189,6 +196,13 @@ def _start(share: Share) -> tuple[SpawnProcess, Connection]:
                 os.environ[name] = value
     theirs.close()
     return process, ours
+
+
+def _replace(worker: _Worker) -> None:
+    """Put a new process in the place of one that has ended, or is about to."""
+    worker.process.join()
+    worker.pipe.close()
+    worker.process, worker.pipe, worker.unit = *_start(worker.share), None
 
 
 def _stop(workers: Sequence[_Worker]) -> AdapterTuneError | None:
@@ -250,6 +264,8 @@ def _serve(pipe: Connection) -> None:
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         pipe.send(("settled", settled))
+        if settled and settled.is_device_lost:  # a new process may have it back
+            return
 
 
 class _Line:

@@ -33,12 +33,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Settled:
-    """What became of a unit. ``is_earlier``: it was so already."""
+    """What became of a unit.
+
+    Args:
+        is_earlier: it was so already.
+        is_device_lost: it failed, and this process can't use its device any more.
+    """
 
     unit: Unit
     done: tuple[results.SeedResult, ...]
     failures: tuple[results.Failure, ...] = ()
     is_earlier: bool = False
+    is_device_lost: bool = False
 
     def tell(self, progress: Progress) -> None:
         """Pass it on."""
@@ -118,6 +124,8 @@ def settle(
         Interrupted: the user stopped it; the state is saved.
         StoreError: the folder can't be written, or holds something else.
     """
+    from adaptertune.train import device as devices
+
     with ExitStack() as locks:
         try:
             found = claim(unit, locks, progress.note, retry_before=retry_before)
@@ -130,7 +138,9 @@ def settle(
         except (Interrupted, StoreError):
             raise
         except Exception as error:
-            return Settled(unit, (), write_failures(unit, *described(error)))
+            failures = write_failures(unit, *described(error))
+            is_lost = not devices.answers(unit.plan.device)
+            return Settled(unit, (), failures, is_device_lost=is_lost)
         for seed in unit.seeds:
             unit.plan.folder.seed(seed).failure.unlink(missing_ok=True)
         return Settled(unit, tuple(done))

@@ -206,6 +206,17 @@ def peak_memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def answers(device: str) -> bool:
+    """Whether this process can still use a device: after an illegal access or a fault of a GPU's memory
+    each of its calls fails, and those of a new process need not.
+    """
+    try:
+        clock(torch.device(device))
+    except RuntimeError:
+        return False
+    return True
+
+
 def clock(device: torch.device) -> float:
     """Now, in seconds, when the device has done all that it was told."""
     if device.type == "cuda":

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -27,6 +28,26 @@ def start(arguments: Sequence[str], log: Path) -> ForkServerProcess:
     process = context().Process(target=_main, args=(list(arguments), str(log)))
     process.start()
     return process
+
+
+def serve_where_seed_0_breaks_the_device(pipe: Connection) -> None:
+    """A worker's life in which that seed's failure makes all later ones of the process fail."""
+    from adaptertune.executors import local
+    from adaptertune.runs import execute
+    from adaptertune.train import device
+
+    train, is_broken = execute.Runner.run, False
+
+    def run(self, plan, seeds, progress):  # type: ignore[no-untyped-def]
+        nonlocal is_broken
+        is_broken = is_broken or 0 in seeds
+        if is_broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return train(self, plan, seeds, progress)
+
+    execute.Runner.run = run  # type: ignore[method-assign]
+    device.answers = lambda device: not is_broken
+    local._serve(pipe)
 
 
 def _main(arguments: list[str], log: str) -> None:

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from adaptertune.errors import AdapterTuneError, Interrupted, StoreError
+from adaptertune.errors import AdapterTuneError, Interrupted, StoreError, TrainingError
 from adaptertune.executors import local, serial
 from adaptertune.executors.local import LocalExecutor, Share
 from adaptertune.executors.serial import run_cell
-from adaptertune.runs import units
+from adaptertune.runs import execute, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.results import Failure
 from adaptertune.runs.summary import conclude
+from adaptertune.train import device as devices
 from tests.executors import forked
 from tests.runs.test_execute import Quiet, assert_equal_cells, plan
 
@@ -204,6 +205,42 @@ def test_a_failure_is_told_and_the_worker_goes_on(
     assert isinstance(first.failures[0], Failure)
     assert "Traceback" in first.failures[0].traceback
     assert second.done[0].scores == whole[0].folder.seed(1).read_result().scores  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("fast_workers")
+def test_a_worker_that_lost_its_device_is_replaced(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training that broke it fails, and no other; nothing counts as a death."""
+    monkeypatch.setattr(local, "_serve", forked.serve_where_seed_0_breaks_the_device)
+    made, progress = plan(tiny_bert, tmp_path, training__epochs=1, threads=1), Quiet()
+    executor = LocalExecutor([Share(1)], retry_before=None)
+    first, second = executor(units.of_cell(made), lambda _: progress)
+    assert first.failures[0].error.startswith("RuntimeError: CUDA error: an illegal memory access")
+    assert [result.seed for result in second.done] == [1]
+    assert executor.deaths == {}
+    told = "cpu no longer answers a worker process; another one goes on"
+    assert [note for note in progress.notes if "answers" in note] == [told]
+
+
+def test_one_process_ends_where_it_lost_its_device(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless there is nothing more to do."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(execute.Runner, "run", broken)
+    monkeypatch.setattr(devices, "answers", lambda _: False)
+    made = plan(tiny_bert, tmp_path, threads=1)
+    found = serial.run(units.of_cell(made), lambda _: Quiet(), retry_before=None)
+    assert next(found).failures
+    with pytest.raises(TrainingError, match=r"failure\.json: cpu no longer .* in a new process"):
+        next(found)
+    assert made.folder.seed(1).read_failure() is None
+    last = units.of_cell(made, [1])
+    assert len(list(serial.run(last, lambda _: Quiet(), retry_before=None))) == 1
 
 
 def children(pid: int) -> list[int]:

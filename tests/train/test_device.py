@@ -88,3 +88,18 @@ def test_stacking(
     requested: str, device: torch.device, seeds: int, can: bool, chosen: bool
 ) -> None:
     assert devices.choose_stack(requested, device, seeds, can_stack=can) is chosen
+
+
+def test_a_device_that_an_error_has_taken_from_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def waited(device: torch.device) -> None:
+        asked.append(device)
+        if len(asked) > 1:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", waited)
+    assert devices.answers("cuda:0")
+    assert not devices.answers("cuda:0")
+    assert devices.answers("cpu")
+    assert asked == [CUDA, CUDA]
