@@ -24,6 +24,7 @@ from adaptertune.runs.units import Settled, Unit
 
 MOST_DEATHS = 3  # of workers, at one unit, before it counts as failed
 POLL_SECONDS = 0.25
+END_SECONDS = 30.0  # that a worker has to end by itself
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,8 @@ def _start(share: Share) -> tuple[SpawnProcess, Connection]:
 
 def _replace(worker: _Worker) -> None:
     """Put a new process in the place of one that has ended, or is about to."""
+    worker.process.join(END_SECONDS)
+    worker.process.kill()  # one whose GPU is broken may wait for it without end
     worker.process.join()
     worker.pipe.close()
     worker.process, worker.pipe, worker.unit = *_start(worker.share), None
