@@ -132,7 +132,10 @@ def create(runs: Sequence[Run], folder: Path, *, place: str | None = None, offli
         copied = {
             name: copy_run(run, folder / name / run.cell.path.name) for name, run in seen.items()
         }
-        places = {name: str(run.folder.path.relative_to(folder)) for name, run in copied.items()}
+        places = {
+            name: f"{name}/{run.cell.path.name}/{run.folder.path.name}"
+            for name, run in copied.items()
+        }
         write_json(folder / FILE, {"format": 1, "runs": places})
     except BaseException as error:  # half a bundle would be in the way of the next try
         shutil.rmtree(folder, ignore_errors=True)

@@ -202,6 +202,16 @@ def test_the_commands(
     assert done.code == 0, done.err
 
 
+def test_a_place_beside_the_working_folder(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    rte = load.find(str(next((store / "rte").iterdir())), store)
+    bundle.create([rte], Path("../all"), offline=True)
+    assert bundle.read(tmp_path / "all").runs["rte"].result.seed == rte.result.seed
+
+
 def test_what_cannot_be_bundled(store: Path, tiny_bert: Path, made: Bundle, tmp_path: Path) -> None:
     rte = load.find(str(next((store / "rte").iterdir())), store)
     with pytest.raises(ConfigError, match="two runs of 'rte'"):
