@@ -25,7 +25,8 @@ from adaptertune.model import backbone, ledger
 from adaptertune.runs import load, predict
 from adaptertune.runs.load import Loaded, Run
 from adaptertune.share.copy import copy_run
-from adaptertune.yamlfile import Strict, nearest, parse
+from adaptertune.tasks import NAME
+from adaptertune.yamlfile import Strict, like, nearest, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,10 @@ BACKBONE = "backbone"
 BATCH_SIZE = 32  # rows of each task in a batch
 
 Logits = dict[str, "npt.NDArray[np.float32]"]
-RunPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^/\\]*/[A-Za-z0-9][^/\\]*/seed-[0-9]+$")]
+# A run's own folder may have been renamed to anything, but must be one below the task's.
+RunPath = Annotated[
+    str, like(rf"{NAME}/(?!\.\.?/)[^/\\\0]+/seed-[0-9]+", "TASK/RUN/seed-NUMBER in the bundle")
+]
 
 
 class _File(Strict):

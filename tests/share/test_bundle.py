@@ -212,6 +212,13 @@ def test_a_place_beside_the_working_folder(
     assert bundle.read(tmp_path / "all").runs["rte"].result.seed == rte.result.seed
 
 
+@pytest.mark.parametrize("name", ["über", "_mine", "(1)", ".hidden", "a b"])
+def test_a_run_whose_folder_was_renamed(store: Path, tmp_path: Path, name: str) -> None:
+    renamed = shutil.copytree(next((store / "rte").iterdir()), tmp_path / "rte" / name)
+    bundle.create([load.find(str(renamed), tmp_path)], tmp_path / "b", offline=True)
+    assert bundle.read(tmp_path / "b").runs["rte"].cell.path.name == name
+
+
 def test_what_cannot_be_bundled(store: Path, tiny_bert: Path, made: Bundle, tmp_path: Path) -> None:
     rte = load.find(str(next((store / "rte").iterdir())), store)
     with pytest.raises(ConfigError, match="two runs of 'rte'"):
@@ -246,6 +253,11 @@ def test_of_a_bundle_that_could_not_be_made_nothing_stays(store: Path, tmp_path:
         ('{"format": 1, "runs": {}}', "runs"),
         ('{"format": 1, "runs": {"rte": "../../x/seed-0"}}', "runs"),
         ('{"format": 1, "runs": {"rte": "/etc/x/seed-0"}}', "runs"),
+        ('{"format": 1, "runs": {"rte": "rte/../seed-0"}}', "must be TASK/RUN/seed-NUMBER"),
+        ('{"format": 1, "runs": {"rte": "../x/seed-0"}}', "must be TASK/RUN/seed-NUMBER"),
+        ('{"format": 1, "runs": {"rte": "rte/./seed-0"}}', "must be TASK/RUN/seed-NUMBER"),
+        ('{"format": 1, "runs": {"rte": "rte/a/../seed-0"}}', "must be TASK/RUN/seed-NUMBER"),
+        ('{"format": 1, "runs": {"rte": "rte/a\\u0000/seed-0"}}', "must be TASK/RUN/seed-NUMBER"),
         ('{"format": 1, "runs": {"rte": "rte/gone/seed-0"}}', "no run"),
     ],
 )
