@@ -28,16 +28,18 @@ from adaptertune.runs.load import Run
 from adaptertune.runs.plan import method_label
 from adaptertune.runs.results import BackboneFacts
 from adaptertune.share.copy import copy_run
-from adaptertune.tasks import Task
+from adaptertune.share.foreign import check_texts
+from adaptertune.tasks import MetricName, Task
 from adaptertune.yamlfile import Strict, like, parse
 
 if TYPE_CHECKING:
-    from adaptertune.runs.results import CellResult
+    from adaptertune.runs.results import CellResult, SeedResult
 
 # Of the repository: its root's config.json would be taken for a transformers model's.
 FOLDER = "run"
 # Bytes that a foreign file may have: a hundred times what there is; all of the largest encoder, in fp32.
 LARGEST_RESULT, LARGEST_CHECKPOINT = 2_000_000, 8_000_000_000
+LONGEST_NAME = 255  # of a folder, as file systems have it
 # What a card says that trained, by the method's name.
 TRAINED = {
     "adapter": "Bottleneck adapters (Houlsby et al., ICML 2019)",
@@ -68,11 +70,16 @@ class _Ledger(Strict):
     multiple_of_all_parameters: float
 
 
+class _Published(BaseModel):
+    metric: MetricName
+
+
 class _Result(BaseModel):
     """What a result file's schema leaves open."""
 
     config: RunConfig
     ledger: _Ledger
+    published: list[_Published] = []
 
 
 class _CellFile(Strict):
@@ -171,6 +178,10 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     short = result.backbone.name.rstrip("/").rpartition("/")[2]
     label = f"{method_label(run.method)}-{short}"
     target = store.cell_folder(output, run.task.name, label, digest)
+    longest = max(run.task.name, target.path.name, key=len)
+    if len(longest) > LONGEST_NAME:
+        what = f"its task or base model makes a folder's name of {len(longest)} characters"
+        raise StoreError(what, where=place, remedy=MEND)
     if target.path.exists():
         raise StoreError(
             "is there already", where=target.path, remedy="choose another --output, or remove it"
@@ -210,7 +221,12 @@ def _checked(fetched: Path, names: Sequence[str]) -> tuple[Run, str]:
     for path in (summary, own):
         parse(_Result, _read_json(path), lambda _: str(path))  # noqa: B023 (called at once)
     run = load.find(str(own.parent), fetched)
-    run.cell.finished_result()
+    whole, of_seed = run.cell.finished_result(), run.result
+    if whole.headline != run.task.headline:
+        raise StoreError(f"'{whole.headline}' is not the task's headline metric", where=summary)
+    _check_scores(whole, whole.scores, run.task, summary)
+    by_split = {split: scores.values for split, scores in of_seed.scores.items()}
+    _check_scores(of_seed, by_split, run.task, own)
     _, facts = read_tensors(checkpoint)
     labels = None if run.task.labels is None else list(run.task.labels)
     known = (facts.get("base_sha256"), facts.get("labels"))
@@ -221,17 +237,38 @@ def _checked(fetched: Path, names: Sequence[str]) -> tuple[Run, str]:
     return run, described.digest
 
 
-def _read_json(path: Path) -> Any:
-    """What a JSON file holds, if it can be written again.
+def _check_scores(
+    told: CellResult | SeedResult,
+    scores: Mapping[str, Mapping[str, object]],
+    task: Task,
+    where: Path,
+) -> None:
+    """Whether a result is one of the task, with all its metrics on each split; one of them selected.
 
     Raises:
-        StoreError: it is none, or has infinite numbers or half characters.
+        StoreError: it is not.
+    """
+    if told.task != task.name:
+        raise StoreError(f"a result of '{told.task}', not of '{task.name}'", where=where)
+    if told.selecting_split not in scores:
+        raise StoreError(f"no scores on '{told.selecting_split}', which selected", where=where)
+    for split, metrics in scores.items():
+        if metrics.keys() != set(task.metrics):
+            raise StoreError(f"the scores on '{split}' are not the task's metrics", where=where)
+
+
+def _read_json(path: Path) -> Any:
+    """What a JSON file holds, if it can be written again and shown.
+
+    Raises:
+        StoreError: it is none, or has infinite numbers, half or control characters or endless texts.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"damaged ({type(error).__name__})", where=path) from None
+    check_texts(content, path, StoreError)
     return content
 
 

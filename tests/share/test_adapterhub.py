@@ -615,7 +615,13 @@ HOSTILE: dict[str, tuple[Callable[[Folder], None], str]] = {
     ),
     "a name of control characters": (
         edited("adapter_config.json", config__architecture="\x1b[2Jprefix"),
-        r"'\x1b[2Jprefix' is no bottleneck adapter",
+        r"adapter_config.json: a control character in '\x1b[2Jprefix'",
+    ),
+    "a version that a terminal obeys": (
+        edited("head_config.json", version="adapters.1.3.0\x9b31m"), "a control character in 'adap",
+    ),
+    "a key without end": (
+        edited("adapter_config.json", **{"x" * 5000: 1}), "a text of 5,000 characters (xxx",
     ),
     "half a character": (edited("adapter_config.json", name="\ud800"), "Invalid JSON"),
     "a tensor too many": (
@@ -651,8 +657,8 @@ HOSTILE: dict[str, tuple[Callable[[Folder], None], str]] = {
         "'label2id' does not number 2 labels",
     ),
     "others' labels": (
-        edited("head_config.json", config__label2id={"<b>": 0, "\x07": 1}),
-        r"the head's labels are <b>, \x07, those of task 'rte' entailment, not_entailment",
+        edited("head_config.json", config__label2id={"<b>": 0, "\u200b": 1}),
+        r"the head's labels are <b>, \u200b, those of task 'rte' entailment, not_entailment",
     ),
     "deep JSON": (written("adapter_config.json", b"[" * 100_000), "damaged (RecursionError"),
     "no JSON object": (written("head_config.json", b"[]"), "damaged (ValueError: not an object)"),

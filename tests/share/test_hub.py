@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
 from adaptertune import config as configuration
-from adaptertune.errors import HubError, StoreError
+from adaptertune.errors import AdapterTuneError, HubError, StoreError
 from adaptertune.runs import load
 from adaptertune.share import copy, hub
 from adaptertune.share.copy import portable_name
@@ -212,6 +213,7 @@ class Harm:
 
 
 Files = dict[str, bytes]
+NAMED = '"backbone": {\n    "name": "'
 HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
     "nothing": (lambda files: {"README.md": b"hello"}, "is no run of adaptertune"),
     "a pickle as a checkpoint": (
@@ -285,6 +287,10 @@ HOSTILE: dict[str, tuple[Callable[[Files], Files], str]] = {
         lambda files: files | {"run/config.json": b'{"a": "' + b"x" * 3_000_000 + b'"}'},
         "run/config.json has 3,000,009 bytes, more than the 2,000,000 that one may have",
     ),
+    "a base model whose name is too long for a folder": (
+        lambda files: spoilt(files, r"run/seed-\d+/result.json", NAMED, NAMED + "x" * 500),
+        "its task or base model makes a folder's name of 5",
+    ),
     "two runs": (
         lambda files: files | {"run/seed-9/result.json": b"{}"}, "is no run of adaptertune",
     ),
@@ -311,6 +317,68 @@ def test_a_repository_that_means_harm(
     assert not (tmp_path / "out").exists(), "something was written"
     assert not list(tmp_path.rglob("harmed"))
     assert not [path for path in server.requests if "evil" in path or "pytorch_model" in path]
+
+
+# A file, a place in it, what stands there instead, and what is said of it.
+SEED, CELL = "run/seed-0/result.json", "run/result.json"
+FOREIGN: list[tuple[str, str, Any, str]] = [
+    (CELL, "headline", "x", "'x' is not the task's headline metric"),
+    (CELL, "headline", "f1", "'f1' is not the task's headline metric"),
+    (CELL, "selecting_split", "x", "no scores on 'x', which selected"),
+    (CELL, "scores", {}, "no scores on 'validation', which selected"),
+    (CELL, "scores.validation", {}, "the scores on 'validation' are not the task's metrics"),
+    (CELL, "task", "sst2", "a result of 'sst2', not of 'rte'"),
+    (CELL, "published.0.metric", "x", "'published.0.metric' should be 'accuracy', 'f1', "),
+    (CELL, "protocol", "\x1b[31mred", "a control character in"),
+    (CELL, "origins", {"\x7f": "x"}, "a control character in"),
+    (CELL, "ledger.parts.0.name", "\x9b1m", "a control character in"),
+    (CELL, "published.0.source", "a\rb", "a control character in"),
+    (CELL, "backbone.name", "a\x1bb", "a control character in"),
+    (CELL, "backbone.name", "a" * 5000, "a text of 5,000 characters (aaa"),
+    (SEED, "selecting_split", "x", "no scores on 'x', which selected"),
+    (SEED, "scores", {}, "no scores on 'validation', which selected"),
+    (SEED, "scores.validation.values", {}, "the scores on 'validation' are not the task's metrics"),
+    (SEED, "scores.validation.values.f1", 1.0, "are not the task's metrics"),
+    (SEED, "task", "sst2", "a result of 'sst2', not of 'rte'"),
+    (SEED, "backbone.name", "a\x1bb", "a control character in"),
+    ("run/config.json", "task.title", "\x1b]0;pwn\x07", "a control character in"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "place", "value", "complaint"), FOREIGN)
+def test_facts_that_another_command_would_stumble_over(
+    name: str, place: str, value: Any, complaint: str, packed: Files, tmp_path: Path
+) -> None:
+    files = {re.sub(r"seed-\d+", "seed-0", path): data for path, data in packed.items()}
+    for path, data in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    own = json.loads(files[SEED]) | {"seed": 0}
+    names = ["run/config.json", CELL, SEED, "run/seed-0/checkpoint.safetensors"]
+    (tmp_path / SEED).write_text(json.dumps(own))
+    run, _ = hub._checked(tmp_path, names)
+    assert run.score is not None
+    content: Any = json.loads((tmp_path / name).read_text())
+    if "published" in place:
+        content["published"] = [dict(FIGURE)]
+    (tmp_path / name).write_text(json.dumps(content))
+    hub._checked(tmp_path, names)
+    *way, last = (int(part) if part.isdigit() else part for part in place.split("."))
+    inner = content
+    for part in way:
+        inner = inner[part]
+    inner[last] = value
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(AdapterTuneError) as told:
+        hub._checked(tmp_path, names)
+    assert complaint in str(told.value)
+    assert str(told.value).startswith(f"{tmp_path / name}: ")
+
+
+FIGURE = {
+    "source": "Someone 2019", "model": "BERT-large", "split": "test", "metric": "accuracy",
+    "row": "full", "value": 70.0, "comparable": False, "why_not": "there BERT-large",
+}  # fmt: skip
 
 
 def test_what_is_too_large_is_not_fetched(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptertune.errors import CheckpointError, first_line
+from adaptertune.share.foreign import check_texts
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     """The object in a small JSON file.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: there is none, it is damaged, or a text in it can't be shown.
     """
     path = folder / name
 
@@ -40,6 +41,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         what = first_line(error)
         raise CheckpointError(f"damaged ({type(error).__name__}: {what})", where=path) from None
+    check_texts(content, path, CheckpointError)
     return content
 
 
