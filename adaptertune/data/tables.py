@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -93,7 +93,7 @@ class Table:
     name: str  # for messages
     format: Format
     head: Sequence[Any] | Bad  # the column names, or the bad row in their place
-    _records: Iterator[Record | Bad]
+    _read: Callable[[Sequence[str] | None], Iterator[Record | Bad]]  # in Parquet, of these columns
     may_lack_second: bool = False  # whether a second text may be empty or missing, and then is None
 
     @property
@@ -112,8 +112,8 @@ class Table:
         return [str(name) for name in self.head]
 
     def records(self) -> Iterator[Record | Bad]:
-        """Everything, a header line included, as it stands."""
-        return self._records
+        """Everything as it stands, a header line included; of Parquet the columns of texts."""
+        return self._read(None)
 
     def rows(self, columns: Columns) -> Iterator[Row | Bad]:
         """All rows, by the columns named. A text file has none: a line is a text or, where there is a
@@ -135,7 +135,7 @@ class Table:
             raise _no_rows(self.name)
 
     def _by_line(self, *, is_pair: bool) -> Iterator[Row | Bad]:
-        for record in self._records:
+        for record in self.records():
             if isinstance(record, Bad):
                 yield record
                 continue
@@ -147,7 +147,8 @@ class Table:
                 yield Bad(line, "not two texts with a tab between", REMEDY, text)
 
     def _by_position(self, columns: Columns) -> Iterator[Row | Bad]:
-        for head in self._records:
+        records = self.records()
+        for head in records:
             if not isinstance(head, Bad):
                 break
             if columns.has_header:
@@ -158,7 +159,7 @@ class Table:
         width = len(head[1])
         wanted = (columns.first, columns.second, columns.label)
         places = tuple(None if c is None else self._position(c, width) for c in wanted)
-        for record in self._records if columns.has_header else chain([head], self._records):
+        for record in records if columns.has_header else chain([head], records):
             if isinstance(record, Bad):
                 yield record
                 continue
@@ -184,7 +185,7 @@ class Table:
             is_optional = self.may_lack_second and column == columns.second
             if column is not None and not isinstance(self.head, Bad) and not is_optional:
                 self._position(column, 0)
-        for record in self._records:
+        for record in self._read([str(column) for column in wanted if column is not None]):
             if isinstance(record, Bad):
                 yield record
                 continue
@@ -274,8 +275,8 @@ def spelling(cell: Any) -> str:
 
 def _table(name: str, format: Format, stream: BinaryIO) -> Table:
     if format == "parquet":
-        columns, records = _parquet(stream, name)
-        return Table(name, format, columns, records)
+        names, read = _parquet(stream, name)
+        return Table(name, format, names, read)
     lines = _Lines(stream, name)
     if format == "jsonl":
         records = _json_lines(lines)
@@ -292,7 +293,8 @@ def _table(name: str, format: Format, stream: BinaryIO) -> Table:
     head = contents[0] if contents else begin[0]
     if contents and format == "jsonl":  # whose first row may be bad, or lack what others have
         head = list(dict.fromkeys(key for cells in contents for key in cells))
-    return Table(name, format, head, chain(begin, records))
+    whole = chain(begin, records)
+    return Table(name, format, head, lambda _: whole)
 
 
 def _no_rows(name: str) -> DataError:
@@ -416,30 +418,43 @@ def _json_lines(lines: _Lines) -> Iterator[Record | Bad]:
             yield Bad(number, "not a JSON object", 'write {"column": "text"}', _shown(text))
 
 
-def _parquet(stream: BinaryIO, name: str) -> tuple[list[str], Iterator[Record | Bad]]:
+def _parquet(
+    stream: BinaryIO, name: str
+) -> tuple[list[str], Callable[[Sequence[str] | None], Iterator[Record | Bad]]]:
     import pyarrow
-    from pyarrow import parquet
+    from pyarrow import parquet, types
 
+    # Python has no date for some of Arrow's, as for the end of time.
+    errors = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
     try:
         file = parquet.ParquetFile(stream)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except errors as error:
         raise DataError(f"cannot be read as Parquet ({first_line(error)})", where=name) from None
-    columns = list(file.schema_arrow.names)
 
-    def records() -> Iterator[Record | Bad]:
+    def is_text(kind: pyarrow.DataType) -> bool:
+        if types.is_dictionary(kind):
+            return is_text(kind.value_type)
+        return bool(
+            types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+        )
+
+    def read(columns: Sequence[str] | None) -> Iterator[Record | Bad]:
+        """What else is in the file is not decoded: it may be wide, or nothing for Python."""
+        if columns is None:
+            columns = [field.name for field in file.schema_arrow if is_text(field.type)]
         number = 0
         try:
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH):
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
                 for cells in batch.to_pylist():
                     number += 1
                     yield number, cells
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
+        except errors as error:
             where = f"{name}:{number + 1}"
             raise DataError(
                 f"cannot be read as Parquet ({first_line(error)})", where=where
             ) from None
 
-    return columns, records()
+    return list(file.schema_arrow.names), read
 
 
 def _checked(line: int, content: Any, cells: Cells, columns: Sequence[Any]) -> Row | Bad:

@@ -182,6 +182,50 @@ def test_parquet_with_rows_that_are_no_texts(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+FAR = pa.array([2**62, 1], pa.timestamp("us"))
+NO_UTF8 = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff\xfe", b"a"]).buffers())
+ODD = {
+    "a time that Python lacks": FAR,
+    "seconds": pa.array([10**13, 1], pa.timestamp("s")),
+    "a date": pa.array([10**7, 1], pa.date32()),
+    "milliseconds": pa.array([10**16, 1], pa.date64()),
+    "a duration": pa.array([2**62, 1], pa.duration("s")),
+    "a time zone that nobody knows": pa.array([1, 1], pa.timestamp("us", tz="Foo/Bar")),
+    "no UTF-8": NO_UTF8,
+    "two fields of a name": pa.StructArray.from_arrays([FAR, FAR], names=["a", "a"]),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_column_that_nobody_asked_for_is_not_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"odd": ODD[name], "a.b": ["x", "y"], "y": [1, 2]}), path)
+    expected = [Row(1, "x", None, 1), Row(2, "y", None, 2)]
+    assert read(path, Columns(first="a.b", label="y")) == expected
+    if name == "no UTF-8":  # which is a text
+        return
+    with tables.opened(path, "parquet") as table:
+        assert table.names == ["odd", "a.b", "y"]
+        assert [*table.records()] == [(1, {"a.b": "x"}), (2, {"a.b": "y"})]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_column_that_was_asked_for_is_told(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"odd": ODD[name], "a": ["x", "y"]}), path)
+    with pytest.raises(DataError, match=r"x\.parquet:1: cannot be read as Parquet"):
+        read(path, Columns(first="a", label="odd"))
+
+
+def test_columns_of_texts_are_so_however_they_are_kept(tmp_path: Path) -> None:
+    kinds = {"a": pa.string(), "b": pa.large_string(), "c": pa.string_view()}
+    found = {name: pa.array(["x"], kind) for name, kind in kinds.items()}
+    found |= {"d": pa.array(["x"]).dictionary_encode(), "e": pa.array([b"x"]), "f": pa.array([1])}
+    pq.write_table(pa.table(found), tmp_path / "x.parquet")
+    with tables.opened(tmp_path / "x.parquet", "parquet") as table:
+        assert [*table.records()] == [(1, dict.fromkeys("abcd", "x"))]
+
+
 REFUSED: dict[str, tuple[str, bytes, Columns, str]] = {
     "no such column": ("x.csv", b"aa,b,y\n1,2,3\n", PAIR, r"x\.csv:1: no column 'a'; did you mean aa\?"),
     "no such key": (

@@ -205,7 +205,7 @@ CHOICES = [
 def test_columns_are_the_tasks_or_those_named(
     loaded: Loaded, names: list[str], first: str | None, second: str | None, chosen: Columns
 ) -> None:
-    table = tables.Table("x.tsv", "tsv", names, iter(()))
+    table = tables.Table("x.tsv", "tsv", names, lambda _: iter(()))
     assert predict.choose_columns(loaded.run.task, table, first, second) == chosen
 
 
@@ -223,7 +223,7 @@ def test_columns_are_the_tasks_or_those_named(
 def test_columns_that_are_not_there(
     loaded: Loaded, first: str | None, second: str | None, complaint: str
 ) -> None:
-    table = tables.Table("x.tsv", "tsv", ["x", "y"], iter(()))
+    table = tables.Table("x.tsv", "tsv", ["x", "y"], lambda _: iter(()))
     with pytest.raises(DataError, match=complaint):
         predict.choose_columns(loaded.run.task, table, first, second)
 
