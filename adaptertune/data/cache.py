@@ -21,7 +21,14 @@ from safetensors.numpy import save
 
 from adaptertune import download, paths
 from adaptertune.config import digest
-from adaptertune.data.encode import SUFFIXES, Encoded, encode, load_tokenizer, starts_of
+from adaptertune.data.encode import (
+    SUFFIXES,
+    Encoded,
+    check_tokens,
+    encode,
+    load_tokenizer,
+    starts_of,
+)
 from adaptertune.data.sources import Source, fingerprint, load_splits
 from adaptertune.errors import DataError, StoreError
 from adaptertune.files import write_atomically
@@ -43,6 +50,7 @@ class Wanted:
     fingerprint: str
     model: Path  # the folder with the tokenizer's files
     max_length: int
+    vocabulary: int  # rows of the model's table of tokens
 
     @cached_property
     def digest(self) -> str:
@@ -96,11 +104,17 @@ def tokenised(
 
     Raises:
         DataError: a row is bad, or the rows are no longer those of the fingerprint.
-        BackboneError: the model has no usable tokenizer.
+        BackboneError: the model has no usable tokenizer, or lacks a token that a row has.
     """
-    found = stored(wanted, note)
-    if found is not None:
-        return found
+    found = stored(wanted, note) or _anew(wanted, progress, note)
+    for encoded in found:
+        check_tokens(encoded, wanted.vocabulary, wanted.model)
+    return found
+
+
+def _anew(
+    wanted: Wanted, progress: Callable[[int, int], None], note: Callable[[str], None]
+) -> list[Encoded]:
     splits = load_splits(wanted.task, wanted.source, wanted.names)
     if fingerprint(wanted.task, wanted.source, wanted.names) != wanted.fingerprint:
         raise DataError(

@@ -168,6 +168,26 @@ def encode(
     )
 
 
+def check_tokens(encoded: Encoded, vocabulary: int, where: object) -> None:
+    """Whether a model has all tokens of some examples; its tokenizer may know more that none has.
+
+    Args:
+        encoded: the examples.
+        vocabulary: rows of the model's table of tokens.
+        where: the model, for the message.
+
+    Raises:
+        BackboneError: it has not.
+    """
+    largest = int(encoded.tokens.max(initial=0))
+    if largest >= vocabulary:
+        raise BackboneError(
+            f"the tokenizer has token {largest:,}, the model {vocabulary:,} rows for tokens, from 0",
+            where=where,
+            remedy="resize its embeddings, or bring the tokenizer that it was trained with",
+        )
+
+
 @dataclass(frozen=True)
 class _Texts:
     """Some texts' tokens, end to end, and how many each text has."""

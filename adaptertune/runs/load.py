@@ -73,11 +73,18 @@ class Loaded:
     device: torch.device
 
     def encode(self, first: list[str], second: list[str] | None) -> Encoded:
-        """Texts as the run's training saw them."""
-        from adaptertune.data.encode import encode
+        """Texts as the run's training saw them.
+
+        Raises:
+            BackboneError: the model lacks a token that one of them has.
+        """
+        from adaptertune.data.encode import check_tokens, encode
         from adaptertune.data.sources import Split
 
-        return encode(self.tokenizer, Split("rows", first, second, None), self.run.max_length)
+        encoded = encode(self.tokenizer, Split("rows", first, second, None), self.run.max_length)
+        vocabulary = len(self.model.backbone.embeddings.word_embeddings.weight)
+        check_tokens(encoded, vocabulary, self.run.result.backbone.name)
+        return encoded
 
     def logits(self, encoded: Encoded) -> npt.NDArray[np.float32]:
         """(examples, outputs), in their order."""

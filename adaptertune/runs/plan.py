@@ -311,7 +311,8 @@ def _find_rows(
     """The tokens that are wanted of a task, and its number of training rows."""
     names = ("train", *task.evaluation)
     rows = sources.fingerprint(task, source, names)
-    tokens = cache.Wanted(task, source, names, rows, located.folder, max_length)
+    vocabulary = located.shape.vocabulary
+    tokens = cache.Wanted(task, source, names, rows, located.folder, max_length, vocabulary)
     # Rows not yet known to be good are read here: a bad one is found before anything is written.
     found = cache.stored(tokens) or sources.load_splits(task, source, names)
     return tokens, len(found[0])

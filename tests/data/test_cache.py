@@ -21,7 +21,7 @@ from adaptertune.data.batches import collate
 from adaptertune.data.cache import Wanted, stored, tokenised
 from adaptertune.data.encode import Encoded, encode, load_tokenizer
 from adaptertune.data.sources import Source, fingerprint, load_splits
-from adaptertune.errors import DataError
+from adaptertune.errors import BackboneError, DataError
 from tests.conftest import CHECKOUT
 
 NAMES = ("train", "validation")
@@ -40,7 +40,7 @@ def wanted(
     loaded = tasks.load(task).model_copy(update=changes)
     source = Source("folder", glue)
     rows = fingerprint(loaded, source, NAMES)
-    return Wanted(loaded, source, NAMES, rows, model, max_length)
+    return Wanted(loaded, source, NAMES, rows, model, max_length, vocabulary=60)
 
 
 class Heard:
@@ -246,6 +246,19 @@ def test_a_disk_that_gets_full(tiny_glue: Path, tiny_bert: Path, cache: Path) ->
     assert stored(asked) is None
 
 
+def test_tokens_that_the_model_lacks_are_told(tiny_glue: Path, tiny_bert: Path) -> None:
+    """Those that were kept, too; and not those that no row has."""
+    asked = wanted(tiny_glue, tiny_bert)
+    largest = max(int(encoded.tokens.max()) for encoded in get(asked)[0])
+    assert largest < asked.vocabulary - 1, "the tokenizer has more"
+    get(replace(asked, vocabulary=largest + 1))
+    complaint = f"has token {largest}, the model {largest} rows .* bring the tokenizer"
+    for path in (asked.path(name) for name in NAMES):
+        with pytest.raises(BackboneError, match=complaint):
+            get(replace(asked, vocabulary=largest))
+        path.unlink()
+
+
 def test_several_at_once(tiny_glue: Path, tiny_bert: Path, cache: Path) -> None:
     asked = wanted(tiny_glue, tiny_bert)
     code = f"""
@@ -255,7 +268,7 @@ from adaptertune import tasks
 from adaptertune.data.cache import Wanted, tokenised
 from adaptertune.data.sources import Source
 asked = Wanted(tasks.load("rte"), Source("folder", Path({str(tiny_glue)!r})), {NAMES!r},
-               {asked.fingerprint!r}, Path({str(tiny_bert)!r}), {asked.max_length})
+               {asked.fingerprint!r}, Path({str(tiny_bert)!r}), {asked.max_length}, 60)
 print("ready", flush=True)
 sys.stdin.readline()
 for encoded in tokenised(asked, progress=lambda *_: None, note=print):

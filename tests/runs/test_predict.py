@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from safetensors import safe_open
 from scipy.special import softmax
 
 from adaptertune.data import tables
+from adaptertune.data.encode import load_tokenizer
 from adaptertune.data.tables import Bad, Row
-from adaptertune.errors import CheckpointError, DataError, StoreError
+from adaptertune.errors import BackboneError, CheckpointError, DataError, StoreError
 from adaptertune.runs import load, predict
 from adaptertune.runs.load import Loaded
 from adaptertune.tasks import Columns
@@ -153,6 +155,17 @@ def test_the_task_is_the_runs_own(cell: Path, tmp_path: Path) -> None:
     (copy / "config.json").write_text("{}")
     with pytest.raises(StoreError, match=r"config\.json: damaged"):
         load.find(str(copy), tmp_path)
+
+
+def test_a_token_that_the_model_lacks_is_told(loaded: Loaded, tiny_bert: Path) -> None:
+    larger = load_tokenizer(tiny_bert)
+    larger.add_tokens(["other"])
+    knows_more = replace(loaded, tokenizer=larger)
+    given = (["word1 word2"], ["word3"])
+    same = knows_more.encode(*given).tokens.tolist()
+    assert same == loaded.encode(*given).tokens.tolist(), "tokens that no row has do no harm"
+    with pytest.raises(BackboneError, match="the tokenizer has token 60, the model 60 rows"):
+        knows_more.encode(["word1 other"], ["word3"])
 
 
 def test_another_base_model_is_refused(cell: Path, tiny_bert: Path, tmp_path: Path) -> None:
