@@ -63,6 +63,10 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
     if config.get("is_decoder"):
         return "a decoder, whose words see only earlier ones, is not supported"
     if kind != "deberta-v2":
+        # transformers no longer knows the others, and would load a table of positions in their place.
+        positions = config.get("position_embedding_type", "absolute")
+        if positions != "absolute":
+            return f"a '{kind}' model with position_embedding_type {positions!r} is not supported"
         return None
     wanted = _DEBERTA_V3 | {"embedding_size": config.get("hidden_size")}
     for key, value in wanted.items():

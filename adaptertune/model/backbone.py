@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ FILES = [
     "spm.model",
 ]
 SAFETENSORS = "model.safetensors"
+IN_A_LAYER = re.compile(r"\b(encoder|transformer)\.layer\.\d")  # of a parameter's name
 PICKLED = "pytorch_model.bin"  # transformers reads it with weights_only=True
 
 
@@ -131,6 +133,15 @@ def load(located: Located, *, attention: str = "eager") -> PreTrainedModel:
             f"{len(missing)} parameters are not in the weights, {missing[0]} for one",
             where=located.weights,
             remedy="give a complete checkpoint, BERT's pooler included",
+        )
+    # Other heads, of pre-training, may be there; but what belongs into a layer makes another model.
+    odd = sorted(key for key in info["unexpected_keys"] if IN_A_LAYER.search(key))
+    if odd:
+        raise BackboneError(
+            f"{len(odd)} parameters of layers have no place in the model of its config.json, {odd[0]} "
+            "for one",
+            where=located.weights,
+            remedy="give both files of one model",
         )
     model.eval()
     return model

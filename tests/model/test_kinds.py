@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +288,17 @@ def test_what_an_evaluation_found_serves_a_training(tiny_kind: Folder, kind: str
         ("roberta", {"pad_token_id": "x"}, r"a size is not a number"),
         ("roberta", {"max_position_embeddings": "66"}, r"a size is not a number"),
         ("roberta", {"max_position_embeddings": 1}, r"the positions can't be -1"),
+        (
+            "roberta",
+            {"position_embedding_type": "relative_key"},
+            r"type 'relative_key' is not supp",
+        ),
+        (
+            "electra",
+            {"position_embedding_type": "relative_key_query"},
+            r"a 'electra' model with pos",
+        ),
+        ("distilbert", {"position_embedding_type": None}, r"position_embedding_type None is not"),
         ("electra", {"embedding_size": 0}, r"the embedding can't be 0"),
         ("distilbert", {"dim": "32"}, r"the width can't be '32'"),
         ("deberta-v2", {"conv_kernel_size": 3}, r"conv_kernel_size 3 instead of 0 is not supp"),
@@ -317,3 +329,21 @@ def test_a_damaged_checkpoint_is_refused(tiny_kind: Folder, tmp_path: Path) -> N
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(BackboneError, match=r"1 parameters are not in .* embeddings_project"):
         backbone.load(backbone.locate(str(folder), offline=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_of_layers_that_are_not_configured_are_refused(
+    tiny_kind: Folder, kind: str, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_kind(kind), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors") | {"cls.predictions.bias": torch.zeros(3)}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    backbone.load(backbone.locate(str(folder), offline=True))  # a head of pre-training
+    layer = next(name for name in tensors if ".layer.1." in name)
+    for odd in (layer.replace(".1.", ".7."), f"{layer}.distances"):
+        save_file(tensors | {odd: torch.zeros(3)}, folder / "model.safetensors", {"format": "pt"})
+        complaint = rf"1 parameters of layers have no place in .*{re.escape(odd)} for one"
+        with pytest.raises(BackboneError, match=complaint):
+            backbone.load(backbone.locate(str(folder), offline=True))
