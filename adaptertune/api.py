@@ -242,9 +242,18 @@ def pipeline(
     model = (_as_bert if is_bert else _as_pretrained)(ours).eval()
     tokenizer = AutoTokenizer.from_pretrained(str(located.folder), local_files_only=True)
     tokenizer.model_max_length = found.max_length
-    return TextClassificationPipeline(
-        model=model, tokenizer=tokenizer, device=device, truncation=True
-    )
+    kind = TextClassificationPipeline if is_bert else _pipeline_of_any()
+    return kind(model=model, tokenizer=tokenizer, device=device, truncation=True)
+
+
+def _pipeline_of_any() -> type[TextClassificationPipeline]:
+    from transformers import TextClassificationPipeline
+
+    class AnswerPipeline(TextClassificationPipeline):  # type: ignore[misc]
+        def check_model_type(self, supported_models: Any) -> None:
+            """Any will do. Theirs calls a model an error that is none of transformers' own classes."""
+
+    return AnswerPipeline
 
 
 def _as_bert(ours: Classifier) -> PreTrainedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,16 @@ def test_a_bundle_gives_the_logits_of_the_training(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pipeline_gives_the_logits_of_the_training(
-    cells: Callable[[str], CellResult], kind: str
+    cells: Callable[[str], CellResult], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    heard: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.ERROR)
+    monkeypatch.setattr(handler, "emit", heard.append)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
     pipe = at.pipeline(cells(kind).folder, seed=1)
+    logger.removeHandler(handler)
+    assert [record.getMessage() for record in heard] == []
     texts = [{"text": first, "text_pair": second} for first, second in validation()[:5]]
     found = [[one["score"] for one in sorted(answer, key=lambda one: one["label"])]
              for answer in pipe(texts, top_k=None)]  # fmt: skip
