@@ -242,6 +242,9 @@ def pipeline(
     model = (_as_bert if is_bert else _as_pretrained)(ours).eval()
     tokenizer = AutoTokenizer.from_pretrained(str(located.folder), local_files_only=True)
     tokenizer.model_max_length = found.max_length
+    # Which text a token is of goes to the models that were trained with it, whatever a folder says.
+    types = ["token_type_ids"] if located.shape.types > 1 else []
+    tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     kind = TextClassificationPipeline if is_bert else _pipeline_of_any()
     return kind(model=model, tokenizer=tokenizer, device=device, truncation=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ import adaptertune as at
 from adaptertune import api
 from adaptertune.data.sources import SAMPLE, Source, load_splits
 from adaptertune.errors import ConfigError, StoreError
+from adaptertune.runs import load as runs
 from adaptertune.tasks import load
 from tests.conftest import train_tiny
 
@@ -145,6 +148,19 @@ def test_a_run_as_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
     assert (SAMPLE / "RTE").is_dir()
     with pytest.raises(StoreError, match="no run 'nothing'"):
         at.pipeline("nothing", output=tmp_path)
+
+
+def test_a_pipeline_knows_the_texts_of_a_pair_apart(tiny_bert: Path, tmp_path: Path) -> None:
+    """Also where the tokenizer's configuration says that the model does not take it."""
+    bert = shutil.copytree(tiny_bert, tmp_path / "bert")
+    path = bert / "tokenizer_config.json"
+    changed = json.loads(path.read_text()) | {"model_input_names": ["input_ids", "attention_mask"]}
+    path.write_text(json.dumps(changed))
+    cell = train_tiny(bert, tmp_path, "stsb", "--seeds", "1")
+    (answer,) = at.pipeline(cell)([{"text": "word1 word2", "text_pair": "word3"}])
+    loaded = runs.load(runs.find(str(cell), tmp_path))
+    expected = loaded.logits(loaded.encode(["word1 word2"], ["word3"]))
+    assert answer["score"] == pytest.approx(expected[0, 0], abs=1e-6)
 
 
 def test_scores_as_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
