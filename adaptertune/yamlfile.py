@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from adaptertune.errors import ConfigError
 
@@ -250,6 +251,8 @@ def _plain(node: Any, at: Location, lines: dict[Any, int], path: Path) -> Any:
         return items
     if node is None or isinstance(node, bool):
         return node
+    if isinstance(node, ScalarBoolean):  # one with an anchor, which is an int
+        return bool(node)
     for kind in (int, float, str):
         if isinstance(node, kind):
             return kind(node)

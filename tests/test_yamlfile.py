@@ -44,6 +44,10 @@ VALUES: list[tuple[str, Any]] = [
     ("False", False),
     ("null", None),
     ("~", None),
+    ("&x true", True),  # ruamel: an int
+    ("&x False", False),
+    ("&x 12", 12),
+    ("&x ~", None),
     ("'1e-4'", "1e-4"),
     ('"a\\tb"', "a\tb"),
     ("3-5", "3-5"),
