@@ -111,6 +111,11 @@ class Table:
             raise DataError(what, where=f"{self.name}:{self.head.line}", remedy=self.head.remedy)
         return [str(name) for name in self.head]
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether a number may be a column's position; in JSON Lines and Parquet it is a name."""
+        return self.format not in ("jsonl", "parquet")
+
     def records(self) -> Iterator[Record | Bad]:
         """Everything as it stands, a header line included; of Parquet the columns of texts."""
         return self._read(None)
@@ -124,7 +129,7 @@ class Table:
         """
         if self.format == "text":
             found = self._by_line(is_pair=columns.second is not None)
-        elif self.format in ("tsv", "csv"):
+        elif self.has_positions:
             found = self._by_position(columns)
         else:
             found = self._by_name(columns)

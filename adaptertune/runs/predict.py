@@ -155,7 +155,8 @@ def from_logits(task: Task, logits: npt.NDArray[np.float32], lines: Sequence[int
 
 def choose_columns(task: Task, table: Table, first: str | None, second: str | None) -> Columns:
     """The columns with the texts: those named (a number is a position, from 0, and then there is no
-    header line), else those of the task's own files or hub dataset that are there.
+    header line; but in JSON Lines and Parquet a name), else those of the task's own files or hub
+    dataset that are there.
 
     Raises:
         DataError: none of these is there, there are more or fewer than the task has texts, or one is
@@ -166,7 +167,7 @@ def choose_columns(task: Task, table: Table, first: str | None, second: str | No
         if (second is not None) != task.is_pair:
             what = f"task '{task.name}' has {'two texts' if task.is_pair else 'one text'}"
             raise DataError(what, remedy=f"give {options}")
-        columns = _column(first), None if second is None else _column(second)
+        columns = _column(first, table), None if second is None else _column(second, table)
         if second is not None and len(set(map(type, columns))) > 1:
             what = f"one of '{first}' and '{second}' is a name, the other a position"
             raise DataError(what, where=options, remedy="give two names, or two positions from 0")
@@ -198,8 +199,8 @@ def choose_columns(task: Task, table: Table, first: str | None, second: str | No
     )
 
 
-def _column(name: str) -> str | int:
-    return int(name) if name.isdecimal() else name
+def _column(name: str, table: Table) -> str | int:
+    return int(name) if name.isdecimal() and table.has_positions else name
 
 
 Out = Format | Literal["json"]

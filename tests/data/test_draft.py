@@ -212,6 +212,15 @@ def test_positions_where_there_is_no_header(tmp_path: Path) -> None:
     assert any(note.startswith("the first line is a row, no header: 't0', ") for note in made.notes)
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_numbers_are_names_where_columns_have_names(ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"t.{ending}", rows(40), header=["0", "1", "2", "3"])
+    dev = write(tmp_path / f"dev.{ending}", rows(10), header=["0", "1", "2", "3"])
+    task = tasks.load(draft(path, validation=dev, label="3", first="1", second="2").path)
+    (found,) = load_splits(task, Source("folder", tmp_path), ["train"])
+    assert found.first == [row[1] for row in rows(40)]
+
+
 def test_numbers_that_may_be_positions_or_names_are_asked_about(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", rows(60), ["0", "1", "2", "3"])
     with pytest.raises(

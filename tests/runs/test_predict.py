@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,6 +221,14 @@ def test_columns_are_the_tasks_or_those_named(
 ) -> None:
     table = tables.Table("x.tsv", "tsv", names, lambda _: iter(()))
     assert predict.choose_columns(loaded.run.task, table, first, second) == chosen
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_a_number_may_be_a_columns_name(loaded: Loaded, format: Any) -> None:
+    """As pandas calls columns without one."""
+    table = tables.Table("x", format, ["0", "1"], lambda _: iter([(1, {"0": "a", "1": "b"})]))
+    columns = predict.choose_columns(loaded.run.task, table, "0", "1")
+    assert list(table.rows(columns)) == [Row(1, "a", "b", None)]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def find_columns(
         if table.format == "text":
             raise DataError("a text file has no labels", where=path, remedy="use .tsv, .csv, …")
         rows = list(itertools.islice(_cells(table), SAMPLE))
-    if given and all(column.isdecimal() for column in given):
+    if given and table.has_positions and all(column.isdecimal() for column in given):
         if set(given) <= set(names):
             raise DataError(
                 f"{', '.join(given)} are positions and what the first line says: a header or a row?",
