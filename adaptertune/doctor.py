@@ -203,8 +203,11 @@ def _disk(output: Path) -> list[Check]:
         ("hub's cache", Path(constants.HF_HUB_CACHE), "set HF_HOME"),
     ]
     for name, place, remedy in places:
-        # os.path, for pathlib's is_dir raises where a folder may not be entered.
-        folder = next(path for path in (place, *place.parents) if os.path.isdir(path))  # noqa: PTH112
+        # os.path, for pathlib's methods raise where a folder may not be entered.
+        folder = next(path for path in (place, *place.parents) if os.path.lexists(path))
+        if not os.path.isdir(folder):  # noqa: PTH112
+            checks.append(Check(name, "error", f"{place}: {folder} is no folder", remedy))
+            continue
         free = shutil.disk_usage(folder).free
         told = f"{place}: {_size(place) / GIGABYTE:.2f} GB used, {free / GIGABYTE:.1f} GB free"
         if not os.access(folder, os.W_OK):

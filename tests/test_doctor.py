@@ -109,6 +109,17 @@ def test_a_folder_that_may_not_be_entered_is_no_place(monkeypatch: pytest.Monkey
     assert doctor._disk(Path("/proc/1/cwd/runs"))[0].name == "runs"
 
 
+def test_a_file_is_no_place(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    for place, which in (("file", "file"), ("file/runs", "file"), ("link", "link")):
+        found = {check.name: check for check in doctor._disk(tmp_path / place)}["runs"]
+        assert (found.level, found.remedy) == ("error", "choose another --output")
+        assert found.found == f"{tmp_path / place}: {tmp_path / which} is no folder"
+    assert cli("doctor", "--output", "file").code == 2
+    assert doctor._disk(tmp_path / "new" / "runs")[0].level != "error"
+
+
 def test_files_that_were_read_take_no_memory_from_a_control_group(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("2900000\n")
