@@ -65,13 +65,14 @@ def locate(name: str, *, offline: bool) -> Located:
         HubError: a download is damaged.
     """
     known = catalogue.known(name)
-    commit = files = None
+    full, commit, files = catalogue.full_name(name), None, None
     if package := catalogue.package(name):
         folder = _package_folder(package)
     elif given := catalogue.folder(name):
-        folder, files = given, _digest_of_files(given)
+        # It may be called as a model of the catalogue is, and is another one.
+        full, folder, files = name, given, _digest_of_files(given)
     else:
-        folder, commit = _download(catalogue.full_name(name), offline=offline)
+        folder, commit = _download(full, offline=offline)
     shape = _read_shape(folder)
     weights = next(
         (folder / file for file in (SAFETENSORS, PICKLED) if (folder / file).is_file()), None
@@ -89,7 +90,7 @@ def locate(name: str, *, offline: bool) -> Located:
             where=weights,
             remedy="install the package again",
         )
-    return Located(catalogue.full_name(name), folder, weights, sha256, shape, commit, files)
+    return Located(full, folder, weights, sha256, shape, commit, files)
 
 
 def _digest_of_files(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,13 @@ def test_bounds_beyond_every_model_are_answered(cli: Cli) -> None:
     assert "no size" in cli("params", "--shape", "12,768", "--between", "1e-9,1e-8").out
     done = cli("params", "--shape", "12,768", "--between", "0.5,1e300", "--json")
     assert json.loads(done.out)["between"]["sizes"][0] == 10
+
+
+def test_a_folder_that_is_called_as_a_known_model(
+    cli: Cli, tiny_bert: Path, tmp_path: Path
+) -> None:
+    asked = ("params", "--backbone", "bert-base", "--json")
+    assert json.loads(cli(*asked).out)["backbone"] == "google-bert/bert-base-uncased"
+    (tmp_path / "bert-base").symlink_to(tiny_bert)
+    found = json.loads(cli(*asked).out)
+    assert (found["backbone"], found["shape"]["width"]) == ("bert-base", 32)
