@@ -79,6 +79,17 @@ def test_a_seed_that_failed_is_no_empty_line() -> None:
     assert "failed: its failure.json says why" in line
 
 
+def test_foreign_text_is_no_markup() -> None:
+    """A pulled run's file may have any."""
+    odd = "a[/x] [red]b"
+    figure = results.PublishedFigure(
+        source=odd, model=odd, split=odd, metric="accuracy", row=odd, value=1.0, comparable=False,
+        why_not=odd,
+    )  # fmt: skip
+    text = shown(runs.run(cell(selecting_split=odd, published=[figure])), 200)
+    assert text.count(odd) == 7
+
+
 def test_a_run_without_its_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     train.conclude(cell(), Console(width=110))
     assert "Checkpoint  none is kept" in capsys.readouterr().out

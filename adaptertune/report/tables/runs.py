@@ -63,7 +63,7 @@ def run(result: CellResult) -> RenderableType:
         for name, spread in by_metric.items():
             is_headline = split == result.selecting_split and name == result.headline
             spreads.add_row(
-                split,
+                escape(split),
                 METRIC_NAMES[name],
                 percent(spread.mean),
                 percent(spread.deviation, 2),
@@ -100,12 +100,12 @@ def published(result: CellResult) -> RenderableType:
     )  # fmt: skip
     for figure in result.published:
         figures.add_row(
-            f"{figure.source}, {figure.model}",
-            row_label(figure.row),
-            figure.split,
+            escape(f"{figure.source}, {figure.model}"),
+            escape(row_label(figure.row)),
+            escape(figure.split),
             METRIC_NAMES[figure.metric],
             f"{figure.value:.1f}",
-            "[green]yes[/]" if figure.comparable else f"[dim]no: {figure.why_not}[/]",
+            "[green]yes[/]" if figure.comparable else f"[dim]no: {escape(str(figure.why_not))}[/]",
         )
     return titled("What others published", figures)
 
@@ -190,7 +190,7 @@ def _apart(cells: Mapping[str, CellResult]) -> dict[str, str]:
 def _heading(one: ListedRun) -> str:
     if one.result is None:
         state = "[red]damaged[/]" if one.error else "[yellow]unfinished[/]"
-        return f"{Path(one.folder).parent.name} · {state}"
+        return f"{escape(Path(one.folder).parent.name)} · {state}"
     parts = [one.result.task, METRIC_NAMES[one.result.headline]]
     if _is_held_out(one.result):
         parts.append("held-out")
