@@ -167,8 +167,8 @@ def test_the_claims_of_size(told: str) -> None:
     three = "{:.1f}, {:.1f} and {:.1f}".format(*accuracies.mean((0, 2)))
     assert f"mean accuracy of the seven tasks that have one is {three} with 8, 64 and 256" in told
     errors = np.sqrt((accuracies.var(2, ddof=1) / 5).sum(0)) / 7
-    least, *_, most = sorted(f"{error:.1f}" for error in errors)
-    assert f"with standard errors of {least} to {most} over seeds" in told
+    low, *_, high = sorted(f"{error:.1f}" for error in errors)
+    assert f"with standard errors of {low} to {high} over seeds" in told
     by_size = {name: [statistics.fmean(scores(cell)) for cell in of_sizes(name)] for name in SIZED}
     alike = max(max(by_size[name]) - min(by_size[name]) for name in ("SST-2", "QNLI", "QQP"))
     assert f"the three sizes are within {alike:.1f} points." in told
@@ -183,8 +183,8 @@ def test_the_claims_of_size(told: str) -> None:
     more = [three - one for one, three in zip(once, of_mnli, strict=True)]
     assert (
         f"On MNLI they are within {max(of_mnli) - min(of_mnli):.1f} with three epochs, by medians "
-        f"within {max(medians) - min(medians):.1f}; with one 256 is {once[1] - once[2]:.1f} behind 64, and "
-        f"two more bring it {more[2]:.1f}, size 8 {more[0]:.1f} and 64 {more[1]:.1f}." in told
+        f"within {max(medians) - min(medians):.1f}; with one 256 is {once[1] - once[2]:.1f} behind 64, "
+        f"and two more bring it {more[2]:.1f}, size 8 {more[0]:.1f} and 64 {more[1]:.1f}." in told
     )
     assert (
         f"is {of_rte[1] - of_rte[0]:.1f} behind 64 on RTE (size 8) and {of_mnli[2] - of_mnli[1]:.1f} "

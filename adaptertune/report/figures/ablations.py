@@ -30,6 +30,7 @@ AXES = {
     "trained": TRAINED,
 }
 DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
+FAR = charts.COLOURS.index("#56B4E9")  # from the orange that adapters have beside full fine-tuning
 HOLLOW = " A white centre: of its seeds some answer the same for every example."
 
 
@@ -107,12 +108,13 @@ def _colours(group: Group, result: AblationResult, task: AblationTask) -> dict[s
     known = colours(group)
     order: dict[str, int] = {}
     unused = max(known.values(), default=-1) + 1
+    others = unused + 1 if FAR in known.values() else FAR
     for one in task.points:
         family = in_words(one.method.partition("-")[0])
         if result.by is None:
             is_reference = one.reference is None
             order[ablation.title(one, result, task)] = (
-                known.get(family, unused + 1) if is_reference else unused
+                known.get(family, unused) if is_reference else others
             )
             continue
         series = in_words(one.method)
