@@ -363,7 +363,7 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
         stack.add({"training": asked}, "the sample")
     stack.finish()
     stack.values["seeds"] = _seed_list(stack.values["seeds"], stack.where(("seeds",)))
-    # Files and folders are to be found from wherever the run is used; links keep their names.
+    # A task's file and folders are to be found from wherever the run is used; links keep their names.
     stack.values["task"] = tasks.from_anywhere(stack.text("task"), "--task")
     if folder := catalogue.folder(backbone):
         stack.values["backbone"] = os.path.abspath(folder)  # noqa: PTH100

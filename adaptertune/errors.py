@@ -100,6 +100,10 @@ class TrainingError(AdapterTuneError):
     exit_code = 1
 
 
+class DeviceLost(TrainingError):
+    """This process can't use its device any more; a new one may."""
+
+
 class Interrupted(AdapterTuneError):
     """Stopped by SIGINT or SIGTERM with the state saved; 130 is the shell's code for it."""
 

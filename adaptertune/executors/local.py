@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from adaptertune.errors import AdapterTuneError, Interrupted, StoreError
+from adaptertune.errors import AdapterTuneError, DeviceLost, Interrupted, StoreError
 from adaptertune.executors.serial import WAIT_SECONDS
 from adaptertune.runs import units
 from adaptertune.runs.execute import Runner
@@ -24,7 +24,6 @@ from adaptertune.runs.units import Settled, Unit
 
 MOST_DEATHS = 3  # of workers, at one unit, before it counts as failed
 POLL_SECONDS = 0.25
-END_SECONDS = 30.0  # that a worker has to end by itself
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,23 @@ def shares(
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, and what it is at."""
+    """A process, the pipe to it, and what it is at.
+
+    ``has_settled``: whether the process has done a unit. ``lost``: why a new one can't do any.
+    """
 
     share: Share
     process: SpawnProcess
     pipe: Connection
     unit: Unit | None = None
+    has_settled: bool = False
+    lost: DeviceLost | None = None
 
 
 @dataclass
 class LocalExecutor:
-    """Hands units to workers, one at a time. A worker that dies is replaced, and its unit goes on; one
-    that can't use its device any more is replaced for the units to come.
+    """Hands units to workers, one at a time. A worker that dies is replaced, and its unit goes on; so
+    is one that can't use its device any more, unless a new one can't either.
     """
 
     shares: Sequence[Share]
@@ -65,7 +69,9 @@ class LocalExecutor:
     deaths: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
 
     def __call__(self, todo: Sequence[Unit], hear: Callable[[Plan], Progress]) -> Iterator[Settled]:
-        """Raises: Interrupted, StoreError: as :func:`units.settle`, when all workers have stopped."""
+        """Raises: Interrupted, StoreError, DeviceLost: as :func:`units.settle`, when all workers have
+        stopped; the last where no device is left.
+        """
         waiting = deque(todo)
         if not waiting:
             return
@@ -74,7 +80,7 @@ class LocalExecutor:
             is_told = False
             while waiting or busy_elsewhere or any(worker.unit for worker in workers):
                 for worker in workers:
-                    if worker.unit is None and waiting:
+                    if waiting and not worker.unit and not worker.lost:
                         self._assign(worker, waiting.popleft())
                 active = [worker for worker in workers if worker.unit]
                 ready = connection.wait([worker.pipe for worker in active], POLL_SECONDS)
@@ -83,6 +89,9 @@ class LocalExecutor:
                         settled = self._hear(worker, waiting, busy_elsewhere, hear)
                         if settled:
                             yield settled
+                problems = [worker.lost for worker in workers if worker.lost]
+                if len(problems) == len(workers):
+                    raise problems[0]
                 if not waiting and busy_elsewhere and not any(worker.unit for worker in workers):
                     if not is_told:
                         is_told = True
@@ -126,16 +135,25 @@ class LocalExecutor:
         worker.unit = None
         if kind == "error":
             raise content
+        if kind == "lost":
+            waiting.appendleft(unit)
+            self._renew(worker, unit.plan.device, content, progress)
+            return None
+        worker.has_settled = True
         if content is None:
             busy_elsewhere.append(unit)
         settled: Settled | None = content
-        # No death: the unit is done with, however it ended.
-        if settled and settled.is_device_lost:
-            progress.note(
-                f"{unit.plan.device} no longer answers a worker process; another one goes on"
-            )
-            _replace(worker)
         return settled
+
+    def _renew(self, worker: _Worker, device: str, lost: DeviceLost, progress: Progress) -> None:
+        """Put another in the place of a worker that has lost its device, unless it never had it."""
+        which = device if worker.share.gpu is None else f"GPU {worker.share.gpu}"
+        if worker.has_settled:
+            progress.note(f"{which} no longer answers its worker process; another one goes on")
+            _replace(worker)
+        else:
+            progress.note(f"{which} does not answer a new worker process either: it is left out")
+            worker.lost = lost
 
     def _bury(
         self, worker: _Worker, unit: Unit, waiting: deque[Unit], progress: Progress
@@ -200,12 +218,12 @@ def _start(share: Share) -> tuple[SpawnProcess, Connection]:
 
 
 def _replace(worker: _Worker) -> None:
-    """Put a new process in the place of one that has ended, or is about to."""
-    worker.process.join(END_SECONDS)
+    """Put a new process in the place of one that has ended, or has nothing more to save."""
     worker.process.kill()  # one whose GPU is broken may wait for it without end
     worker.process.join()
     worker.pipe.close()
-    worker.process, worker.pipe, worker.unit = *_start(worker.share), None
+    worker.process, worker.pipe = _start(worker.share)
+    worker.unit, worker.has_settled = None, False
 
 
 def _stop(workers: Sequence[_Worker]) -> AdapterTuneError | None:
@@ -226,7 +244,7 @@ def _last_words(worker: _Worker) -> AdapterTuneError | None:
             if not worker.pipe.poll():
                 continue
             kind, content = worker.pipe.recv()
-            if kind == "settled":
+            if kind in ("settled", "lost"):
                 worker.unit = None
             elif kind == "error":
                 worker.unit, problem = None, content
@@ -263,12 +281,10 @@ def _serve(pipe: Connection) -> None:
         except Interrupted:
             return
         except AdapterTuneError as error:
-            pipe.send(("error", error))
+            pipe.send(("lost" if isinstance(error, DeviceLost) else "error", error))
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         pipe.send(("settled", settled))
-        if settled and settled.is_device_lost:  # a new process may have it back
-            return
 
 
 class _Line:

@@ -27,28 +27,18 @@ def run(
     """Do units one after another in this process, those that others are at last.
 
     Raises:
-        Interrupted, StoreError: see :func:`units.settle`.
-        TrainingError: a failure has left the device unusable to this process, and there is more to do.
+        Interrupted, StoreError, DeviceLost: see :func:`units.settle`.
     """
     runner = Runner(units.not_trained_again if forecasts else None)
     waiting, is_told = list(todo), False
-    lost: Settled | None = None
     while waiting:
         busy = []
         for unit in waiting:
-            if lost:
-                raise TrainingError(
-                    f"{lost.unit.plan.device} no longer answers this process "
-                    f"({lost.failures[0].error})",
-                    where=lost.unit.plan.folder.seed(lost.unit.seeds[0]).failure,
-                    remedy="the same command goes on in a new process",
-                )
             settled = units.settle(unit, runner, hear(unit.plan), retry_before=retry_before)
             if settled is None:
                 busy.append(unit)
             else:
                 yield settled
-                lost = settled if settled.is_device_lost else None
         if busy and len(busy) == len(waiting):
             progress = hear(busy[0].plan)
             if not is_told:

@@ -109,6 +109,7 @@ class Runner:
         snapshots = read_snapshots(plan, seeds, progress.note)
         if snapshots:
             micro_batch = snapshots[seeds[0]].facts["micro_batch"]
+            self._fitting[plan.digest] = micro_batch, by_graph
         while True:
             try:
                 with computing(device, plan.precision, threads):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adaptertune.errors import Interrupted, InUse, StoreError
+from adaptertune.errors import DeviceLost, Interrupted, InUse, StoreError
 from adaptertune.files import exclusive, write_json
 from adaptertune.runs import results, store
 from adaptertune.runs.execute import Runner
@@ -33,18 +33,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Settled:
-    """What became of a unit.
-
-    Args:
-        is_earlier: it was so already.
-        is_device_lost: it failed, and this process can't use its device any more.
-    """
+    """What became of a unit. ``is_earlier``: it was so already."""
 
     unit: Unit
     done: tuple[results.SeedResult, ...]
     failures: tuple[results.Failure, ...] = ()
     is_earlier: bool = False
-    is_device_lost: bool = False
 
     def tell(self, progress: Progress) -> None:
         """Pass it on."""
@@ -123,6 +117,7 @@ def settle(
     Raises:
         Interrupted: the user stopped it; the state is saved.
         StoreError: the folder can't be written, or holds something else.
+        DeviceLost: an earlier failure has taken the device from this process, or it is gone.
     """
     from adaptertune.train import device as devices
 
@@ -133,14 +128,18 @@ def settle(
             return None
         if found:
             return found
+        # Else this unit would fail too, and all that are to come.
+        if not devices.answers(unit.plan.device):
+            raise DeviceLost(
+                f"'{unit.plan.device}' does not answer this process",
+                remedy="the same command goes on in a new one, if the device is well",
+            )
         try:
             done = runner.run(unit.plan, unit.seeds, progress)
         except (Interrupted, StoreError):
             raise
         except Exception as error:
-            failures = write_failures(unit, *described(error))
-            is_lost = not devices.answers(unit.plan.device)
-            return Settled(unit, (), failures, is_device_lost=is_lost)
+            return Settled(unit, (), write_failures(unit, *described(error)))
         for seed in unit.seeds:
             unit.plan.folder.seed(seed).failure.unlink(missing_ok=True)
         return Settled(unit, tuple(done))

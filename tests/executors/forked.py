@@ -50,6 +50,15 @@ def serve_where_seed_0_breaks_the_device(pipe: Connection) -> None:
     local._serve(pipe)
 
 
+def serve_without_device(pipe: Connection) -> None:
+    """A worker's life on a device that is gone."""
+    from adaptertune.executors import local
+    from adaptertune.train import device
+
+    device.answers = lambda device: False
+    local._serve(pipe)
+
+
 def _main(arguments: list[str], log: str) -> None:
     output = os.open(f"{log}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)

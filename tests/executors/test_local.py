@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from adaptertune.errors import AdapterTuneError, Interrupted, StoreError, TrainingError
+from adaptertune.errors import AdapterTuneError, DeviceLost, Interrupted, StoreError
 from adaptertune.executors import local, serial
 from adaptertune.executors.local import LocalExecutor, Share
 from adaptertune.executors.serial import run_cell
@@ -219,28 +219,55 @@ def test_a_worker_that_lost_its_device_is_replaced(
     assert first.failures[0].error.startswith("RuntimeError: CUDA error: an illegal memory access")
     assert [result.seed for result in second.done] == [1]
     assert executor.deaths == {}
-    told = "cpu no longer answers a worker process; another one goes on"
+    told = "cpu no longer answers its worker process; another one goes on"
     assert [note for note in progress.notes if "answers" in note] == [told]
+
+
+@pytest.mark.usefixtures("fast_workers")
+def test_a_device_that_is_gone_for_new_workers_too_is_left_out(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no unit with it; where no device is left, that is told."""
+    start, serve = local._start, local._serve
+
+    def start_without_gpu_1(share: Share) -> Any:
+        monkeypatch.setattr(local, "_serve", forked.serve_without_device if share.gpu else serve)
+        return start(share)
+
+    monkeypatch.setattr(local, "_start", start_without_gpu_1)
+    made, progress = plan(tiny_bert, tmp_path, training__epochs=1, threads=1), Quiet()
+    dead, well = Share(1, gpu=1), Share(1, gpu=0)
+    with pytest.raises(DeviceLost, match="'cpu' does not answer this process"):
+        list(LocalExecutor([dead, dead], None)(units.of_cell(made), lambda _: progress))
+    assert not list(made.folder.path.rglob("failure.json"))
+    found = LocalExecutor([dead, well], None)(units.of_cell(made), lambda _: progress)
+    assert sorted(result.seed for settled in found for result in settled.done) == [0, 1]
+    told = "GPU 1 does not answer a new worker process either: it is left out"
+    assert [note for note in progress.notes if "answer" in note] == [told] * 3
 
 
 def test_one_process_ends_where_it_lost_its_device(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless there is nothing more to do."""
+    """With the next that is to train, whoever asks for it; what is finished can still be had."""
+    made, is_broken = plan(tiny_bert, tmp_path, threads=1, seeds=3, training__epochs=1), False
+    first, *others = units.of_cell(made)
+    list(serial.run([first], lambda _: Quiet(), retry_before=None))
 
     def broken(*_: Any) -> None:
+        nonlocal is_broken
+        is_broken = True
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(execute.Runner, "run", broken)
-    monkeypatch.setattr(devices, "answers", lambda _: False)
-    made = plan(tiny_bert, tmp_path, threads=1)
-    found = serial.run(units.of_cell(made), lambda _: Quiet(), retry_before=None)
-    assert next(found).failures
-    with pytest.raises(TrainingError, match=r"failure\.json: cpu no longer .* in a new process"):
+    monkeypatch.setattr(devices, "answers", lambda _: not is_broken)
+    (failed,) = serial.run(others[:1], lambda _: Quiet(), retry_before=None)
+    assert failed.failures
+    found = serial.run([first, *others[1:]], lambda _: Quiet(), retry_before=None)
+    assert next(found).done
+    with pytest.raises(DeviceLost, match=r"'cpu' does not answer this process; .* in a new one"):
         next(found)
-    assert made.folder.seed(1).read_failure() is None
-    last = units.of_cell(made, [1])
-    assert len(list(serial.run(last, lambda _: Quiet(), retry_before=None))) == 1
+    assert made.folder.seed(2).read_failure() is None
 
 
 def children(pid: int) -> list[int]:

@@ -292,6 +292,32 @@ def test_a_series_has_one_colour_in_all_figures(tmp_path: Path) -> None:
     assert len(set(by_family.values())) == 4
 
 
+@pytest.mark.parametrize("others", [(), ("full",), ("full", "top_layers", "layernorm", "bitfit")])
+def test_what_points_are_held_against_has_another_colour(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    """Its method's own, and no two blues, however many methods there are."""
+    for name in ("adapter", *others):
+        options = {"method.name": name} | ({"method.k": 1} if name == "top_layers" else {})
+        add(tmp_path, "rte", one_metric(0.6, 0.8), options=options)
+    listed = add(tmp_path, "rte", one_metric(0.1), options={"training.learning_rate": 3e-3})
+    points = [
+        point(None, SEEDS, chosen={"method.name": "adapter"}),
+        point(None, SEEDS, chosen={"method.norm": "batch"}, reference=0),
+        point(None, SEEDS, chosen={"method.norm": "layer"}, reference=0),
+    ]
+    made = ablation_result(*points, by=None).model_copy(update={"cells": [digest(listed)]})
+    write_result(ablation_file(tmp_path, "variants", "all"), made)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    (figure,) = [one for one in figures.figures(group) if one.chapter == "Ablations"]
+    scale = figure.spec["layer"][0]["encoding"]["color"]["scale"]
+    shown = dict(zip(scale["domain"], scale["range"], strict=True))
+    own, *varied = shown.values()
+    assert next(iter(shown)).startswith("adapters")
+    assert len(varied) == 2
+    assert {own, *varied} == ({"#E69F00", "#56B4E9"} if others else {"#0072B2", "#E69F00"})
+
+
 def test_alternative_text_names_every_value_and_the_sample(tmp_path: Path) -> None:
     add(tmp_path, "rte", one_metric(*SEEDS), sample=True)
     add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"}, sample=True)

@@ -711,6 +711,25 @@ def test_what_memory_allows_is_found_out_once_for_a_cell(
         assert result.cost.micro_batch == 16
 
 
+def test_a_resumed_seed_tells_the_next_what_memory_allows(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = loop._Pass._add_gradients
+
+    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
+        if max(map(len, indices)) > 16:
+            raise MemoryError
+        return step(self, fittings, part, indices, weights)
+
+    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    made = plan(tiny_bert, tmp_path)
+    with pytest.raises(Interrupted):
+        run_cell(made, StopsAfter(seed=0, num_epochs=1))
+    progress = Quiet()
+    run_cell(made, progress)
+    assert progress.started == [(0, 1, True), (1, 0, False)]
+
+
 def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,7 +221,7 @@ def _is_gone(there: Sequence[Cell], everything: Sequence[Cell]) -> bool:
     """
 
     def place(cell: Cell) -> tuple[Any, Any]:
-        return cell.config["task"], cell.config["data"]
+        return cell.facts.task, cell.config["data"]
 
     def last(cells: Iterable[Cell]) -> str:
         return max((seed.cost.finished_at for cell in cells for seed in cell.seeds), default="")

@@ -101,8 +101,10 @@ def task_names(columns: Sequence[Column]) -> list[str]:
 
 
 def has_several_sets(columns: Sequence[Column]) -> bool:
-    """Whether a task is there with several sets of rows, over which no mean means anything."""
-    return len({(column.task, column.split) for column in columns}) < len(columns)
+    """Whether a task is there with several sets of rows or definitions, over which no mean means
+    anything.
+    """
+    return count_tasks(columns) < len({column.task_digest for column in columns})
 
 
 def count_tasks(columns: Sequence[Column]) -> int:

@@ -20,7 +20,7 @@ from adaptertune.report.figures.figure import (
     figure,
 )
 from adaptertune.report.schema import Column
-from adaptertune.runs.analyses import AblationResult, AblationTask
+from adaptertune.runs.analyses import AblationPoint, AblationResult, AblationTask
 from adaptertune.runs.store import CellFolder
 
 AXES = {
@@ -30,7 +30,8 @@ AXES = {
     "trained": TRAINED,
 }
 DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
-FAR = charts.COLOURS.index("#56B4E9")  # from the orange that adapters have beside full fine-tuning
+BLUE, ORANGE, SKY_BLUE = map(charts.COLOURS.index, ("#0072B2", "#E69F00", "#56B4E9"))
+BLUES = (BLUE, SKY_BLUE)
 HOLLOW = " A white centre: of its seeds some answer the same for every example."
 
 
@@ -53,7 +54,7 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
     points: list[Point] = []
     seeds: list[Dot] = []
     summaries: list[Summary] = []
-    order = _colours(group, result, task)
+    order = _of_points(group, result, task) if result.by is None else _of_series(group, task)
     is_few = ablation.is_few(task)
     for one in task.points:
         scores, title = one.scores[task.headline], ablation.title(one, result, task)
@@ -101,29 +102,37 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
     )
 
 
-def _colours(group: Group, result: AblationResult, task: AblationTask) -> dict[str, int]:
-    """The number of each series' colour: a method's is that of the other charts; of points that each
-    are a method, one for what the others are held against, and one for all these.
-    """
+def _of_series(group: Group, task: AblationTask) -> dict[str, int]:
+    """The number of each series' colour: a method's is that of the other charts."""
     known = colours(group)
     order: dict[str, int] = {}
-    unused = max(known.values(), default=-1) + 1
-    others = unused + 1 if FAR in known.values() else FAR
     for one in task.points:
-        family = in_words(one.method.partition("-")[0])
-        if result.by is None:
-            is_reference = one.reference is None
-            order[ablation.title(one, result, task)] = (
-                known.get(family, unused) if is_reference else others
-            )
-            continue
         series = in_words(one.method)
-        if series not in order:
-            number = known.get(series, known.get(family))
-            if number is None or number in order.values():
-                number = max([unused, *(used + 1 for used in order.values())])
-            order[series] = number
+        if series in order:
+            continue
+        number = known.get(series, known.get(_family(one)))
+        if number is None or number in order.values():
+            number = 1 + max([*known.values(), *order.values()], default=-1)
+        order[series] = number
     return order
+
+
+def _of_points(group: Group, result: AblationResult, task: AblationTask) -> dict[str, int]:
+    """The number of each point's colour: its method's of what the others are held against, and for all
+    these one that is far from it.
+    """
+    known = colours(group)
+    reference = next((one for one in task.points if one.reference is None), task.points[0])
+    number = known.get(_family(reference), 1 + max(known.values(), default=-1))
+    others = ORANGE if number % len(charts.COLOURS) in BLUES else SKY_BLUE
+    return {
+        ablation.title(one, result, task): number if one.reference is None else others
+        for one in task.points
+    }
+
+
+def _family(point: AblationPoint) -> str:
+    return in_words(point.method.partition("-")[0])
 
 
 def heatmaps(group: Group, column: Column) -> list[Figure]:

@@ -94,11 +94,25 @@ def test_no_command_makes_a_run_on_rows_that_have_been_changed(tmp_path: Path) -
     assert found == {label: {can} for label, can in labels.items()}
 
 
-def redefine(folder: CellFolder, **facts: object) -> None:
-    """As if the task's file had said something else when this run was made."""
+def redefine(folder: CellFolder, path: str | None = None, **facts: object) -> None:
+    """As if the task's file had said something else when this run was made, or were another."""
     described = json.loads(folder.config.read_text())
     described["identity"]["task"].update(facts)
+    if path:
+        described["config"]["task"] = path
     folder.config.write_text(json.dumps(described))
+
+
+def test_no_command_makes_a_run_of_a_task_that_has_been_changed(tmp_path: Path) -> None:
+    """However its file was named: an earlier version kept it as it was typed."""
+    older = add(tmp_path, "rte", one_metric(0.7))
+    newer = add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
+    redefine(older, "own/rte.yaml")
+    redefine(newer, "/somewhere/own/rte.yaml")
+    change(newer, 0, cost={"finished_at": "2026-11-24T00:00:00+00:00"})
+    shown = only(tmp_path)
+    holes = [one for row in shown.rows for one in row.entries if isinstance(one, Hole)]
+    assert sorted(hole.command is None for hole in holes) == [False, True]
 
 
 def test_another_headline_is_another_column(tmp_path: Path) -> None:
@@ -117,6 +131,17 @@ def test_another_headline_is_another_column(tmp_path: Path) -> None:
         if isinstance(entry, Entry)
     }
     assert told == {"MRPC (F1)": (0.9, 1), "MRPC (accuracy)": (0.6, 1)}
+
+
+def test_over_two_definitions_of_a_task_there_is_no_mean(tmp_path: Path) -> None:
+    """Of the same rows by another name of their split, too."""
+    add(tmp_path, "rte", one_metric(0.8))
+    other = add(tmp_path, "rte", {0: {"dev": {"accuracy": 0.4}}}, options={"training.epochs": 5})
+    redefine(other, "own/rte.yaml", evaluation=["dev"])
+    shown = only(tmp_path)
+    assert len({column.label for column in shown.columns}) == 2
+    assert [row.mean for row in shown.rows] == [None]
+    assert any("its rows or its definition differ" in remark for remark in words.remarks(shown))
 
 
 def test_labels_in_another_order_are_another_column(tmp_path: Path) -> None:
