@@ -29,8 +29,8 @@ COSTS = (
     "on the machine that ran most of them. x: "
     "of full fine-tuning's, where one machine ran both alike. Of seeds in one pass a seed's time is its "
     "share, and the memory, that of the pass, is set beside that of as many in one pass alone. All: the "
-    "tasks one after the other that both ran on one machine, of several machines on that of the most "
-    "tasks, and the largest peak."
+    "tasks that both ran on one machine (the one with the most of them), one after the other, and the "
+    "largest peak."
 )
 
 
