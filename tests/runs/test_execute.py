@@ -690,9 +690,8 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
         run_cell(normed, Quiet())
 
 
-def test_what_memory_allows_is_found_out_once_for_a_cell(
-    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fits_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if memory were too short for more examples at a time."""
     step = loop._Pass._add_gradients
 
     def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
@@ -701,6 +700,12 @@ def test_what_memory_allows_is_found_out_once_for_a_cell(
         return step(self, fittings, part, indices, weights)
 
     monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+
+
+def test_what_memory_allows_is_found_out_once_for_a_cell(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits_sixteen(monkeypatch)
     made, progress = plan(tiny_bert, tmp_path, training__epochs=1), Quiet()
     run_cell(made, progress)
     assert [seed for seed, *_ in progress.started] == [0, 0, 1]
@@ -714,14 +719,7 @@ def test_what_memory_allows_is_found_out_once_for_a_cell(
 def test_a_resumed_seed_tells_the_next_what_memory_allows(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = loop._Pass._add_gradients
-
-    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
-        if max(map(len, indices)) > 16:
-            raise MemoryError
-        return step(self, fittings, part, indices, weights)
-
-    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    fits_sixteen(monkeypatch)
     made = plan(tiny_bert, tmp_path)
     with pytest.raises(Interrupted):
         run_cell(made, StopsAfter(seed=0, num_epochs=1))
@@ -835,15 +833,7 @@ def test_saving_takes_its_share_of_the_time(
 def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
-    step = loop._Pass._add_gradients
-
-    def short(self: Any, fittings: Any, part: int, indices: Any, weights: Any) -> Any:
-        if max(map(len, indices)) > 16:
-            raise MemoryError
-        return step(self, fittings, part, indices, weights)
-
-    monkeypatch.setattr(loop._Pass, "_add_gradients", short)
+    fits_sixteen(monkeypatch)
     whole = plan(tiny_bert, tmp_path / "whole", seeds=[0])
     run_cell(whole, Quiet())
     made = plan(tiny_bert, tmp_path / "stopped", seeds=[0])
