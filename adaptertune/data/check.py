@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from adaptertune.tasks import Task
 
 SHOWN = 10  # bad rows of a file that are told one by one
 LOPSIDED = 0.95  # share of one label from which accuracy says little
+NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,11 @@ def source_of(path: Path, task: Task, data_dir: Path | None, *, offline: bool) -
 
 
 def alike(labels: Sequence[str]) -> list[str]:
-    """Labels that differ by case and white space alone, as a slip of the hand makes them: quoted."""
-    groups: dict[str, list[str]] = {}
+    """Labels that differ by case and white space alone, as a slip of the hand makes them, or are one
+    number: quoted.
+    """
+    groups: dict[str | float, list[str]] = {}
     for label in labels:
-        groups.setdefault(" ".join(label.split()).casefold(), []).append(label)
+        text = " ".join(label.split()).casefold()
+        groups.setdefault(float(text) if NUMBER.fullmatch(text) else text, []).append(label)
     return [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]

@@ -86,6 +86,11 @@ def test_labels_that_are_nearly_the_same_are_told(tmp_path: Path, cli: Cli) -> N
     done = cli("task", "check", made.path, "--json")
     warnings = [one["what"] for one in json.loads(done.out)["findings"]]
     assert [what for what in warnings if "labels" in what] == [told]
+    numbers = draft(
+        write(tmp_path / "n.jsonl", rows(60, ["1", "1.0", "01", "2", "nan", "inf"])), label="class"
+    )
+    told = "'01' and '1' and '1.0' count as different labels"
+    assert [note for note in numbers.notes if "different" in note] == [told]
 
 
 @pytest.mark.parametrize("number", [2, 5, 14, 15, 90, 96, 1234])
