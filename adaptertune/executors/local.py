@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from adaptertune.runs.units import Settled, Unit
 
 MOST_DEATHS = 3  # of workers, at one unit, before it counts as failed
 POLL_SECONDS = 0.25
+END_SECONDS = 30.0  # that a worker with nothing to save has to end
 
 
 @dataclass(frozen=True)
@@ -238,10 +240,13 @@ def _stop(workers: Sequence[_Worker]) -> AdapterTuneError | None:
 def _last_words(worker: _Worker) -> AdapterTuneError | None:
     """Wait for a worker's end; why its state is not saved, if it is not."""
     problem: AdapterTuneError | None = None
+    patience = time.monotonic() + END_SECONDS
     with suppress(EOFError, OSError):  # the pipe's end
         # Read on, or it may wait for room in the pipe for ever; and what is left when it has ended.
         while worker.pipe.poll(POLL_SECONDS) or worker.process.is_alive():
             if not worker.pipe.poll():
+                if worker.unit is None and time.monotonic() > patience:
+                    worker.process.kill()  # with nothing to save it may wait for a broken GPU
                 continue
             kind, content = worker.pipe.recv()
             if kind in ("settled", "lost"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -48,6 +49,14 @@ def serve_where_seed_0_breaks_the_device(pipe: Connection) -> None:
     execute.Runner.run = run  # type: ignore[method-assign]
     device.answers = lambda device: not is_broken
     local._serve(pipe)
+
+
+def serve_and_hang(pipe: Connection) -> None:
+    """A worker's life whose end does not come by itself."""
+    from adaptertune.executors import local
+
+    local._serve(pipe)
+    time.sleep(1000)
 
 
 def serve_without_device(pipe: Connection) -> None:

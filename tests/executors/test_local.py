@@ -246,6 +246,19 @@ def test_a_device_that_is_gone_for_new_workers_too_is_left_out(
     assert [note for note in progress.notes if "answer" in note] == [told] * 3
 
 
+@pytest.mark.usefixtures("fast_workers")
+def test_a_worker_that_does_not_end_is_ended(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_serve", forked.serve_and_hang)
+    monkeypatch.setattr(local, "END_SECONDS", 0.5)
+    made = plan(tiny_bert, tmp_path, training__epochs=1, threads=1, seeds=1)
+    executor = LocalExecutor([Share(1)], retry_before=None)
+    (settled,) = executor(units.of_cell(made), lambda _: Quiet())
+    assert settled.done
+    assert not multiprocessing.active_children()
+
+
 def test_one_process_ends_where_it_lost_its_device(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
