@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,6 @@ from adaptertune.tasks import Task
 
 SHOWN = 10  # bad rows of a file that are told one by one
 LOPSIDED = 0.95  # share of one label from which accuracy says little
-NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -191,12 +189,22 @@ def source_of(path: Path, task: Task, data_dir: Path | None, *, offline: bool) -
     return Source(found["source"], folder, offline)
 
 
+def as_number(label: str) -> float | None:
+    """The number that a label spells, if it does."""
+    try:
+        number = float(label)
+    except ValueError:
+        return None
+    return number if abs(number) < 1e9 else None  # (which is no NaN either)
+
+
 def alike(labels: Sequence[str]) -> list[str]:
     """Labels that differ by case and white space alone, as a slip of the hand makes them, or are one
     number: quoted.
     """
     groups: dict[str | float, list[str]] = {}
     for label in labels:
+        number = as_number(label)
         text = " ".join(label.split()).casefold()
-        groups.setdefault(float(text) if NUMBER.fullmatch(text) else text, []).append(label)
+        groups.setdefault(text if number is None else number, []).append(label)
     return [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]

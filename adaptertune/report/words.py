@@ -34,8 +34,8 @@ COSTS = (
 )
 
 
-def measured(comparison: Comparison) -> str:
-    """On which machine times and memory were measured, and which of them on another."""
+def costs(comparison: Comparison) -> str:
+    """What the table of times and memory shows, and on which machines it was measured."""
     once = first_of_task(comparison.columns)
     found: dict[str, dict[str, list[str]]] = {}  # rows by machine and task
     counted: Counter[str] = Counter()
@@ -48,7 +48,7 @@ def measured(comparison: Comparison) -> str:
                 found.setdefault(machine, {}).setdefault(name, []).append(row.label)
                 counted[name] += 1
     if not found:
-        return ""
+        return COSTS
     usual, *others = sorted(found, key=lambda one: -sum(map(len, found[one].values())))
     told = f"Measured on {usual}"
     for machine in others:
@@ -57,7 +57,7 @@ def measured(comparison: Comparison) -> str:
             for name, rows in found[machine].items()
         ]
         told += f"; {', '.join(places)}: {machine}"
-    return f"{told}."
+    return f"{told}. {COSTS}"
 
 
 def in_short(cell: Cell) -> str:
@@ -152,28 +152,25 @@ def _saved(row: Row) -> str:
         if spent.memory_of_full is not None
         else ""
     )
-    beside = [
+    timed = [
         place.cost
         for place in row.places
-        if place.cost and place.cost.epochs_of_full and place.cost.machines == spent.machines
+        if place.cost
+        and place.cost.time_of_full is not None
+        and place.cost.machines == spent.machines
     ]
-    own = [cost.epochs or 0 for cost in beside]
-    full = [cost.epochs_of_full or 0 for cost in beside]
+    own = [cost.epochs or 0 for cost in timed]
+    full = [cost.epochs_of_full or 0 for cost in timed]
     an_epoch = (
         f" ({spent.time_of_full_per_epoch:.2f}x an epoch: {_range(own)} epochs were chosen, of full "
         f"fine-tuning {_range(full)})"
         if own != full and spent.time_of_full_per_epoch is not None
         else ""
     )
-    timed = sum(
-        1
-        for place in row.places
-        if place.cost
-        and place.cost.time_of_full is not None
-        and place.cost.machines == spent.machines
-    )
     compared = sum(1 for place in row.places if place.beside and place.cost)
-    where = f" on {timed} of {tables.plural(compared, 'task')}" if timed < compared else ""
+    where = (
+        f" on {len(timed)} of {tables.plural(compared, 'task')}" if len(timed) < compared else ""
+    )
     return f" Training them took {spent.time_of_full:.2f}x its time{where}{an_epoch}{memory}."
 
 

@@ -119,8 +119,6 @@ def settle(
         StoreError: the folder can't be written, or holds something else.
         DeviceLost: an earlier failure has taken the device from this process, or it is gone.
     """
-    from adaptertune.train import device as devices
-
     with ExitStack() as locks:
         try:
             found = claim(unit, locks, progress.note, retry_before=retry_before)
@@ -128,6 +126,8 @@ def settle(
             return None
         if found:
             return found
+        from adaptertune.train import device as devices
+
         # Else this unit would fail too, and all that are to come.
         if not devices.answers(unit.plan.device):
             raise DeviceLost(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptertune.data import tables
-from adaptertune.data.check import alike
+from adaptertune.data.check import alike, as_number
 from adaptertune.data.draft.columns import examples
 from adaptertune.errors import DataError
 from adaptertune.tasks import Columns
@@ -55,7 +55,7 @@ def describe_labels(
     Raises:
         DataError: whether they are classes or scores can't be told, or they are neither.
     """
-    numbers = [_as_number(text) for text in counts]
+    numbers = [as_number(text) for text in counts]
     known = [number for number in numbers if number is not None]
     are_numbers = len(known) == len(numbers)
     are_whole = are_numbers and all(number == int(number) for number in known)
@@ -126,11 +126,3 @@ def stored_names(path: Path, column: str) -> list[str] | None:
         return None
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if is_list else None
-
-
-def _as_number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if abs(number) < 1e9 else None  # (which is no NaN either)

@@ -119,7 +119,7 @@ def spent(shown: Comparison, console: Console) -> RenderableType:
     made = _fitting(head, rows, console)
     return Lines(
         tables.titled("Time and memory of training a seed", made),
-        Text(f"{words.measured(shown)} {words.COSTS}", style="dim"),
+        Text(words.costs(shown), style="dim"),
         "",
     )
 
