@@ -58,8 +58,10 @@ for step in "${steps[@]}"; do
       search --tasks stsb "${rows[@]}" --epochs 3
       search --tasks cola,mrpc,rte,stsb "${rows[@]}"  # three and six epochs, by the first seed
       for task in qnli mnli sst2 qqp; do search --tasks "$task" "${rows[@]}" "${large[@]}"; done
-      # The rate that the first seed chose fails with the others.
-      search --tasks qnli --methods adapter --sizes 64 --protocol held-out --lrs 1e-3 --epochs 3 --seeds-on all
+      # A rate that the first seed chose fails with the others, or another is as good by it.
+      rows=(--methods adapter --sizes 64 --protocol held-out --lrs 1e-3 --seeds-on all)
+      search --tasks qnli "${rows[@]}" --epochs 3
+      search --tasks cola "${rows[@]}" --epochs 6
       ;;
     precision)  # at the settings that the search chose with bf16, seed by seed
       search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32

@@ -24,6 +24,7 @@ BELOW_SAME_ABOVE = ("#b35806", "#f7f7f7", "#542788")  # ColorBrewer's PuOr, for 
 UNKNOWN = "#d9dde2"
 FILE_WIDTH = 460
 TITLE_LENGTH = 66  # characters that fit above the chart and its axis
+SUBTITLE_LENGTH = 84  # of smaller and lighter ones
 HEIGHT = 280
 ROW_HEIGHT = 34
 MOST_TICKS = 10  # of whole numbers
@@ -403,12 +404,14 @@ def script() -> str:
 
 
 def _titled(spec: Mapping[str, Any], title: str, subtitle: Sequence[str]) -> Spec:
-    """A file stands alone: the page says around a chart what is in its two lines here."""
+    """A file stands alone: the page says around a chart what is in its lines here."""
     return {
         **spec,
         "title": {
             "text": _lines(title),
-            "subtitle": list(subtitle),
+            "subtitle": [
+                part for line in subtitle for part in textwrap.wrap(line, SUBTITLE_LENGTH)
+            ],
             "anchor": "start",
             "fontSize": 13,
             "subtitleFontSize": 11,

@@ -253,11 +253,47 @@ def test_seeds_are_dots_with_their_state_and_the_mean_has_its_interval(tmp_path:
 
 
 def test_learning_curves_are_means_over_seeds_with_the_seeds_behind(tmp_path: Path) -> None:
-    add(tmp_path, "rte", one_metric(0.6, 0.8), options={"training.epochs": 2})
+    options = {"training.epochs": 2, "training.learning_rate": 3e-4}
+    add(tmp_path, "rte", one_metric(0.6, 0.8), options=options)
     rows = data(drawn(tmp_path)["rte-learning"])
-    means = {row["x"]: row["y"] for row in rows if row["line"] == "adapters"}
+    name = "adapters 64, rate 3e-4"
+    means = {row["x"]: row["y"] for row in rows if row["line"] == name}
     assert means == pytest.approx({1: 35, 2: 70})
-    assert {row["line"] for row in rows} == {"adapters", "adapters 0", "adapters 1"}
+    assert {row["line"] for row in rows} == {name, f"{name} 0", f"{name} 1"}
+
+
+def test_a_picture_that_stands_alone_says_what_is_drawn(tmp_path: Path) -> None:
+    for task in ("rte", "qnli", "wnli"):
+        add(tmp_path, task, one_metric(*SEEDS), options={"method.name": "full"})
+        for rate in (1e-4, 3e-4, 1e-3):
+            add(tmp_path, task, one_metric(*SEEDS), options={"training.learning_rate": rate})
+    rates = [
+        add(tmp_path, "rte", one_metric(*SEEDS), options={"training.learning_rate": rate})
+        for rate in (1e-5, 3e-5)
+    ]
+    points = [point(value, SEEDS, digest=digest(one)) for value, one in enumerate(rates)]
+    for by in ("training.learning_rate", None):
+        made = ablation_result(*points, by=by).model_copy(update={"cells": [digest(rates[0])]})
+        write_result(ablation_file(tmp_path, "lr", str(by)), made)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    told = {
+        (one.name.rpartition("-")[2], one.chapter): one.subtitle[2]
+        for one in figures.figures(group)
+    }
+    kinds = {name: said for (name, chapter), said in told.items() if chapter != "Ablations"}
+    assert kinds["1"].startswith("means over seeds")
+    assert (
+        kinds["overview"] == "median of 3 sets, bars from the 20th to the 80th percentile of sets"
+    )
+    assert kinds["parameters"].startswith("means over seeds, ± 1 standard error")
+    assert "95 % bootstrap intervals" in kinds["seeds"]
+    assert {"learning", "time"} <= set(kinds)
+    of_ablations = {one.subtitle[2] for one in figures.figures(group) if one.chapter == "Ablations"}
+    assert of_ablations == {
+        "means over seeds, ± 1 standard error · 3 seeds, 6 epochs",
+        "rings: seeds; crosses: collapsed; ticks: means; bars: ± 1 standard error · 3 seeds, 6 epochs, "
+        "rates 1e-5 to 3e-5",
+    }
 
 
 def test_a_series_has_one_colour_in_all_figures(tmp_path: Path) -> None:

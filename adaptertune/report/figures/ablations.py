@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from adaptertune import stats
 from adaptertune.config import written_layers
 from adaptertune.report import ablation, charts, heatmap, tables
@@ -11,6 +13,9 @@ from adaptertune.report.comparison.columns import columns_of, on_column
 from adaptertune.report.comparison.methods import in_words
 from adaptertune.report.figures.figure import (
     DOTS,
+    DRAWN_DOTS,
+    DRAWN_ERRORS,
+    DRAWN_RINGS,
     ERROR_BARS,
     RINGS,
     TRAINED,
@@ -30,6 +35,7 @@ AXES = {
     "trained": TRAINED,
 }
 DOTS_OF_FEW = f"{RINGS}the bar ± 1 standard error of it."
+DRAWN_DOTS_OF_FEW = f"{DRAWN_RINGS}± 1 standard error"
 BLUE, ORANGE, SKY_BLUE = map(charts.COLOURS.index, ("#0072B2", "#E69F00", "#56B4E9"))
 BLUES = (BLUE, SKY_BLUE)
 HOLLOW = " A white centre: of its seeds some answer the same for every example."
@@ -82,8 +88,9 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
             points.append(Point(series, float(x or 0), mean, low, high, note, series, fallen))
     if result.by is None:
         spec = charts.dots(seeds, summaries, y, order)
-        bars = DOTS_OF_FEW if is_few else DOTS
+        bars, drawn = (DOTS_OF_FEW, DRAWN_DOTS_OF_FEW) if is_few else (DOTS, DRAWN_DOTS)
     else:
+        drawn = DRAWN_ERRORS
         spec = charts.curves(points, AXES[result.by], y, order)
         bars = ERROR_BARS + HOLLOW * any(point.hollow for point in points)
     spread = f"In the table: mean ± {ablation.spread_name(task)}."
@@ -95,11 +102,37 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
         f"ablate-{result.kind}-{result.digest[:6]}-{task.task}",
         "Ablations",
         ablation.heading(result, task, name) + note,
+        f"{drawn} · {_trained_so(group, result, task)}",
         " ".join(filter(None, said)),
         [point.note for point in points] + [one.note for one in summaries],
         spec,
         ablation.columns(result, task),
     )
+
+
+def _trained_so(group: Group, result: AblationResult, task: AblationTask) -> str:
+    """``3 seeds, 6 epochs, rates 1e-4 to 1e-3``, of the runs that are there; without a varied rate."""
+    training = [one.config["training"] for one in group.cells if one.digest in _digests(task)]
+    seeds = sorted({len(one.scores[task.headline].values) for one in task.points})
+    epochs = sorted({int(one["epochs"]) for one in training})
+    rates = sorted({float(one["learning_rate"]) for one in training})
+    told = [_between(seeds, "seed"), _between(epochs, "epoch")]
+    if rates and result.by != "training.learning_rate":
+        ends = " to ".join(tables.number(rate) for rate in dict.fromkeys((rates[0], rates[-1])))
+        told.append(f"rate{'s' * (len(rates) > 1)} {ends}")
+    return ", ".join(filter(None, told))
+
+
+def _digests(task: AblationTask) -> set[str]:
+    return {one.digest for one in task.points}
+
+
+def _between(counts: Sequence[int], what: str) -> str:
+    """``3 seeds``, ``1 to 3 seeds``; nothing of none."""
+    if not counts:
+        return ""
+    lowest = "" if len(counts) == 1 else f"{counts[0]} to "
+    return f"{lowest}{tables.plural(counts[-1], what)}"
 
 
 def _of_series(group: Group, task: AblationTask) -> dict[str, int]:
@@ -154,6 +187,7 @@ def heatmaps(group: Group, column: Column) -> list[Figure]:
                     "Without the adapters of a span of layers",
                     f"{column.label}: {name} without some layers' adapters{which}"
                     f"{data_note(column)}",
+                    f"relative change, mean over {tables.plural(len(result.seeds), 'seed')}",
                     f"Relative change of {name} on {result.split.replace('_', ' ')} when the trained "
                     "adapters of the layers from first to last (of "
                     f"{written_layers(result.layers)}) are removed and nothing is trained again; "

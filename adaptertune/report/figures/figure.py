@@ -22,6 +22,10 @@ DOTS = (
     "for few."
 )
 ERROR_BARS = "Bars: ± 1 standard error of the mean over seeds; none where there is one seed."
+# The same in short, for a picture that stands alone.
+DRAWN_RINGS = "rings: seeds; crosses: collapsed; ticks: means; bars: "
+DRAWN_DOTS = f"{DRAWN_RINGS}95 % bootstrap intervals"
+DRAWN_ERRORS = "means over seeds, ± 1 standard error"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Figure:
     chapter: str
     title: str
     subtitle: tuple[str, ...]
-    """For a picture that stands alone, by line: kind of chart; base model, protocol."""
+    """For a picture that stands alone, by line: kind of chart; base model, protocol; what is drawn."""
     alt: str
     caption: str
     spec: charts.Spec
@@ -45,18 +49,22 @@ def figure(
     name: str,
     chapter: str,
     title: str,
+    drawn: str,
     caption: str,
     notes: Iterable[str],
     spec: charts.Spec,
     table: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """A chart of a comparison as a figure; its alternative text is its title and its points' notes."""
+    """A chart of a comparison as a figure; its alternative text is its title and its points' notes.
+
+    ``drawn``: of which statistic its marks are, in few words; the caption says it in full.
+    """
     marked = f"{title} · sample data, not GLUE" if group.comparison.sample else title
     return Figure(
         name=re.sub(r"[^a-z0-9_-]+", "-", f"{group.comparison.name}-{name}".lower()),
         chapter=chapter,
         title=marked,
-        subtitle=(chapter, f"{group.comparison.title} · {words.in_short(group.cells[0])}"),
+        subtitle=(chapter, f"{group.comparison.title} · {words.in_short(group.cells[0])}", drawn),
         alt=f"{marked}. {'; '.join(notes)}.",
         caption=caption.strip(),
         spec=spec,

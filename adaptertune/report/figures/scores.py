@@ -14,6 +14,8 @@ from adaptertune.report.comparison.columns import on_column
 from adaptertune.report.evidence import Cell
 from adaptertune.report.figures.figure import (
     DOTS,
+    DRAWN_DOTS,
+    DRAWN_ERRORS,
     ERROR_BARS,
     TRAINED,
     Figure,
@@ -52,6 +54,7 @@ def table_1(group: Group) -> list[Figure]:
             "table-1",
             "Table 1",
             "Scores, and what is lost or gained",
+            "means over seeds, in per cent; †: some seeds collapsed or diverged",
             f"Means over seeds in per cent, {_metrics(shown.columns)}. Colour: points above (purple) or "
             "below (orange) full fine-tuning, paired over seeds; grey: nothing to compare with. †: some "
             "seeds collapsed or diverged.",
@@ -111,6 +114,7 @@ def overview(group: Group) -> list[Figure]:
             "overview",
             "Score against trained parameters",
             "All tasks",
+            f"median of {len(base)} sets, bars from the 20th to the 80th percentile of sets",
             f"Difference to full fine-tuning in points over {names}: the median task, bars from the "
             "20th to the 80th percentile of tasks, as in figure 1 of the paper.",
             [point.note for point in points],
@@ -145,6 +149,7 @@ def trade_off(group: Group, column: Column) -> list[Figure]:
             f"{named}-parameters",
             "Score against trained parameters",
             f"{named}{epochs}{data_note(column)}",
+            f"{DRAWN_ERRORS}; each size at its best candidate",
             f"{metric_title(column)}, mean over seeds; each size at its best candidate.{joined} "
             f"{ERROR_BARS}",
             [point.note for point in points],
@@ -185,6 +190,7 @@ def seed_dots(group: Group, column: Column) -> list[Figure]:
             f"{named}-seeds",
             "Seeds",
             f"{named}{data_note(column)}",
+            DRAWN_DOTS,
             " ".join([DOTS, *hidden]),
             [one.note for one in summaries],
             charts.dots(seeds, summaries, Axis(metric_title(column)), colours(group)),

@@ -26,12 +26,16 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
     """The selecting split by epoch: each method's best candidate, its mean and its seeds."""
     means: list[Point] = []
     faint: list[Point] = []
+    order: dict[str, int] = {}
     for (family, variant), cells in shown_methods(group).items():
         here = on_column(column, cells)
         if not here:
             continue
         cell = methods.choose(here)
-        series = methods.label(family, [], variant)
+        size, rate = methods.size(cell), cell.config["training"]["learning_rate"]
+        name = methods.label(family, [] if size is None else [size], variant)
+        series = f"{name}, rate {tables.number(rate)}"
+        order[series] = colours(group)[methods.label(family, [], variant)]
         by_epoch: dict[int, list[float]] = {}
         for seed, lines in cell.epochs.items():
             for line in lines:
@@ -58,6 +62,7 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
             f"{named}-learning",
             "Learning curves",
             f"{named}{data_note(column)}",
+            "thick lines: means over seeds; thin lines: seeds; each method's best candidate",
             f"{metric_title(column, split)} after each epoch, each method at its best "
             "candidate: the mean over seeds, and the seeds as thin lines.",
             list(last.values()),
@@ -65,7 +70,7 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
                 means,
                 Axis("epoch", integer=True),
                 Axis(metric_title(column, split)),
-                colours(group),
+                order,
                 faint=faint,
             ),
         )
@@ -103,6 +108,7 @@ def search(group: Group, column: Column) -> list[Figure]:
             f"{named}-search",
             "Settings",
             f"{named}: what a search is worth{data_note(column)}",
+            "expected best of so many candidates, one seed",
             f"{metric_title(column, split)} that the best of n candidates (learning rates, "
             "sizes, epochs) is expected to reach with one seed (Dodge et al. 2019): compare methods at "
             "the same n.",
@@ -144,6 +150,7 @@ def costs(group: Group, column: Column) -> list[Figure]:
                 f"{named}-time",
                 "Time and memory, task by task",
                 f"{named}: training time of a seed{data_note(column)}",
+                "means over seeds",
                 "Mean over seeds, for the epochs that are written beside the bars; evaluation apart. "
                 f"{where}{warning}.",
                 [bar.note for bar in times],
@@ -157,6 +164,7 @@ def costs(group: Group, column: Column) -> list[Figure]:
                 f"{named}-memory",
                 "Time and memory, task by task",
                 f"{named}: largest memory{data_note(column)}",
+                "peak while a seed trains, the least of its seeds",
                 "Peak while a seed trains, the least of its seeds: on a CPU of the whole process, on "
                 "CUDA what was allocated there, of seeds in one pass all of them. "
                 f"{where}{warning}.",
