@@ -28,7 +28,13 @@ from adaptertune.cli import (
     task,
     train,
 )
-from adaptertune.errors import AdapterTuneError
+from adaptertune.errors import (
+    AdapterTuneError,
+    TrainingError,
+    first_line,
+    is_out_of_memory,
+    one_line,
+)
 
 app = typer.Typer(
     name="adaptertune",
@@ -111,6 +117,12 @@ def main() -> None:
             code = 2
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's errors of usage
+        if message is None and is_out_of_memory(error):
+            _complain(
+                f"out of memory ({one_line(first_line(error))}); end what else needs it, or try "
+                "--device cpu or smaller batches"
+            )
+            sys.exit(TrainingError.exit_code)
         if message is None:
             raise
         context = getattr(error, "ctx", None)

@@ -189,7 +189,7 @@ def _executor(how: How, retry_before: float | None, made: Sweep) -> Executor:
         how.workers,
         how.threads,
         num_cores=num_cores(),
-        num_gpus=0 if is_on_cpu else torch.cuda.device_count(),
+        num_gpus=0 if is_on_cpu else local.num_gpus(torch.cuda.device_count()),
     )
     return local.LocalExecutor(shares, retry_before)
 

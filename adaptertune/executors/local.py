@@ -36,6 +36,20 @@ class Share:
     gpu: int | None = None
 
 
+def num_gpus(shown: int) -> int:
+    """How many GPUs workers can have: those that torch shows, and of the instances of a divided one,
+    of which CUDA shows a process the first alone, all that CUDA_VISIBLE_DEVICES names.
+    """
+    named = [name for name in _visible() if name.startswith("MIG-")]
+    return max(shown, len(named)) if shown else 0
+
+
+def _visible() -> list[str]:
+    """The GPUs that the user names, if any."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
 def shares(
     workers: int | None, threads: int | None, *, num_cores: int, num_gpus: int
 ) -> list[Share]:
@@ -154,7 +168,9 @@ class LocalExecutor:
             progress.note(f"{which} no longer answers its worker process; another one goes on")
             _replace(worker)
         else:
-            progress.note(f"{which} does not answer a new worker process either: it is left out")
+            progress.note(
+                f"{which} does not answer a new worker process either: it is left out ({lost.what})"
+            )
             worker.lost = lost
 
     def _bury(
@@ -200,8 +216,7 @@ def _start(share: Share) -> tuple[SpawnProcess, Connection]:
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     environment = {"OMP_NUM_THREADS": str(share.threads)}
     if share.gpu is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        known = [name for name in visible if name]
+        known = _visible()
         environment["CUDA_VISIBLE_DEVICES"] = known[share.gpu] if known else str(share.gpu)
     before = {name: os.environ.get(name) for name in environment}
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

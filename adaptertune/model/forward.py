@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptertune.model import fused
 from adaptertune.model.adapter import Adapter, linear, linear_of_each
@@ -35,6 +37,10 @@ from adaptertune.model.inject import AdaptedOutput
 COMPILED_KINDS = 64
 MOST_COMPILED = 4  # methods whose kinds these hold
 _compiled_for: set[Hashable] = set()
+# Of attention on a GPU: all of torch's but cuDNN's, which newer GPUs would take first. Some of these
+# round the share that is dropped to sixteenths (pytorch#174245), and of a row without a token, as there
+# is where seeds train in one pass, they can make numbers that are none (pytorch#196678).
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class Relative(NamedTuple):
@@ -166,18 +172,26 @@ def apply_layers(
         return is_single and fused.is_supported(hidden) and has_fused_layer(berts[0], index)
 
     one = compiled_layer() if compiled else transformer_layer
-    for in_one_node, group in groupby(indices, is_fused):
-        chosen = list(group)
-        ends_first = only_first and chosen[-1] == indices[-1]
-        if in_one_node:
-            layers = [berts[0].encoder.layer[index] for index in chosen]
-            hidden = fused.transformer_layers(layers, hidden, bias, dropout, only_first=ends_first)
-            continue
-        for index in chosen:
-            layers = [bert.encoder.layer[index] for bert in berts]
-            is_last = ends_first and index == chosen[-1]
-            hidden = one(layers, hidden, bias, dropout, relative, only_first=is_last)
+    with _attention_kernels(hidden.device):
+        for in_one_node, group in groupby(indices, is_fused):
+            chosen = list(group)
+            ends_first = only_first and chosen[-1] == indices[-1]
+            if in_one_node:
+                layers = [berts[0].encoder.layer[index] for index in chosen]
+                hidden = fused.transformer_layers(
+                    layers, hidden, bias, dropout, only_first=ends_first
+                )
+                continue
+            for index in chosen:
+                layers = [bert.encoder.layer[index] for bert in berts]
+                is_last = ends_first and index == chosen[-1]
+                hidden = one(layers, hidden, bias, dropout, relative, only_first=is_last)
     return hidden
+
+
+def _attention_kernels(device: torch.device) -> AbstractContextManager[None]:
+    """Those that may compute attention within the block; a CPU's is written out below."""
+    return nullcontext() if device.type == "cpu" else sdpa_kernel(KERNELS)
 
 
 def has_fused_layer(bert: Encoder, index: int) -> bool:

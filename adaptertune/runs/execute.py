@@ -109,6 +109,7 @@ class Runner:
         snapshots = read_snapshots(plan, seeds, progress.note)
         if snapshots:
             micro_batch = snapshots[seeds[0]].facts["micro_batch"]
+            by_graph = by_graph and micro_batch == batch_size  # parts of a batch are launched
             self._fitting[plan.digest] = micro_batch, by_graph
         while True:
             try:

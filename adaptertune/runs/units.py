@@ -129,9 +129,10 @@ def settle(
         from adaptertune.train import device as devices
 
         # Else this unit would fail too, and all that are to come.
-        if not devices.answers(unit.plan.device):
+        why = devices.trouble(unit.plan.device)
+        if why is not None:
             raise DeviceLost(
-                f"'{unit.plan.device}' does not answer this process",
+                f"'{unit.plan.device}' does not answer this process ({why})",
                 remedy="the same command goes on in a new one, if the device is well",
             )
         try:

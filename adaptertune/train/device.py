@@ -11,7 +11,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from adaptertune.config import DEVICES, DEVICES_IN_WORDS
-from adaptertune.errors import ConfigError
+from adaptertune.errors import ConfigError, first_line
 
 Precision = Literal["fp32", "bf16"]
 
@@ -28,7 +28,8 @@ def choose_device(requested: str) -> torch.device:
     """``auto`` is the first CUDA device if there is one, else the CPU.
 
     Raises:
-        ConfigError: it is no kind of device, or a CUDA device that is not there.
+        ConfigError: it is no kind of device, or a CUDA device that is not there or that the installed
+            torch has no kernels for.
     """
     if re.fullmatch(DEVICES, requested) is None:
         raise ConfigError(
@@ -36,15 +37,48 @@ def choose_device(requested: str) -> torch.device:
         )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if requested == "auto":
-        return torch.device("cuda", 0) if count else torch.device("cpu")
-    device = torch.device(requested)
-    if device.type == "cuda" and (device.index or 0) >= count:
+        device = torch.device("cuda", 0) if count else torch.device("cpu")
+    else:
+        device = torch.device(requested)
+    if device.type != "cuda":
+        return device
+    if (device.index or 0) >= count:
         raise ConfigError(
             f"no device '{requested}' ({count} CUDA devices here)",
             where="--device",
             remedy="use --device auto or cpu",
         )
+    own = torch.cuda.get_device_capability(device)
+    built_for = torch.cuda.get_arch_list()
+    if torch.version.cuda and not has_kernels(own, built_for):
+        raise ConfigError(
+            f"this torch has no kernels for {torch.cuda.get_device_name(device)}, of compute capability "
+            f"{own[0]}.{own[1]} (it has {', '.join(built_for)})",
+            where="--device",
+            remedy="install a torch for an older CUDA (https://pytorch.org), or use --device cpu",
+        )
     return device
+
+
+def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Whether a GPU can run what a torch was built for, in its words: ``sm_80``, ``compute_90``.
+
+    The code for a GPU runs on later ones of the same first number, unless its name ends in a letter;
+    what has yet to be compiled, on all later ones.
+    """
+    major, minor = capability
+    for name in built_for:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name)
+        if found is None:
+            continue
+        least = int(found[2]), int(found[3])
+        if least == capability or (
+            not found[4]
+            and least <= (major, minor)
+            and (found[1] == "compute" or least[0] == major)
+        ):
+            return True
+    return False
 
 
 def keep_freed_memory() -> None:
@@ -158,11 +192,18 @@ def computing(device: torch.device, precision: str, threads: int | None = None) 
     keep_freed_memory()
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+    products = choose_float32_products(precision, capability(device))
+    with float32_products(products), cpu_threads(threads):
+        yield
+
+
+@contextmanager
+def float32_products(how: str) -> Iterator[None]:
+    """How exact products of fp32 numbers are within the block, in torch's words."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(choose_float32_products(precision, capability(device)))
+    torch.set_float32_matmul_precision(how)
     try:
-        with cpu_threads(threads):
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -192,7 +233,8 @@ def free_memory(device: torch.device) -> None:
     """Give back what nothing refers to any more, to the device's other processes too."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # one that no longer answers: what made it so is told
+            torch.cuda.empty_cache()
 
 
 def peak_memory(device: str) -> int:
@@ -206,15 +248,15 @@ def peak_memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def answers(device: str) -> bool:
-    """Whether this process can still use a device: after an illegal access or a fault of a GPU's memory
+def trouble(device: str) -> str | None:
+    """Why this process can't use a device, if so: after an illegal access or a fault of a GPU's memory
     each of its calls fails, and those of a new process need not.
     """
     try:
         clock(torch.device(device))
-    except RuntimeError:
-        return False
-    return True
+    except RuntimeError as error:
+        return first_line(error)
+    return None
 
 
 def clock(device: torch.device) -> float:

@@ -14,6 +14,7 @@ from torch import nn
 from adaptertune.data.batches import collate, evaluation_batches
 from adaptertune.data.encode import Encoded
 from adaptertune.tasks import Task
+from adaptertune.train.device import float32_products
 
 if TYPE_CHECKING:
     from adaptertune.metrics import TaskMetric
@@ -57,7 +58,8 @@ def logits(
     """
     outputs: list[torch.Tensor] = []
     order = evaluation_batches(encoded.lengths, batch_size(encoded, device, num_parts))
-    with torch.inference_mode():
+    # As exact as outside of a training: `predict` gives what is recorded.
+    with torch.inference_mode(), float32_products("highest"):
         for indices in order:
             batch = collate(encoded, indices).to(device)
             outputs.append(model(batch.tokens, batch.segments, batch.mask, hidden=batch.hidden))

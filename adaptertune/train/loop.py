@@ -243,7 +243,8 @@ class _Pass:
         try:
             fitting.report()
         except Diverged as diverged:
-            self.diverged[fitting.seed] = diverged
+            # Without its frames, which hold this pass and so the models of all its seeds.
+            self.diverged[fitting.seed] = diverged.with_traceback(None)
 
     def _evaluate(self, fitting: _Fitting) -> None:
         def on_batch(num_examples: int) -> None:

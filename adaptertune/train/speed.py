@@ -20,6 +20,7 @@ from adaptertune import seeds
 from adaptertune.config import Training
 from adaptertune.data.batches import Batch, Indices, collate, padded_length, training_batches
 from adaptertune.data.encode import Encoded
+from adaptertune.model import fused
 from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.inject import adapted_outputs, adapters_removed
@@ -220,14 +221,13 @@ def product_rate(
     left = torch.randn(rows, inner, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     weight = torch.full((outer, inner), 0.5, dtype=dtype, device=device)
     shift = torch.zeros(outer, dtype=dtype, device=device)
-    num_products = 1
-    if device.type == "cpu":  # as in model/fused.py
+    num_products = 50 if device.type == "cuda" else 1  # launched without a wait in between
+    if fused.is_supported(left):  # its operation
         operation = torch.ops.mkldnn._linear_pointwise
 
         def product() -> None:
             operation(left, weight, shift, "none", [], "")
     else:
-        num_products = 50  # launched without a wait in between
 
         def product() -> None:
             torch.mm(left, weight.t())

@@ -47,7 +47,7 @@ def serve_where_seed_0_breaks_the_device(pipe: Connection) -> None:
         return train(self, plan, seeds, progress)
 
     execute.Runner.run = run  # type: ignore[method-assign]
-    device.answers = lambda device: not is_broken
+    device.trouble = lambda device: "CUDA error" if is_broken else None
     local._serve(pipe)
 
 
@@ -64,7 +64,7 @@ def serve_without_device(pipe: Connection) -> None:
     from adaptertune.executors import local
     from adaptertune.train import device
 
-    device.answers = lambda device: False
+    device.trouble = lambda device: "CUDA error: all are busy"
     local._serve(pipe)
 
 

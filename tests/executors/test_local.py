@@ -242,8 +242,23 @@ def test_a_device_that_is_gone_for_new_workers_too_is_left_out(
     assert not list(made.folder.path.rglob("failure.json"))
     found = LocalExecutor([dead, well], None)(units.of_cell(made), lambda _: progress)
     assert sorted(result.seed for settled in found for result in settled.done) == [0, 1]
-    told = "GPU 1 does not answer a new worker process either: it is left out"
+    told = (
+        "GPU 1 does not answer a new worker process either: it is left out ('cpu' does not answer this "
+        "process (CUDA error: all are busy))"
+    )
     assert [note for note in progress.notes if "answer" in note] == [told] * 3
+
+
+@pytest.mark.parametrize(
+    ("visible", "shown", "expected"),
+    [("MIG-a,MIG-b", 1, 2), ("MIG-a, MIG-b,", 0, 0), ("0,1", 2, 2), ("", 4, 4), ("MIG-a", 1, 1)],
+)
+def test_each_instance_of_a_divided_gpu_is_one(
+    monkeypatch: pytest.MonkeyPatch, visible: str, shown: int, expected: int
+) -> None:
+    """CUDA shows a process one of them; each worker's own environment names its own."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local.num_gpus(shown) == expected
 
 
 @pytest.mark.usefixtures("fast_workers")
@@ -273,12 +288,14 @@ def test_one_process_ends_where_it_lost_its_device(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(execute.Runner, "run", broken)
-    monkeypatch.setattr(devices, "answers", lambda _: not is_broken)
+    monkeypatch.setattr(devices, "trouble", lambda _: "no reason" if is_broken else None)
     (failed,) = serial.run(others[:1], lambda _: Quiet(), retry_before=None)
     assert failed.failures
     found = serial.run([first, *others[1:]], lambda _: Quiet(), retry_before=None)
     assert next(found).done
-    with pytest.raises(DeviceLost, match=r"'cpu' does not answer this process; .* in a new one"):
+    with pytest.raises(
+        DeviceLost, match=r"'cpu' does not answer this process \(no reason\); .* in a new"
+    ):
         next(found)
     assert made.folder.seed(2).read_failure() is None
 

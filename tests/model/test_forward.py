@@ -29,6 +29,25 @@ def batch(*, padded: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | N
     return tokens, segments, mask
 
 
+def test_a_gpus_attention_is_not_cudnns(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which rounds what dropout drops; here a device without numbers stands for it."""
+    attend, allowed = torch.nn.functional.scaled_dot_product_attention, list[bool]()
+
+    def is_allowed() -> bool:
+        return bool(torch.backends.cuda.cudnn_sdp_enabled())  # type: ignore[no-untyped-call]
+
+    def attended(*arguments: Any, **options: Any) -> torch.Tensor:
+        allowed.append(is_allowed())
+        return attend(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attended)
+    before = is_allowed()
+    model = build(tiny_bert, ADAPTER).to("meta")
+    model(*(part if part is None else part.to("meta") for part in batch(padded=True)))
+    assert allowed == [False, False]
+    assert is_allowed() == before
+
+
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize(
     "method",

@@ -849,6 +849,30 @@ def test_after_running_out_of_memory_a_killed_run_goes_on_with_its_parts(
     assert ours == theirs
 
 
+def test_a_run_that_goes_on_in_parts_does_so_without_cuda_graphs(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a batch are launched: where memory is short again, they must become smaller."""
+    made = plan(tiny_bert, tmp_path, seeds=[0])
+    with monkeypatch.context() as patch:
+        fits_sixteen(patch)
+        with pytest.raises(Interrupted):
+            run_cell(made, Quiet(stop_at=5))
+    tried = []
+
+    def run(
+        self: Any, plan: Any, seeds: Any, snapshots: Any, micro_batch: int, by_graph: bool, _: Any
+    ) -> None:
+        tried.append((micro_batch, by_graph))
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(execute.Runner, "_run", run)
+    monkeypatch.setattr(Plan, "by_graph", True)
+    with pytest.raises(Interrupted):
+        run_cell(made, Quiet())
+    assert tried == [(16, False)]
+
+
 def test_held_out_rows_select_and_validation_is_only_scored(
     tiny_bert: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,37 @@ def test_what_is_no_device(requested: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("capability", "built_for", "expected"),
+    [((9, 0), ["sm_75", "sm_90"], True), ((8, 9), ["sm_75", "sm_86"], True),
+     ((8, 6), ["sm_75", "sm_89"], False), ((7, 0), ["sm_75", "sm_80"], False),
+     ((12, 1), ["sm_120"], True), ((10, 0), ["sm_90", "sm_90a"], False), ((9, 0), ["sm_90a"], True),
+     ((10, 0), ["sm_80", "compute_90"], True), ((7, 0), ["compute_75"], False), ((9, 0), [], False)],
+)  # fmt: skip
+def test_a_gpu_runs_code_of_its_own_generation(
+    capability: tuple[int, int], built_for: list[str], expected: bool
+) -> None:
+    assert devices.has_kernels(capability, built_for) is expected
+
+
+@pytest.mark.parametrize("requested", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_torch_has_no_kernels_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, requested: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla V100")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80"])
+    with pytest.raises(
+        ConfigError, match=r"no kernels for Tesla V100, .* 7\.0 \(it has sm_75, sm_80"
+    ):
+        devices.choose_device(requested)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_70", "sm_80"])
+    assert devices.choose_device(requested).type == "cuda"
+
+
+@pytest.mark.parametrize(
     ("precision", "capability", "chosen"),
     [("fp32", (9, 0), "highest"), ("bf16", (9, 0), "high"), ("bf16", (8, 0), "high"),
      ("bf16", (7, 5), "highest"), ("bf16", None, "highest"), ("fp32", None, "highest")],
@@ -99,7 +130,7 @@ def test_a_device_that_an_error_has_taken_from_the_process(monkeypatch: pytest.M
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch.cuda, "synchronize", waited)
-    assert devices.answers("cuda:0")
-    assert not devices.answers("cuda:0")
-    assert devices.answers("cpu")
+    assert devices.trouble("cuda:0") is None
+    assert devices.trouble("cuda:0") == "CUDA error: an illegal memory access was encountered"
+    assert devices.trouble("cpu") is None
     assert asked == [CUDA, CUDA]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,9 @@ from adaptertune import config, tasks
 from adaptertune.data.encode import Encoded, starts_of
 from adaptertune.errors import DataError
 from adaptertune.model.classifier import Classifier, loss
-from adaptertune.train import loop
+from adaptertune.train import evaluate, loop
 from adaptertune.train.checkpoint import read_tensors, trained_tensors, write_tensors
+from adaptertune.train.device import float32_products
 from adaptertune.train.loop import (
     Diverged,
     EpochRecord,
@@ -261,6 +264,33 @@ def test_divergence_is_named(tiny_bert: Path, precision: str) -> None:
         model.head.weight.fill_(torch.inf)
     with pytest.raises(Diverged, match="not finite in epoch 1"):
         run(model, Recorder())
+
+
+def test_a_model_that_diverged_is_given_up(tiny_bert: Path) -> None:
+    """With all that its training held, without waiting for the collector: a GPU's memory is little."""
+    model = build(tiny_bert, METHODS[0])
+    with torch.no_grad():
+        model.head.weight.fill_(torch.inf)
+    known = weakref.ref(model)
+    gc.collect()
+    gc.disable()
+    try:
+        found = run_together([Lane(0, model, Recorder())])
+        del model
+        assert isinstance(found[0], Diverged)
+        assert known() is None
+    finally:
+        gc.enable()
+
+
+def test_predictions_are_as_exact_as_records(tiny_bert: Path) -> None:
+    """A training in bf16 on a GPU has its fp32 products in TF32; `predict` has no such setting."""
+    model, asked = build(tiny_bert, METHODS[0]), []
+    with float32_products("high"):
+        model.register_forward_hook(lambda *_: asked.append(torch.get_float32_matmul_precision()))
+        evaluate.logits(model, made("validation", 20, 2), torch.device("cpu"))
+        assert torch.get_float32_matmul_precision() == "high"
+    assert set(asked) == {"highest"}
 
 
 def test_collapse_is_named(tiny_bert: Path) -> None:

@@ -153,6 +153,13 @@ def test_the_product_rate_is_a_rate(dtype: torch.dtype) -> None:
     assert 1e5 < speed.product_rate(64, 32, 64, dtype, CPU) < 1e15
 
 
+def test_the_product_rate_where_torch_has_no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Mac."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    assert 1e5 < speed.product_rate(64, 32, 64, torch.float32, CPU) < 1e15
+
+
 def test_a_batch_of_the_median_length() -> None:
     batch = speed.median_batch(TRAIN, 32)
     median = int(np.sort(TRAIN.lengths)[20])
