@@ -68,7 +68,7 @@ def test_the_held_out_protocol(told: str) -> None:
         epochs = 6 if task == "stsb" else epochs
         assert {cell.config["training"]["epochs"] for cell in cells} == {epochs}
         rates = [cell.config["training"]["learning_rate"] for cell in cells]
-        assert (rates == chosen) == (name in ("STS-B, 3", "SST-2", "QQP", "MNLI, 3"))
+        assert (rates == chosen) == (name in ("STS-B, 3", "SST-2, 3", "QQP", "MNLI, 3"))
         of_row = str(epochs), " / ".join(map(as_rate, rates)), *map(spread, cells)
         differences = " | ".join(map(signed, (*found[name], ahead(name))))
         assert f"| {label} | {' | '.join(of_row)} | {differences} |" in told
@@ -85,13 +85,13 @@ def test_the_held_out_protocol(told: str) -> None:
         name for name in HELD_OUT
         if by_t(paired(*(held_out(CHOSEN[name][0], one) for one in ("adapter", "full"))))[1] > 0
     ]  # fmt: skip
-    assert within == ["MRPC", "RTE", "STS-B, 3", "QNLI", "MNLI, 3"]
+    assert within == ["MRPC", "RTE", "STS-B, 3", "QNLI", "SST-2, 3", "MNLI, 3"]
     beyond = [-found[name][0] for name in behind if name not in within]
-    ends = f"QQP with one epoch each, by {min(beyond):.1f} to {max(beyond):.1f} points."
-    assert (
-        f"behind on seven of eight tasks, on three of these beyond the noise: CoLA, and SST-2 and {ends}"
-        in told
+    of_two = (
+        "behind on seven of eight tasks, on two of these beyond the noise: CoLA, by {:.1f} points at "
+        "the rate that these took, and QQP with one epoch, by {:.1f}."
     )
+    assert of_two.format(*beyond) in told
     changed = signed(ahead("MNLI, 3")), signed(found["MNLI, 3"][0])
     assert "on MNLI ({} to {}) is no effect of the choice.".format(*changed) in told
     *learnt, low, lowest = sorted(scores(with_all_seeds("stsb", "adapter", 3)), reverse=True)
@@ -108,10 +108,14 @@ def test_the_held_out_protocol(told: str) -> None:
     mrpc, cola, rte = map(spread, by_first)
     assert f"at 3e-3 for adapters on MRPC ({mrpc}), 3e-3 on QNLI, where" in told
     assert f"full fine-tuning on CoLA and RTE ({cola} and {rte})." in told
-    faster, full = first_of_search("cola"), held_out("cola", "full")
-    of_first = scores(faster)[0], scores(full)[0]
-    rejected = "has {:.1f} on validation with that seed (full fine-tuning at its own {:.1f})."
-    assert f"1e-3, {rejected.format(*of_first)}" in told
+    faster, chosen_one = first_of_search("cola"), held_out("cola", "adapter")
+    level = "first seed ({:.1f} and {:.1f} on the held-out rows), so both got all seeds: 1e-3 has "
+    of_first = (100 * first_seed(one) for one in (chosen_one, faster))
+    assert level.format(*of_first) + spread(faster) in told
+    (fallen,) = (seed.seed for seed in faster.seeds if seed.scores["held-out"].collapsed)
+    well = statistics.fmean(one for seed, one in enumerate(scores(faster)) if seed != fallen)
+    more = well - statistics.fmean(scores(held_out("cola", "full")))
+    assert f"other four have {well:.1f}, {more:.1f} more than full fine-tuning's five." in told
     failed = first_of_search("mrpc")
     assert [seed.scores["held-out"].collapsed for seed in failed.seeds] == [True]
     (high,) = (
@@ -126,22 +130,31 @@ def test_the_held_out_protocol(told: str) -> None:
     (_, second, third, *_) = sorted(map(first_seed, rivals(high)), reverse=True)
     assert first_seed(held_out("qnli", "adapter")) == second == third, "one of the two next best"
     fewer = []
-    of_methods = held_out("mnli", "adapter"), held_out("qnli", "full"), held_out("mnli", "full")
-    for of_method in (high, *of_methods):
+    of_methods = [
+        held_out(task, method)
+        for method in ("adapter", "full")
+        for task in ("qnli", "sst2", "mnli")
+    ]
+    for of_method in (high, *of_methods[1:]):
         shorter = [one for one in rivals(of_method) if one.config["training"]["epochs"] == 1]
         assert len(shorter) == 3
         best = first_seed(best_first_seed(of_method))
         fewer.append(100 * (best - max(map(first_seed, shorter))))
     less = (
-        "which has {:.1f} and {:.1f} points less on the held-out rows for adapters and {:.1f} and "
-        "{:.1f} for full"
+        "One has {:.1f}, {:.1f} and {:.1f} points less than three on the held-out rows for adapters and "
+        "{:.1f}, {:.1f} and {:.1f} for full"
     )
     assert less.format(*fewer) in told
-    once = [scores(with_all_seeds("mnli", method, 1)) for method in ("adapter", "full")]
-    mean, median = (of(once[1]) - of(once[0]) for of in (statistics.fmean, statistics.median))
-    assert f"On MNLI with one epoch adapters are {mean:.1f} behind (medians {median:.1f});" in told
+    of_mnli, of_sst2 = (
+        [scores(with_all_seeds(task, method, 1)) for method in ("adapter", "full")]
+        for task in ("mnli", "sst2")
+    )
+    mean, median = (of(of_mnli[1]) - of(of_mnli[0]) for of in (statistics.fmean, statistics.median))
+    once = statistics.fmean(of_sst2[1]) - statistics.fmean(of_sst2[0])
+    both = f"are {once:.1f} behind on SST-2 and {mean:.1f} on MNLI (medians {median:.1f});"
+    assert f"With one epoch adapters {both}" in told
     least, *others = sorted(scores(held_out("mnli", "adapter")))
-    late = f"ends at {least:.1f}, and the other four have {statistics.fmean(others):.1f}."
+    late = f"seeds on MNLI ends at {least:.1f}, and the other four have {statistics.fmean(others):.1f}."
     assert late in told
     assert min(scores(held_out("mnli", "full"))) > 66
 
@@ -221,6 +234,12 @@ def test_how_often_training_fails(told: str) -> None:
     ]
     assert len(slow) == 2
     assert all(max(scores(cell)) < 100 * largest for cell in slow)
+
+
+def test_two_methods_seeds_hardly_go_together() -> None:
+    """Else their pairs would tell more than their means do."""
+    found = [statistics.correlation(*map(scores, pair(name))) for name in CHOSEN]
+    assert abs(statistics.fmean(found)) < 0.15
 
 
 def test_what_the_figures_can_bear(told: str) -> None:
@@ -310,7 +329,7 @@ def test_one_epoch_on_qnli(told: str) -> None:
 def test_six_epochs_on_stsb(told: str) -> None:
     low, full = only(6, 3e-4, "adapter", 64, "stsb"), pair("STS-B, 6")[1]
     less = statistics.fmean(scores(full)) - statistics.fmean(scores(low))
-    assert f"3e-4 for adapters of the six-epoch ones: {spread(low)}, {less:.1f} behind." in told
+    assert f"choose the rate 3e-4 for adapters: {spread(low)}, {less:.1f} behind." in told
 
 
 def test_bf16_beside_fp32(told: str) -> None:
