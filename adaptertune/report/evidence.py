@@ -398,19 +398,15 @@ def _read_description(folder: store.CellFolder) -> dict[str, Any] | None:
     """What a cell's ``config.json`` holds; None of a folder that is no cell, for models have such a
     file too.
     """
-    described = _read_json(folder.config)
+    try:
+        described = json.loads(folder.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder.config, error, store.AGAIN) from None
     if isinstance(described, dict) and described.keys() >= DESCRIPTION:
         return described
     if folder.seeds():
-        raise _damaged(folder.config, ValueError("not a run's configuration"))
+        raise _damaged(folder.config, ValueError("not a run's configuration"), store.AGAIN)
     return None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
 
 
 def _read_epochs(folder: store.SeedFolder) -> tuple[EpochLine, ...]:
@@ -423,9 +419,9 @@ def _read_epochs(folder: store.SeedFolder) -> tuple[EpochLine, ...]:
         raise _damaged(folder.epochs, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> StoreError:
+def _damaged(path: Path, error: Exception, remedy: str | None = None) -> StoreError:
     return StoreError(
         f"damaged ({first_line(error)})",
         where=path,
-        remedy=f"delete {path.parent} and run the same command again",
+        remedy=remedy or f"delete {path.parent} and run the same command again",
     )

@@ -258,7 +258,7 @@ def kept_task(cell: store.CellFolder, settings: Mapping[str, Any]) -> Task:
         raise StoreError(
             f"damaged ({type(error).__name__}: {error})",
             where=cell.config,
-            remedy="run the command that trained it again; finished seeds are kept",
+            remedy=store.AGAIN,
         ) from None
     try:
         if kept is not None:
@@ -269,7 +269,7 @@ def kept_task(cell: store.CellFolder, settings: Mapping[str, Any]) -> Task:
         raise StoreError(
             f"its task can't be read ({error})",
             where=cell.path,
-            remedy="run the command that trained it again; finished seeds are kept",
+            remedy=store.AGAIN,
         ) from None
     if tasks.canonical(task) != identity:
         raise StoreError(

@@ -24,6 +24,9 @@ from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
 
 Result = TypeVar("Result", bound=Record)
 
+# What a damaged ``config.json`` needs.
+AGAIN = "run the command that trained it again; finished seeds are kept"
+
 
 @dataclass(frozen=True)
 class SeedFolder:

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from adaptertune import catalogue
 from adaptertune import config as configuration
-from adaptertune.runs import results, start, store
+from adaptertune.errors import StoreError
+from adaptertune.files import write_json
+from adaptertune.runs import load, results, start, store, units
 from adaptertune.runs.plan import Plan
 
 # A model as publications call it, with either vocabulary -> the hub's names that count as it.
@@ -207,10 +209,12 @@ def _paper_rows(plan: Plan) -> tuple[str, ...]:
 
 
 def conclude(plan: Plan) -> None:
-    """Summarise all seeds that the cell has, and write it down.
+    """Summarise all seeds that the cell has, and write it down; a damaged configuration too.
 
     A call with fewer seeds takes none away from those who look at the run later.
     """
+    if not is_described(plan):
+        write_json(plan.folder.config, units.config_file(plan))
     while True:
         there = plan.folder.finished_seeds()
         seeds = sorted({*plan.config.seeds, *plan.folder.seeds()})
@@ -220,6 +224,15 @@ def conclude(plan: Plan) -> None:
         # Another process may have finished a seed meanwhile, and written its summary before this one.
         if plan.folder.finished_seeds() == there:
             return
+
+
+def is_described(plan: Plan) -> bool:
+    """Whether the cell's ``config.json`` is whole."""
+    try:
+        load.kept_task(plan.folder, {"task": plan.config.task})
+    except StoreError:
+        return False
+    return True
 
 
 def so_far(plan: Plan) -> results.CellResult:

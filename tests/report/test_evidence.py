@@ -38,7 +38,10 @@ def test_a_models_folder_in_a_store_is_no_cell(tmp_path: Path, content: Any) -> 
     assert [cell.folder for cell in cells] == [folder.path]
     assert not unfinished
     folder.config.write_text(json.dumps(content))  # but a folder with seeds is one
-    with pytest.raises(StoreError, match=r"config\.json: damaged \(not a run's configuration\)"):
+    with pytest.raises(StoreError, match=r"config\.json: damaged \(not a run's.*seeds are kept"):
+        evidence.read(tmp_path)
+    folder.config.write_text("{")
+    with pytest.raises(StoreError, match=r"config\.json: damaged .*; finished seeds are kept"):
         evidence.read(tmp_path)
 
 

@@ -178,6 +178,21 @@ def test_a_finished_cell_is_not_run_again(tiny_bert: Path, tmp_path: Path) -> No
     assert len(wider.seeds) == 3
 
 
+def test_a_damaged_configuration_of_a_finished_cell_is_written_again(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    run_cell(made, Quiet())
+    whole = made.folder.config.read_bytes()
+    made.folder.config.write_bytes(whole[:100])
+    with pytest.raises(StoreError, match=r"config\.json: damaged .*; finished seeds are kept"):
+        load.find(str(made.folder.path), tmp_path)
+    progress = Quiet()
+    run_cell(made, progress)
+    assert progress.done == [(0, True)]
+    assert made.folder.config.read_bytes() == whole
+
+
 @pytest.mark.parametrize("stop_at", [1, 30, 40, 70])
 @pytest.mark.parametrize(
     "changes", [{}, {"stack": "on"}, {"method__layers": [1]}], ids=["alone", "stacked", "trunk"]

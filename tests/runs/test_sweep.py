@@ -311,6 +311,16 @@ def test_a_cell_is_summarised_by_the_seeds_of_this_sweep(tiny_bert: Path, tmp_pa
     assert made.cells[0].plan.folder.result.exists()
 
 
+def test_a_damaged_configuration_is_written_again(tiny_bert: Path, tmp_path: Path) -> None:
+    made = make(tiny_bert, tmp_path)
+    run(made, Executor())
+    path = made.cells[0].plan.folder.config
+    whole = path.read_bytes()
+    path.write_text("{")
+    run(made, nothing)
+    assert path.read_bytes() == whole
+
+
 def test_a_seed_that_finishes_while_a_summary_is_written_is_in_it(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
