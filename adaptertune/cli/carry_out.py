@@ -81,6 +81,8 @@ def carry_out(
     from adaptertune.report.tables import sweep as shown
     from adaptertune.runs import sweep as sweeps
     from adaptertune.runs import sweep_plan
+    from adaptertune.runs.load import without_score
+    from adaptertune.runs.summary import so_far
 
     tools = trackers.chosen(how.tracker)
     # What another process with the same wish has tried again since is not tried once more.
@@ -126,12 +128,14 @@ def carry_out(
         told = _Tracked(view, tracking)
         result = sweeps.run(made, found, book, run, told)
     if all(choice.chosen is None for choice in result.choices):
-        counted = f"({result.num_failed} failed, {result.num_diverged} diverged)"
-        raise TrainingError(
-            f"no run came to a score {counted}{_first_failure(made)}",
-            where=made.result,
-            remedy="--retry-failed tries them again",
-        )
+        if result.num_failed or result.num_diverged:
+            counted = f"({result.num_failed} failed, {result.num_diverged} diverged)"
+            why, remedy = counted + _first_failure(made), "--retry-failed tries them again"
+        else:  # so would every other try
+            cell = made.cells[0].plan
+            why = f"({cell.folder.path.name}: {without_score(so_far(cell))})"
+            remedy = "try smaller learning rates"
+        raise TrainingError(f"no run came to a score {why}", where=made.result, remedy=remedy)
     return made, result
 
 
