@@ -81,13 +81,18 @@ def _command(kind: str) -> Callable[..., None]:
             ),
         ] = None,
         tasks: options.Tasks = None,
+        methods: options.Methods = None,
+        sizes: options.Sizes = None,
+        learning_rates: options.LearningRates = None,
         epochs: options.EpochsList = None,
         grid: options.Grid = None,
         seeds: options.Seeds = None,
+        seeds_on: options.SeedsOn = None,
         protocol: options.Protocol = None,
         data_dir: options.DataDir = None,
         offline: options.Offline = False,
         backbone: options.Backbone = None,
+        init_from: options.InitFrom = None,
         recipe: options.Recipe = None,
         batch_size: options.BatchSize = None,
         max_length: options.MaxLength = None,
@@ -110,10 +115,16 @@ def _command(kind: str) -> Callable[..., None]:
         quiet: options.Quiet = False,
     ) -> None:
         how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
-        values = options.grid_values({"training.epochs": ("--epochs", epochs)}, grid)
+        short = {
+            "method.name": ("--methods", methods), "method.size": ("--sizes", sizes),
+            "training.learning_rate": ("--lrs", learning_rates),
+            "training.epochs": ("--epochs", epochs),
+        }  # fmt: skip
+        values = options.grid_values(short, grid)
         base = options.as_settings(
             {
-                "backbone": backbone, "recipe": recipe, "batch_size": batch_size,
+                "backbone": backbone, "init_from": init_from or None,
+                "recipe": recipe, "batch_size": batch_size,
                 "max_length": max_length, "precision": precision, "device": device,
                 "threads": threads, "output": output, "stack": stack, "trunk_cache": trunk_cache,
                 "compile": compile,
@@ -133,7 +144,7 @@ def _command(kind: str) -> Callable[..., None]:
             tasks=options.names(tasks),
             grid=values,
             seeds=seeds,
-            seeds_on=None,
+            seeds_on=seeds_on,
             protocol=protocol,
         )
         ablation.check(kind, source, config or kind)

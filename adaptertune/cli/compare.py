@@ -33,7 +33,9 @@ def compare(
     ] = None,
     tasks: options.Tasks = None,
     sizes: options.Sizes = None,
+    learning_rates: options.LearningRates = None,
     epochs: options.EpochsList = None,
+    grid: options.Grid = None,
     config: Annotated[
         str,
         typer.Option(
@@ -51,10 +53,15 @@ def compare(
     backbone: options.Backbone = None,
     init_from: options.InitFrom = None,
     recipe: options.Recipe = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
     precision: options.Precision = None,
     device: options.Device = None,
     threads: options.Threads = None,
     output: options.Output = None,
+    stack: options.Stack = None,
+    trunk_cache: options.TrunkCache = None,
+    compile: options.Compile = None,
     settings: options.Set = None,
     to: options.ReportFolder = Path("report"),
     executor: options.Executor = "serial",
@@ -79,13 +86,18 @@ def compare(
             remedy="add --full for full fine-tuning, or --methods",
         )
     how = How(executor, workers, threads, ray_address, gpu_share, retry_failed, tracker)
-    searched = {"method.size": ("--sizes", sizes), "training.epochs": ("--epochs", epochs)}
-    grid = {"method.name": (wanted, "--methods")} | options.grid_values(searched)
+    short = {
+        "method.name": ("--methods", ",".join(wanted)), "method.size": ("--sizes", sizes),
+        "training.learning_rate": ("--lrs", learning_rates), "training.epochs": ("--epochs", epochs),
+    }  # fmt: skip
+    values = options.grid_values(short, grid)
     base = options.as_settings(
         {
             "backbone": backbone, "init_from": init_from or None,
-            "recipe": recipe, "precision": precision, "device": device,
-            "threads": threads, "output": output,
+            "recipe": recipe, "batch_size": batch_size,
+            "max_length": max_length, "precision": precision, "device": device,
+            "threads": threads, "output": output, "stack": stack, "trunk_cache": trunk_cache,
+            "compile": compile,
         },
         data_dir=data_dir,
         offline=offline,
@@ -99,7 +111,7 @@ def compare(
     source = grids.with_options(
         grids.read(config),
         tasks=options.names(tasks),
-        grid=grid,
+        grid=values,
         seeds=seeds,
         seeds_on=seeds_on,
         protocol=protocol,

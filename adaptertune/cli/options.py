@@ -248,6 +248,10 @@ Sizes = Annotated[
     str | None,
     _option("--sizes", panel=SWEEP, text="Bottleneck sizes, e.g. 8,64,256.", metavar="NUMBERS"),
 ]
+LearningRates = Annotated[
+    str | None,
+    _option("--lrs", panel=SWEEP, text="Learning rates, e.g. 3e-5,3e-4,3e-3.", metavar="NUMBERS"),
+]
 Grid = Annotated[
     list[str] | None,
     _option("--grid", panel=SWEEP, text="Values of any setting; repeatable.", metavar="KEY=V1,V2"),

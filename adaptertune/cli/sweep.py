@@ -24,16 +24,7 @@ def sweep(
     tasks: options.Tasks = None,
     methods: options.Methods = None,
     sizes: options.Sizes = None,
-    learning_rates: Annotated[
-        str | None,
-        typer.Option(
-            "--lrs",
-            help="Learning rates, e.g. 3e-5,3e-4,3e-3.",
-            metavar="NUMBERS",
-            rich_help_panel=options.SWEEP,
-            show_default=False,
-        ),
-    ] = None,
+    learning_rates: options.LearningRates = None,
     epochs: options.EpochsList = None,
     grid: options.Grid = None,
     seeds: options.Seeds = None,

@@ -68,7 +68,7 @@ def check(kind: str, source: SweepSource, where: str) -> None:
         raise ConfigError(
             f"`ablate {kind}` needs all seeds of all cells",
             where=source.where(("seeds_on",)) or where,
-            remedy="seeds_on: all",
+            remedy="use --seeds-on all",
         )
 
 

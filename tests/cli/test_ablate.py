@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from adaptertune.cli import ablate as ablate_command
+from adaptertune.cli.compare import compare
+from adaptertune.cli.sweep import sweep
 from adaptertune.runs.analyses import AblationResult, SpansResult
 from tests.conftest import Finished
 from tests.study.test_spans import train
@@ -111,6 +114,25 @@ def test_an_ablation_and_the_same_again(
               "--seeds", "3", "--size", "4", "--init-std", "1")  # fmt: skip
     assert one.code == 0, one.err
     assert "finished earlier" in one.out, "a point of the curve is a run of train"
+
+
+def test_its_grids_are_changed_as_a_sweeps_are(cli: Cli, tiny_bert: Path, tiny_glue: Path) -> None:
+    line = ablate(
+        "size", tiny_bert, tiny_glue, "--sizes", "2,4", "--lrs", "1e-3,1e-2", "--seeds", "3"
+    )
+    done = cli(*line, "--seeds-on", "winner", "--dry-run", "--json")
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert [(row["method"], row["cells"]) for row in plan["rows"]] == [
+        ("adapter-2", 2), ("adapter-4", 2),
+    ]  # fmt: skip
+    assert "that the first seed chose" in plan["in_words"]
+
+
+def test_a_sweeps_options_are_an_ablations_and_a_comparisons() -> None:
+    asked = inspect.signature(sweep).parameters.keys()
+    for command in (compare, ablate_command._command("size")):
+        assert asked <= inspect.signature(command).parameters.keys()
 
 
 BAD: dict[str, tuple[str, list[str], str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ def test_it_ends_with_the_page_of_all_its_candidates_and_runs_nothing_twice(
 ) -> None:
     line = [
         "compare", "--full", "--tasks", "rte", "--sizes", "4,8", "--epochs", "1", "--seeds", "2",
-        "--data-dir", tiny_glue, "--backbone", tiny_bert, "--set", "training.max_length=32",
+        "--data-dir", tiny_glue, "--backbone", tiny_bert, "--max-length", "32",
         "--output", tmp_path / "out", "--to", tmp_path / "page",
     ]  # fmt: skip
     done = cli(*line)
@@ -56,6 +57,24 @@ def test_it_ends_with_the_page_of_all_its_candidates_and_runs_nothing_twice(
         assert isinstance(entry, Entry)
         assert entry.run == chosen[name]
     assert "compared by their first seed" in comparison.protocol
+
+
+def test_its_grids_are_changed_as_a_sweeps_are(
+    tiny_glue: Path, tiny_bert: Path, cli: Callable[..., Finished]
+) -> None:
+    line = [
+        "compare", "--full", "--tasks", "rte", "--lrs", "1e-3", "--grid", "training.warmup=0,0.1",
+        "--data-dir", tiny_glue, "--backbone", tiny_bert, "--max-length", "32", "--stack", "off",
+        "--dry-run", "--json",
+    ]  # fmt: skip
+    done = cli(*line)
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["rows"]
+    assert [(row["method"], row["cells"]) for row in rows] == [
+        ("adapter-8", 2), ("adapter-64", 2), ("adapter-256", 2), ("full", 2),
+    ]  # fmt: skip
+    again = cli(*line, "--grid", "method.name=bitfit")
+    assert "--grid method.name: gives the values of --methods again" in again.err
 
 
 def test_adapters_alone_are_no_comparison(cli: Callable[..., Finished]) -> None:

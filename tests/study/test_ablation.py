@@ -320,7 +320,7 @@ def test_variants_do_not_compete_with_one_another(tiny_bert: Path, tmp_path: Pat
         (
             "lr",
             "training.learning_rate: [1e-4, 1e-3]\nseeds_on: winner",
-            r"mine\.yaml:5: .*; seeds_on: all",
+            r"mine\.yaml:5: .*; use --seeds-on all",
         ),
     ],
 )
