@@ -104,9 +104,7 @@ def _task_folder(task: Task, source: Source) -> Path:
     folder = SAMPLE if source.kind == "sample" else source.folder
     assert folder is not None
     assert task.files is not None
-    if source.kind == "sample" and not (
-        task.files.folder and (SAMPLE / task.files.folder).is_dir()
-    ):
+    if source.kind == "sample" and not _is_in_sample(task):
         raise DataError(
             f"the sample has no task '{task.name}'",
             remedy="give --data-dir or go without --offline",
@@ -115,6 +113,10 @@ def _task_folder(task: Task, source: Source) -> Path:
     # A user may point at the GLUE folder or at the task's own folder in it.
     is_own = folder.resolve().name == task.files.folder
     return folder if is_own and not _holds(inner, inner.is_dir) else inner
+
+
+def _is_in_sample(task: Task) -> bool:
+    return bool(task.files and task.files.folder and (SAMPLE / task.files.folder).is_dir())
 
 
 def _holds(path: Path, what: Callable[[], bool]) -> bool:
@@ -297,8 +299,9 @@ def _on_the_hub(task: Task) -> Hub:
     return task.hub
 
 
-def _downloaded(wanted: Hub, source: Source, patterns: Sequence[str]) -> Path:
+def _downloaded(task: Task, source: Source, patterns: Sequence[str]) -> Path:
     """The dataset's folder with the files of some patterns, whose checksums are verified."""
+    wanted = _on_the_hub(task)
     try:
         folder = download.snapshot(
             "dataset",
@@ -316,7 +319,7 @@ def _downloaded(wanted: Hub, source: Source, patterns: Sequence[str]) -> Path:
             where=error.where,
             remedy=error.remedy
             or "check the network, or give --data-dir FOLDER"
-            + ("" if source.offline else ", or --offline for the sample"),
+            + ("; train --offline has a sample" if _is_in_sample(task) else ""),
         ) from None
     return folder
 
@@ -330,7 +333,7 @@ def _hub_files(task: Task, source: Source, name: str) -> list[Path]:
             f"task '{task.name}' has no files for split '{name}'",
             remedy="add it to 'hub.splits'",
         )
-    found = sorted(_downloaded(wanted, source, [patterns[name]]).glob(patterns[name]))
+    found = sorted(_downloaded(task, source, [patterns[name]]).glob(patterns[name]))
     if not found:
         raise DataError(
             f"no file of the dataset is called {patterns[name]}",
@@ -348,7 +351,7 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
         ]
     assert wanted.config is not None
     place = f"{wanted.dataset} ({wanted.config})"
-    folder = _downloaded(wanted, source, ["README.md", f"{wanted.config}/*"])
+    folder = _downloaded(task, source, ["README.md", f"{wanted.config}/*"])
     import datasets
     import pyarrow
 

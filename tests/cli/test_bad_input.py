@@ -421,6 +421,6 @@ def test_no_network_and_nothing_in_the_cache(cli: Cli, place: Place) -> None:
     check(
         cli(*shared, "--backbone", place.bert),
         r"dataset nyu-mll/glue: is not in the local cache, and the network is off; "
-        r"check the network, or give --data-dir FOLDER, or --offline for the sample",
+        r"check the network, or give --data-dir FOLDER; train --offline has a sample",
         place.output,
     )

@@ -519,6 +519,10 @@ def test_the_sample_of_an_own_task_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(rte.replace("folder: RTE", "folder: OWN"))
     with pytest.raises(DataError, match="the sample has no task 'rte'; give --data-dir"):
         load_splits(tasks.load(tmp_path / "own.yaml"), Source("sample"), ["train"])
+    with pytest.raises(DataError, match=r"network is off; check the .* give --data-dir FOLDER$"):
+        load_splits(
+            tasks.load(tmp_path / "own.yaml"), Source("hub"), ["train"]
+        )  # nothing is cached
 
 
 # ---- the hub ----
