@@ -112,7 +112,7 @@ def render(template: str, **values: Any) -> str:
         "size": tables.size,
         "duration": tables.duration,
         "describe": methods.describe,
-        "written": methods.written,
+        "number": tables.number,
         "markdown": markdown,
     }
     environment.tests["hole"] = lambda value: isinstance(value, Hole)

@@ -185,6 +185,9 @@ def test_the_page_is_one_file_whose_numbers_lead_to_their_runs(made: Path) -> No
     assert {f"#{name}" for name in runs} <= set(reader.links)
     for fact in ("sha256:rows-rte", "sha-minilm", "torch 2.13.0", "training.warmup"):
         assert fact in text
+    assert "lr 1e-3 ·" in text
+    assert "<dt>method.layers</dt><dd>all" in text
+    assert "<dt>init_from</dt>" not in text  # no run started from another
     assert not reader.without_alt
 
 

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from adaptertune import tasks
 from adaptertune.cli import train
 from adaptertune.report import tables
+from adaptertune.report.comparison import methods
 from adaptertune.report.tables import predictions, pruning, runs, sweep
 from adaptertune.runs import analyses, results
 from adaptertune.share import glue
@@ -147,6 +148,24 @@ def test_runs_tell_cells_of_one_name_by_what_differs_and_which_is_damaged() -> N
         "   precision fp32",
         "   precision bf16",
     ]
+    begun = [
+        listed(f"rte/x-{i}", cell(config={"init_from": of})) for i, of in ((1, None), (2, "a"))
+    ]
+    text = shown(runs.run_list(Path("runs"), begun))
+    assert re.findall(r"^   init_from \S+", text, re.MULTILINE) == [
+        "   init_from –",
+        "   init_from a",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(1e-3, "1e-3"), (2.5e-5, "2.5e-5"), (0.1, "0.1"), (8.0, "8"), (64, "64"), ([3, 4], "3,4"),
+     (None, "all"), (True, "True"), ("tanh", "tanh")],
+)  # fmt: skip
+def test_a_setting_is_written_one_way_everywhere(value: object, told: str) -> None:
+    assert tables.setting("method.x", value) == f"x {told}"
+    assert methods.describe({"method.x": value}) == f"method.x {told}"
 
 
 def test_a_run_tells_its_settings() -> None:

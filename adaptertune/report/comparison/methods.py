@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from adaptertune import config as configuration
 from adaptertune import paths, stats
 from adaptertune.report.evidence import SINCE, Cell
+from adaptertune.report.tables import number
 from adaptertune.runs import selection
 
 # What a search varies: cells that differ in nothing else are candidates of one method.
@@ -70,17 +71,8 @@ def in_words(name: str, size: float | None = None) -> str:
 
 
 def describe(settings: Mapping[str, object]) -> str:
-    """Settings by their short names: ``size 64, lr 0.001, epochs 3``."""
-    return ", ".join(f"{SHORT_NAMES.get(key, key)} {written(v)}" for key, v in settings.items())
-
-
-def written(value: object) -> str:
-    """A setting's value as people write it."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "all" if value is None else str(value)
+    """Settings by their short names: ``size 64, lr 1e-3, epochs 3``."""
+    return ", ".join(f"{SHORT_NAMES.get(key, key)} {number(v)}" for key, v in settings.items())
 
 
 def size(cell: Cell) -> int | None:
@@ -210,7 +202,7 @@ def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, li
     for cell in cells:
         usual = {**most, **_usual(cell)}
         text = ", ".join(
-            f"{_name(key)} {written(cell.settings.get(key))}"
+            f"{_name(key)} {number(cell.settings.get(key))}"
             for key in telling
             if cell.settings.get(key) != usual.get(key)
         )

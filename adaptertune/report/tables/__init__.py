@@ -100,11 +100,13 @@ def setting(key: str, value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """A setting's value: 3e-4, 0.1, 64."""
+    """A setting's value as people type it: 3e-4, 0.1, 64, or of layers ``3,4`` and ``all``."""
     if isinstance(value, float) and 0 < value < 0.1:
         digits, exponent = f"{value:e}".split("e")
         return f"{float(digits):g}e{int(exponent)}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def varied(grids: Sequence[Mapping[str, Sequence[Any]]]) -> set[str]:

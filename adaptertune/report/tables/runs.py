@@ -177,6 +177,7 @@ def _apart(cells: Mapping[str, CellResult]) -> dict[str, str]:
     for folder, result in cells.items():
         name = Path(folder).name.rpartition("-")[0]
         settings = deciding(result.config) | {"training.precision": result.precision}
+        settings["init_from"] = settings.get("init_from") or "–"
         alike.setdefault(name, {})[folder] = settings
     told = {}
     for group in alike.values():
