@@ -12,6 +12,7 @@ import typer
 
 from adaptertune import catalogue
 from adaptertune.cli import options
+from adaptertune.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,6 +117,9 @@ def export(
                 offline=offline,
             )
             loss = outgoing.loss_without_layernorms(found, reopened, on_progress, talk.out)
+    elif data_dir or device:
+        where, remedy = "--data-dir" if data_dir else "--device", "leave it out"
+        raise ConfigError("nothing is left out, so nothing is measured", where=where, remedy=remedy)
     outgoing.export(found, to, place=backbone, offline=offline, drop_layernorms=drop_layernorms)
     if as_json:
         told = {"folder": str(to), "seed": found.result.seed}

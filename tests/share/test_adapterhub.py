@@ -265,6 +265,16 @@ def test_what_was_trained_here_gives_our_logits_there_and_comes_back(
         np.testing.assert_array_equal(back, expected)
 
 
+@pytest.mark.parametrize("option", ["--data-dir", "--device"])
+def test_where_nothing_is_measured_there_is_no_use_for_data_and_device(
+    trained: dict[str, Path], cli: Cli, tmp_path: Path, option: str
+) -> None:
+    done = cli("export", trained["mnli"], "--to", "out", "--offline", option, "cpu")
+    assert (done.code, done.out) == (2, "")
+    assert f"error: {option}: nothing is left out, so nothing is measured" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_tuned_layernorms_are_refused_or_their_loss_is_measured(
     trained: dict[str, Path],
     tiny_bert: Path,
