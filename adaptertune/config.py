@@ -261,7 +261,8 @@ class Recipe(Strict):
     """Settings that belong together, by name. ``method`` and ``learning_rate`` are per method."""
 
     name: str
-    source: str
+    # Where the values come from, in a sentence.
+    source: str = ""
     method: dict[MethodName, dict[str, int | float | str]] = {}
     training: dict[str, bool | int | float | str]
     learning_rate: dict[MethodName, Positive]

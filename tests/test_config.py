@@ -82,7 +82,6 @@ def test_every_recipe_and_suggestion_gives_a_configuration(method: str) -> None:
 # Each layer over the one before, and what it says of the epochs.
 RECIPE = """
 name: mine
-source: here
 training: {epochs: 11, batch_size: 32, max_length: 128, warmup: 0.1, weight_decay: 0.0,
   epsilon: 1e-6, clip_norm: 1.0, bias_correction: true, trunk_dropout: false, drop_last: false,
   keep_epoch: best}
