@@ -79,7 +79,7 @@ def _told_of(path: Path) -> Iterator[None]:
         raise StoreError(
             f"cannot be written ({error.strerror})",
             where=path,
-            remedy="free some space or choose another place (--output, --to)",
+            remedy="free some space or choose another place",
         ) from None
 
 

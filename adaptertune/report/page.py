@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from adaptertune import stats
-from adaptertune.errors import StoreError
 from adaptertune.files import write_atomically
 from adaptertune.report import charts, leftovers, published, tables, words
 from adaptertune.report.comparison import Group, methods
@@ -61,11 +60,7 @@ def write(
     written: list[Path] = []
 
     def save(path: Path, content: bytes) -> None:
-        try:
-            write_atomically(path, content)
-        except StoreError as error:
-            remedy = "free some space or choose another --to"
-            raise StoreError(error.what, where=error.where, remedy=remedy) from None
+        write_atomically(path, content)
         written.append(path)
 
     parts = []
