@@ -184,7 +184,7 @@ def bench(
         kept: list[Row] = []
         for row in bundle.checked(opened, table.rows(columns)):
             if isinstance(row, Bad):
-                raise DataError(row.what, where=f"{table.name}:{row.line}", remedy=row.remedy)
+                raise row.error(table.name)
             kept.append(row)
     found = bundle.measure(opened, kept, device=device or "auto")
     if as_json:

@@ -261,7 +261,7 @@ def _split(
     for path, columns in paths:
         for row in examples(task, path, columns, name, spelt):
             if isinstance(row, Bad):
-                raise DataError(row.what, where=f"{path}:{row.line}", remedy=row.remedy)
+                raise row.error(path)
             first.append(row.first)
             if row.second is not None:
                 second.append(row.second)

@@ -66,6 +66,10 @@ class Bad(NamedTuple):
     content: str
     is_torn: bool = False  # it has fewer columns than the first line: a line end inside a text?
 
+    def error(self, name: object) -> DataError:
+        """It as an error of the file of that name."""
+        return DataError(self.what, where=f"{name}:{self.line}", remedy=self.remedy)
+
 
 Record = tuple[int, Any]  # a line's number and its content: text, cells, or cells by name
 
@@ -157,7 +161,7 @@ class Table:
             if not isinstance(head, Bad):
                 break
             if columns.has_header:
-                raise DataError(head.what, where=f"{self.name}:{head.line}", remedy=head.remedy)
+                raise head.error(self.name)
             yield head
         else:
             return

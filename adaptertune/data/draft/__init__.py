@@ -91,7 +91,7 @@ def draft(
         with tables.opened(test, tables.format_of(test, None)) as table:
             for row in islice(table.rows(without_label), 1):
                 if isinstance(row, tables.Bad):
-                    raise DataError(row.what, where=f"{test}:{row.line}", remedy=row.remedy)
+                    raise row.error(test)
     files = {"train": train, "validation": validation}
     if validation is None:
         written = divide(train, columns, name, notes)

@@ -99,7 +99,7 @@ def examples(path: Path, columns: Columns) -> Iterator[Row]:
     with tables.opened(path, tables.format_of(path, None)) as table:
         for row in table.rows(columns):
             if isinstance(row, Bad):
-                raise _refusal(path, row)
+                raise row.error(path)
             yield row
 
 
@@ -111,16 +111,12 @@ def _cells(table: Table) -> Iterator[Mapping[str, Any]]:
     """
     for number, record in enumerate(table.records()):
         if isinstance(record, Bad):
-            raise _refusal(table.name, record)
+            raise record.error(table.name)
         cells = record[1]
         if isinstance(cells, dict):
             yield cells
         elif number:  # behind the header line
             yield dict(zip(table.names, cells, strict=False))
-
-
-def _refusal(name: object, bad: Bad) -> DataError:
-    return DataError(bad.what, where=f"{name}:{bad.line}", remedy=bad.remedy)
 
 
 def _is_text(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
