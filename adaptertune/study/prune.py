@@ -16,7 +16,7 @@ import torch
 
 from adaptertune import seeds as streams
 from adaptertune import stats
-from adaptertune.config import Adapter, Resolved
+from adaptertune.config import Adapter, Resolved, written_layers
 from adaptertune.data import held_out
 from adaptertune.data.encode import Encoded
 from adaptertune.errors import CheckpointError, StoreError
@@ -91,7 +91,7 @@ def prune(
             _write_seed(run, plan, splits, seed, model, found.removed)
         summary = summarise(plan, [_read_seed(plan, seed) for seed in run.seeds])
         name = run.folder.path.name
-        origin = f" Pruned: {name} without the adapters of layers {_list(removed)}."
+        origin = f" Pruned: {name} without the adapters of layers {written_layers(removed)}."
         write_json(plan.folder.config, units.config_file(plan))
         store.write_result(
             plan.folder.result, summary.model_copy(update={"protocol": summary.protocol + origin})
@@ -336,7 +336,3 @@ def _inference(
             )
         )
     return latencies
-
-
-def _list(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from adaptertune.config import written_layers
 from adaptertune.report.tables import METRIC_NAMES, count, data_note, plural, spread, table, titled
 from adaptertune.runs.analyses import Half, PruneResult
 
@@ -44,8 +43,8 @@ def pruning(result: PruneResult) -> RenderableType:
             f"{100 * (after / before - 1):+.1f} %",
         )
     remark = (
-        f"Adapters removed from layers {_list(result.removed)}, kept in {_list(result.remaining)}; "
-        "LayerNorms and head stay as trained. "
+        f"Adapters removed from layers {written_layers(result.removed)}, "
+        f"kept in {written_layers(result.remaining)}; LayerNorms and head stay as trained. "
         f"Chosen among {plural(result.num_candidates, 'choice')} to cost at most {limit} points on one "
         f"half of {result.split}, {count(result.choosing.num_examples)} "
         f"examples; the other has {count(result.reporting.num_examples)}. Times are medians, in turn."
@@ -67,7 +66,3 @@ def _scores(half: Half, metric: str) -> tuple[str, str, str]:
         spread(after),
         f"{100 * sum(differences) / len(before):+.1f}" if known else "–",
     )
-
-
-def _list(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))
