@@ -120,7 +120,7 @@ def mean_interval(
 
 
 def paired_difference(
-    first: Mapping[int, float], second: Mapping[int, float], *, level: float = LEVEL, seed: int = 0
+    first: Mapping[int, float], second: Mapping[int, float]
 ) -> PairedDifference | None:
     """``first`` less ``second``, both by seed; None if they share no seed.
 
@@ -137,7 +137,7 @@ def paired_difference(
         n=len(differences),
         mean=round(statistics.fmean(differences), DIGITS),
         deviation=deviation(differences),
-        interval=mean_interval(differences, level=level, seed=seed),
+        interval=mean_interval(differences),
         wilcoxon_p=wilcoxon_p(differences),
         wins=sum(value > 0 for value in differences),
         losses=sum(value < 0 for value in differences),

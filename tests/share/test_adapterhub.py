@@ -567,7 +567,6 @@ def with_nan(found: dict[str, torch.Tensor]) -> None:
     found[first(found)].view(-1)[0] = math.nan
 
 
-ONE = {"x": torch.zeros(2)}
 HOSTILE: dict[str, tuple[Callable[[Folder], None], str]] = {
     "a plain pickle": (
         written("adapter.safetensors", pickle.dumps(Harm())), "damaged, or no safetensors file",
