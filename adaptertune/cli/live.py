@@ -118,8 +118,7 @@ class Lines:
     def seed_done(self, result: SeedResult, *, reused: bool) -> None:
         state = self.seeds[result.seed]
         state.state, state.step = "reused" if reused else "done", self.plan.num_steps
-        split = result.scores.get(self.plan.selecting_split)
-        score = split.values[self.plan.task.headline] if split else None
+        score = result.score(self.plan.task.headline)
         state.status = result.status
         how = "finished earlier" if reused else result.status
         self.line(f"seed {result.seed}: {how}, {self.metric} {percent(score)}")

@@ -220,13 +220,11 @@ class CellProgress:
             run.score = score if run.score is None else max(score, run.score)
 
     def seed_done(self, result: SeedResult, *, reused: bool) -> None:
-        split = result.scores.get(self._plan.selecting_split)
-        score = split.values[self._plan.task.headline] if split else None
+        score = percent(result.score(self._plan.task.headline))
+        told = f"{self._metric} {score} on {self._plan.selecting_split}"
         text = f"{self._label}, seed {result.seed}: "
-        text += f"{self._metric} {percent(score)} on {self._plan.selecting_split}" if split else ""
-        text += "" if result.status == "finished" else result.status
-        if split and split.collapsed:
-            text += ", collapsed"
+        text += told if result.status == "finished" else result.status
+        text += ", collapsed" if result.is_collapsed else ""
         self._view.settled(self._plan, result.seed, text, elsewhere=reused)
 
     def failed(self, seed: int, failure: Failure) -> None:

@@ -56,7 +56,7 @@ class Run:
     @property
     def score(self) -> float | None:
         """The headline metric on the split that selected, as a fraction."""
-        return self.result.scores[self.result.selecting_split].values[self.task.headline]
+        return self.result.score(self.task.headline)
 
     def locate(self, place: str | None = None, *, offline: bool) -> backbone.Located:
         """The base model; see :func:`locate_base`."""

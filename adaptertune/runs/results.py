@@ -175,6 +175,17 @@ class SeedResult(Record):
     init_from: InitFrom | None = None
     """Null where the first weights are the backbone's, and new ones for all else."""
 
+    def score(self, metric: str) -> float | None:
+        """A metric on the split that selected; None if it diverged or the metric is not defined."""
+        split = self.scores.get(self.selecting_split)
+        return split.values[metric] if split else None
+
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether every answer there is the same."""
+        split = self.scores.get(self.selecting_split)
+        return bool(split and split.collapsed)
+
 
 class Failure(Record):
     """A training that ended with an error (``failure.json``): a hole until it is tried again."""

@@ -30,11 +30,8 @@ def summarise(
     task, split = plan.task, plan.selecting_split
     finished = [result for result in done if result.status == "finished"]
 
-    def headline(result: results.SeedResult) -> float | None:
-        return result.scores[split].values[task.headline] if split in result.scores else None
-
-    scored = [result for result in finished if headline(result) is not None]
-    best = max(scored, key=lambda result: headline(result) or 0.0, default=None)
+    scored = [result for result in finished if result.score(task.headline) is not None]
+    best = max(scored, key=lambda result: result.score(task.headline) or 0.0, default=None)
     spreads: dict[str, dict[str, results.Spread]] = {}
     for name in plan.scored_splits:
         spreads[name] = {}
@@ -60,9 +57,9 @@ def summarise(
             results.SeedLine(
                 seed=result.seed,
                 status=result.status,
-                score=headline(result),
+                score=result.score(task.headline),
                 kept_epoch=result.kept_epoch,
-                collapsed=split in result.scores and result.scores[split].collapsed,
+                collapsed=result.is_collapsed,
                 folder=str(folder.seed(result.seed).path),
             )
             for result in done
@@ -81,7 +78,7 @@ def summarise(
         scores=spreads,
         num_failed=len(failed),
         num_diverged=len(done) - len(finished),
-        num_collapsed=sum(result.scores[split].collapsed for result in finished),
+        num_collapsed=sum(result.is_collapsed for result in finished),
         best_seed=best.seed if best else None,
         checkpoint=str(folder.seed(best.seed).checkpoint) if best and best.checkpoint else None,
         train_seconds=sum(result.cost.train_seconds + result.cost.trunk_seconds for result in done),

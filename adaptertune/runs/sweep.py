@@ -194,9 +194,8 @@ class Book:
         for failure in settled.failures:
             seeds[failure.seed] = Outcome("failed")
         for result in settled.done:
-            split = result.scores.get(made.selecting_split)
-            score = split.values[made.task.headline] if split else None
-            seeds[result.seed] = Outcome(result.status, score, bool(split and split.collapsed))
+            score = result.score(made.task.headline)
+            seeds[result.seed] = Outcome(result.status, score, result.is_collapsed)
 
     def of(self, cell: Cell) -> Mapping[int, Outcome]:
         """A cell's seeds, as far as they are known."""
