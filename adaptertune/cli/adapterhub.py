@@ -99,10 +99,11 @@ def export(
     from adaptertune.report import tables
     from adaptertune.runs import load, reopen
     from adaptertune.share.adapterhub import outgoing
+    from adaptertune.share.copy import check_empty
 
     found = load.find(run, output or Path("runs"), seed)
     method = outgoing.exportable(found, drop_layernorms=drop_layernorms)
-    outgoing.check_empty(to)  # before minutes of evaluation
+    check_empty(to)  # before minutes of evaluation
     loss = None
     if method.layernorms != "none":
         talk = tables.console(stderr=True, quiet=quiet)

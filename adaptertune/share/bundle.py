@@ -24,7 +24,7 @@ from adaptertune.files import write_json
 from adaptertune.model import backbone, ledger
 from adaptertune.runs import load, predict
 from adaptertune.runs.load import Loaded, Run
-from adaptertune.share.copy import copy_run
+from adaptertune.share.copy import check_empty, copy_run
 from adaptertune.tasks import NAME
 from adaptertune.yamlfile import Strict, like, nearest, parse
 
@@ -126,8 +126,7 @@ def create(runs: Sequence[Run], folder: Path, *, place: str | None = None, offli
             where=located.weights,
             remedy="convert it to safetensors",
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError("is not empty", where=folder, remedy="choose another --to")
+    check_empty(folder)
     try:
         (folder / BACKBONE).mkdir(parents=True)
         for name in (*backbone.FILES, backbone.SAFETENSORS):

@@ -10,10 +10,21 @@ from typing import Any
 
 from adaptertune.catalogue import without_revision
 from adaptertune.config import parse_runs
+from adaptertune.errors import StoreError
 from adaptertune.files import write_json
 from adaptertune.runs.load import Run, find
 from adaptertune.runs.results import UNTOLD, CellResult
 from adaptertune.runs.store import CellFolder
+
+
+def check_empty(folder: Path) -> None:
+    """Whether something can be written there.
+
+    Raises:
+        StoreError: something is there already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError("is not empty", where=folder, remedy="choose another --to")
 
 
 def copy_run(run: Run, cell: Path) -> Run:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptertune import config as configuration
-from adaptertune.errors import ConfigError, StoreError
+from adaptertune.errors import ConfigError
 from adaptertune.files import write_atomically, write_json
 from adaptertune.runs import execute
 from adaptertune.runs.load import Run
@@ -28,7 +28,7 @@ from adaptertune.share.adapterhub.layout import (
     WEIGHTS,
     names,
 )
-from adaptertune.share.copy import portable_name
+from adaptertune.share.copy import check_empty, portable_name
 
 if TYPE_CHECKING:
     import torch
@@ -134,16 +134,6 @@ def export(
             with suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
         raise
-
-
-def check_empty(folder: Path) -> None:
-    """Whether a run can be written there.
-
-    Raises:
-        StoreError: something is there already.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError("is not empty", where=folder, remedy="choose another --to")
 
 
 def exportable(run: Run, *, drop_layernorms: bool) -> configuration.Adapter:
