@@ -135,9 +135,9 @@ class Plan:
     def folder(self) -> store.CellFolder:
         if self.place:
             return store.CellFolder(self.place)
-        short = self.located.name.rstrip("/").rpartition("/")[2]
-        label = f"{method_label(self.config.method)}-{short}"
-        return store.cell_folder(self.config.output, self.task.name, label, self.digest)
+        method, backbone = method_label(self.config.method), self.located.name
+        output = self.config.output
+        return store.cell_folder(output, self.task.name, method, backbone, self.digest)
 
     @property
     def backbone(self) -> results.BackboneFacts:

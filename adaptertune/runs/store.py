@@ -171,8 +171,11 @@ class CellFolder:
         return _read(self.spans, SpansResult)
 
 
-def cell_folder(output: Path, task: str, label: str, digest: str) -> CellFolder:
-    """Where a cell lives: ``runs/rte/adapter-64-minilm-1f2e3d4c5b6a``."""
+def cell_folder(output: Path, task: str, method: str, backbone: str, digest: str) -> CellFolder:
+    """Where a cell lives: ``runs/rte/adapter-64-minilm-1f2e3d4c5b6a``; of the backbone's name the last
+    part.
+    """
+    label = f"{method}-{backbone.rstrip('/').rpartition('/')[2]}"
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", label)
     return CellFolder(output / task / f"{safe}-{digest[:12]}")
 

@@ -174,10 +174,8 @@ def pull(repository: str, output: Path, *, revision: str | None, offline: bool) 
     except AdapterTuneError as error:
         where, what = (text.replace(f"{fetched}/", "") for text in (error.where or "", error.what))
         raise type(error)(what, where=f"{place}: {where}", remedy=MEND) from None
-    result = run.result
-    short = result.backbone.name.rstrip("/").rpartition("/")[2]
-    label = f"{method_label(run.method)}-{short}"
-    target = store.cell_folder(output, run.task.name, label, digest)
+    method, base = method_label(run.method), run.result.backbone.name
+    target = store.cell_folder(output, run.task.name, method, base, digest)
     longest = max(run.task.name, target.path.name, key=len)
     if len(longest) > LONGEST_NAME:
         what = f"its task or base model makes a folder's name of {len(longest)} characters"

@@ -82,7 +82,7 @@ def add(
         "stacked": list(scores) if stacked else None,
     }
     digest = configuration.digest(identity)
-    folder = store.cell_folder(root, facts.name, f"{method_label(config.method)}-minilm", digest)
+    folder = store.cell_folder(root, facts.name, method_label(config.method), "minilm", digest)
     described = {"config": plain, "origins": dict(resolved.origins), "identity": identity}
     write_json(folder.config, described | {"digest": digest})
     for seed, by_split in scores.items():

@@ -91,5 +91,7 @@ def test_what_fits_several_or_none_is_refused(output: Path) -> None:
 
 
 def test_names_are_safe_as_folders() -> None:
-    cell = store.cell_folder(Path("runs"), "rte", "adapter-8-../my model*", "abcdef0123456789")
-    assert cell.path == Path("runs/rte/adapter-8-..-my-model--abcdef012345")
+    cell = store.cell_folder(
+        Path("runs"), "rte", "adapter-8", "a/../my model*/", "abcdef0123456789"
+    )
+    assert cell.path == Path("runs/rte/adapter-8-my-model--abcdef012345")
