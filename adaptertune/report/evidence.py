@@ -16,7 +16,7 @@ from adaptertune import catalogue
 from adaptertune.config import DEFAULTS, OPTIONS, digest, flatten, parse_method
 from adaptertune.errors import StoreError, first_line
 from adaptertune.runs import store
-from adaptertune.runs.results import UNTOLD, Record, SeedResult, SweepResult
+from adaptertune.runs.results import UNTOLD, Record, SeedResult
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -273,8 +273,7 @@ def _searches(output: Path) -> dict[str, Search]:
     """
     ablations = {(one.config["name"], one.digest) for one in store.read_ablations(output)}
     found: dict[str, Search] = {}
-    for path in sorted((output / "sweeps").glob("*.json")):
-        result = _read_sweep(path)
+    for result in store.read_sweeps(output):
         if (result.name, result.digest) in ablations:
             continue
         num_seeds = result.config["seeds"]
@@ -288,15 +287,6 @@ def _searches(output: Path) -> dict[str, Search]:
                 by_first_seed=by_first_seed or earlier.by_first_seed,
             )
     return found
-
-
-def _read_sweep(path: Path) -> SweepResult:
-    try:
-        return SweepResult.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        why = first_line(error)
-        remedy = "delete it, and run the sweep again: it trains nothing twice"
-        raise StoreError(f"damaged ({why})", where=path, remedy=remedy) from None
 
 
 def _completed(method: Mapping[str, Any]) -> Mapping[str, Any]:

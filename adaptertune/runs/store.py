@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from adaptertune.errors import StoreError
 from adaptertune.files import as_json, write_atomically
 from adaptertune.runs.analyses import AblationResult, SpansResult
-from adaptertune.runs.results import CellResult, Failure, Record, SeedResult
+from adaptertune.runs.results import CellResult, Failure, Record, SeedResult, SweepResult
 
 Result = TypeVar("Result", bound=Record)
 
@@ -184,6 +184,16 @@ def cells(output: Path) -> Iterator[CellFolder]:
     """All cells of a store, by task and name."""
     for path in sorted(output.glob("*/*/config.json")):
         yield CellFolder(path.parent)
+
+
+def read_sweeps(output: Path) -> list[SweepResult]:
+    """All sweeps of a store, by name; an ablation is one too.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    paths = sorted((output / "sweeps").glob("*.json"))
+    return [found for path in paths if (found := _read(path, SweepResult)) is not None]
 
 
 def ablation(output: Path, kind: str, digest: str) -> Path:

@@ -28,6 +28,14 @@ def test_a_damaged_file_is_an_error_with_its_place(tmp_path: Path) -> None:
         evidence.read(tmp_path)
 
 
+def test_a_damaged_sweep_is_too(tmp_path: Path) -> None:
+    add(tmp_path, "rte", one_metric(0.7))
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "one.json").write_text("{")
+    with pytest.raises(StoreError, match=r"one\.json: damaged result .*; delete it and run the same"):
+        evidence.read(tmp_path)
+
+
 @pytest.mark.parametrize("content", [{"model_type": "bert"}, [], {"identity": "of a model"}])
 def test_a_models_folder_in_a_store_is_no_cell(tmp_path: Path, content: Any) -> None:
     folder = add(tmp_path, "rte", one_metric(0.7))
