@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from adaptertune.report.commands import train_command
 from adaptertune.report.comparison import Group
-from adaptertune.report.evidence import Cell, Unfinished, train_command
+from adaptertune.report.evidence import Cell, Unfinished
 from adaptertune.report.schema import Entry, Hole, Missing
 
 

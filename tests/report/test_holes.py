@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from adaptertune.report import comparison, evidence, holes
+from adaptertune.report import commands, comparison, evidence, holes
 from adaptertune.report.comparison import fill
 from adaptertune.report.schema import Hole
 from adaptertune.runs.results import Failure
@@ -174,7 +174,7 @@ def test_a_seed_that_came_later_takes_no_seed_from_the_command(tmp_path: Path) -
     add(tmp_path, "rte", one_metric(0.6, 0.5, 0.6), asked=[1])
     (cell,) = evidence.read(tmp_path)[0]
     assert cell.config["seeds"] == [0, 1, 2]
-    assert "--seeds 3" in evidence.train_command(cell.config, cell.origins)
+    assert "--seeds 3" in commands.train_command(cell.config, cell.origins)
 
 
 def test_on_a_gpu_missing_seeds_are_trained_as_those_that_are_there(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adaptertune.report.commands import is_chosen, train_command, words_of
 from adaptertune.report.comparison.methods import SEARCHED, SIZE_KEYS, choose
-from adaptertune.report.evidence import Cell, is_chosen, train_command, words_of
+from adaptertune.report.evidence import Cell
 
 # What a sweep has a list for; other keys are a grid's.
 LISTS = {

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from adaptertune.config import flatten
+from adaptertune.report.commands import ELSEWHERE, is_chosen
 from adaptertune.report.comparison.published import row_label
-from adaptertune.report.evidence import ELSEWHERE, deciding, is_chosen
+from adaptertune.report.evidence import deciding
 from adaptertune.report.tables import (
     METRIC_NAMES,
     data_note,

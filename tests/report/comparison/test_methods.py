@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptertune import config as configuration
-from adaptertune.report import comparison, evidence, words
+from adaptertune.report import commands, comparison, evidence, words
 from adaptertune.report.comparison import methods
 from adaptertune.report.schema import Entry
 from adaptertune.runs import results
@@ -200,7 +200,7 @@ def test_runs_that_start_from_another_run_have_a_row_of_their_own(tmp_path: Path
     shown = only(tmp_path)
     assert entry(shown, "adapters 64, from mnli/cell/seed-3", "RTE").num_candidates == 2
     (command,) = {
-        evidence.train_command(cell.config, cell.origins)
+        commands.train_command(cell.config, cell.origins)
         for cell in evidence.read(tmp_path)[0]
         if cell.settings["training.learning_rate"] == 1e-4
     }
