@@ -8,7 +8,8 @@ AdapterTuneError
  ├── CheckpointError   a checkpoint is damaged or belongs to another base model
  ├── StoreError        a run folder is damaged or unwritable
  │    └── InUse        … or another process has it
- ├── TrainingError     every seed failed, so there is nothing to report
+ ├── TrainingError     a training can't go on, or no run came to a score
+ │    └── DeviceLost   … or its process can't use the device any more
  └── Interrupted       stopped by SIGINT or SIGTERM with the state saved
 """
 
@@ -95,7 +96,7 @@ class InUse(StoreError):
 
 
 class TrainingError(AdapterTuneError):
-    """A training can't go on; or every seed failed, so there is nothing to report."""
+    """A training can't go on; or no run came to a score, so there is nothing to report."""
 
     exit_code = 1
 

@@ -166,7 +166,11 @@ Protocol = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    _option("--threads", panel=RUN, text="CPU threads of a run (default: all cores)."),
+    _option(
+        "--threads",
+        panel=RUN,
+        text="CPU threads of a run (default: all cores; of --executor local a share, of ray one).",
+    ),
 ]
 Device = Annotated[
     str | None, _option("--device", panel=RUN, text="auto (default), cpu, cuda or cuda:N.")
