@@ -76,12 +76,11 @@ def _machine() -> list[Check]:
         reason, remedy = first_line(error), "pip install --force-reinstall torch"
         return [Check("device", "error", f"torch cannot be loaded ({reason})", remedy)]
 
-    from adaptertune.train.device import choose_device, has_native_bf16, num_cores
+    from adaptertune.train.device import choose_device, has_native_bf16, num_cores, product
 
     device = choose_device("auto")
     cores = num_cores()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    checks = [Check("device", "ok", f"{device}: {name}")]
+    checks = [Check("device", "ok", f"{device}: {product(device)}")]
     if has_native_bf16(device):
         checks.append(Check("precision", "ok", "bf16, done by the hardware"))
     else:
@@ -102,15 +101,6 @@ def _machine() -> list[Check]:
         level: Literal["ok", "warning"] = "warning" if is_little else "ok"
         checks.append(Check("memory", level, f"{free / GIGABYTE:.1f} GB free", advice))
     return checks
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _free_memory(group: Path = Path("/sys/fs/cgroup")) -> int | None:

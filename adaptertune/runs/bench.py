@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from adaptertune.runs.plan import Plan, method_label
 from adaptertune.runs.progress import OnProgress
 
 if TYPE_CHECKING:
-    import torch
 
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
@@ -56,7 +54,7 @@ def _measured(
     from adaptertune.model import flops
     from adaptertune.model.build import load_model
     from adaptertune.train import speed, trunk
-    from adaptertune.train.device import peak_memory
+    from adaptertune.train.device import peak_memory, product
 
     device, train = torch.device(plan.device), splits[0]
     shape, num_outputs = plan.located.shape, plan.task.num_outputs
@@ -133,7 +131,7 @@ def _measured(
         backbone=plan.backbone,
         precision=plan.precision,
         device=plan.device,
-        device_name=_device_name(device),
+        device_name=product(device),
         num_threads=torch.get_num_threads(),
         batch_size=plan.config.training.batch_size,
         num_steps=num_steps,
@@ -186,11 +184,3 @@ def passes(seconds: Sequence[float]) -> analyses.PassSeconds:
     """Several forward passes in two figures."""
     tenths = statistics.quantiles(seconds, n=10, method="inclusive")
     return analyses.PassSeconds(median=statistics.median(seconds), percentile_90=tenths[-1])
-
-
-def _device_name(device: torch.device) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()

@@ -177,6 +177,18 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     return requested == "on" or (requested == "auto" and device.type == "cuda")
 
 
+def product(device: torch.device) -> str:
+    """What it is: ``NVIDIA H200``, ``AMD EPYC``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def num_cores() -> int:
     """Of the CPU, those that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -29,11 +29,12 @@ def bench(cli: Cli, tiny_bert: Path, tiny_glue: Path) -> Cli:
     return run
 
 
-def test_as_json(bench: Cli, tmp_path: Path) -> None:
+def test_as_json(bench: Cli, cli: Cli, tmp_path: Path) -> None:
     done = bench("--json", "--size", "8", "--precision", "fp32")
     assert done.code == 0, done.err
     result = BenchResult.model_validate_json(done.out)
     assert json.loads(done.out) == result.model_dump(mode="json")
+    assert f": {result.device_name}" in cli("doctor", "--json").out
     own, full = result.training
     assert (own.label, full.label) == ("adapter-8", "full")
     assert (result.num_steps, result.num_batches, result.batch_size) == (3, 3, 4)
