@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptertune import catalogue, download, paths, tasks
-from adaptertune.errors import AdapterTuneError, BackboneError, first_line
+from adaptertune.errors import AdapterTuneError, BackboneError, ConfigError, first_line
 from adaptertune.model import backbone
 
 GIGABYTE = 10**9
@@ -76,11 +76,14 @@ def _machine() -> list[Check]:
         reason, remedy = first_line(error), "pip install --force-reinstall torch"
         return [Check("device", "error", f"torch cannot be loaded ({reason})", remedy)]
 
-    from adaptertune.train.device import choose_device, has_native_bf16, num_cores, product
+    from adaptertune.train.device import choose_device, has_native_bf16, num_cores, product_name
 
-    device = choose_device("auto")
+    try:
+        device = choose_device("auto")
+    except ConfigError as error:
+        return [Check("device", "error", error.what, error.remedy)]
     cores = num_cores()
-    checks = [Check("device", "ok", f"{device}: {product(device)}")]
+    checks = [Check("device", "ok", f"{device}: {product_name(device)}")]
     if has_native_bf16(device):
         checks.append(Check("precision", "ok", "bf16, done by the hardware"))
     else:

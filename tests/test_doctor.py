@@ -20,8 +20,9 @@ import torch
 from huggingface_hub import constants
 
 from adaptertune import doctor
-from adaptertune.errors import HubError
+from adaptertune.errors import ConfigError, HubError
 from adaptertune.model import backbone
+from adaptertune.train import device as devices
 from tests.conftest import CHECKOUT, Finished
 from tests.hub_server import HubServer
 
@@ -48,6 +49,16 @@ def test_what_it_looks_at(cli: Cli) -> None:
     shown = cli("doctor")
     assert shown.code == 0
     assert "→ unset HF_HUB_OFFLINE to download" in shown.out
+
+
+def test_a_gpu_that_torch_was_not_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: str) -> None:
+        raise ConfigError("no kernels for Tesla V100", where="--device", remedy="another torch")
+
+    monkeypatch.setattr(devices, "choose_device", refused)
+    assert doctor._machine() == [
+        doctor.Check("device", "error", "no kernels for Tesla V100", "another torch")
+    ]
 
 
 def test_a_hub_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:

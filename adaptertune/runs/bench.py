@@ -15,7 +15,6 @@ from adaptertune.runs.plan import Plan, method_label
 from adaptertune.runs.progress import OnProgress
 
 if TYPE_CHECKING:
-
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
     from adaptertune.train.speed import Trainee
@@ -54,7 +53,7 @@ def _measured(
     from adaptertune.model import flops
     from adaptertune.model.build import load_model
     from adaptertune.train import speed, trunk
-    from adaptertune.train.device import peak_memory, product
+    from adaptertune.train.device import peak_memory, product_name
 
     device, train = torch.device(plan.device), splits[0]
     shape, num_outputs = plan.located.shape, plan.task.num_outputs
@@ -131,7 +130,7 @@ def _measured(
         backbone=plan.backbone,
         precision=plan.precision,
         device=plan.device,
-        device_name=product(device),
+        device_name=product_name(device),
         num_threads=torch.get_num_threads(),
         batch_size=plan.config.training.batch_size,
         num_steps=num_steps,

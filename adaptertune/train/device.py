@@ -177,7 +177,7 @@ def choose_stack(requested: str, device: torch.device, num_seeds: int, *, can_st
     return requested == "on" or (requested == "auto" and device.type == "cuda")
 
 
-def product(device: torch.device) -> str:
+def product_name(device: torch.device) -> str:
     """What it is: ``NVIDIA H200``, ``AMD EPYC``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
