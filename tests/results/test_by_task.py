@@ -141,8 +141,8 @@ def test_the_held_out_protocol(told: str) -> None:
         best = first_seed(best_first_seed(of_method))
         fewer.append(100 * (best - max(map(first_seed, shorter))))
     less = (
-        "One has {:.1f}, {:.1f} and {:.1f} points less than three on the held-out rows for adapters and "
-        "{:.1f}, {:.1f} and {:.1f} for full"
+        "With one adapters have {:.1f}, {:.1f} and {:.1f} points less on the held-out rows than with "
+        "three, full fine-tuning {:.1f}, {:.1f} and {:.1f}, by first seeds;"
     )
     assert less.format(*fewer) in told
     of_mnli, of_sst2 = (
@@ -151,8 +151,8 @@ def test_the_held_out_protocol(told: str) -> None:
     )
     mean, median = (of(of_mnli[1]) - of(of_mnli[0]) for of in (statistics.fmean, statistics.median))
     once = statistics.fmean(of_sst2[1]) - statistics.fmean(of_sst2[0])
-    both = f"are {once:.1f} behind on SST-2 and {mean:.1f} on MNLI (medians {median:.1f});"
-    assert f"With one epoch adapters {both}" in told
+    both = f"are then {once:.1f} behind on SST-2 and {mean:.1f} on MNLI (medians {median:.1f})."
+    assert f"on validation adapters {both}" in told
     least, *others = sorted(scores(held_out("mnli", "adapter")))
     late = f"seeds on MNLI ends at {least:.1f}, and the other four have {statistics.fmean(others):.1f}."
     assert late in told
