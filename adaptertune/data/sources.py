@@ -318,7 +318,8 @@ def _downloaded(task: Task, source: Source, patterns: Sequence[str]) -> Path:
             error.what,
             where=error.where,
             remedy=error.remedy
-            or "check the network, or give --data-dir FOLDER"
+            or "check the network"
+            + (", or give --data-dir FOLDER" if task.files else "")
             + ("; train --offline has a sample" if _is_in_sample(task) else ""),
         ) from None
     return folder

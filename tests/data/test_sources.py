@@ -508,6 +508,8 @@ def test_own_tasks_without_files_or_hub_or_labels(tiny_glue: Path, tmp_path: Pat
     (tmp_path / "no-label.yaml").write_text(rte.replace(", label: label}\n  splits", "}\n  splits"))
     with pytest.raises(DataError, match="'rte' does not say how its files look; add 'files'"):
         one(tmp_path / "no-files.yaml", tiny_glue, "train")
+    with pytest.raises(DataError, match=r"the network is off; check the network$"):
+        load_splits(tasks.load(tmp_path / "no-files.yaml"), Source("hub"), ["train"])
     with pytest.raises(DataError, match="'rte' is not on the hub; give --data-dir"):
         load_splits(tasks.load(tmp_path / "no-hub.yaml"), Source("hub"), ["train"])
     with pytest.raises(DataError, match=r"train\.tsv: no label column is named for split 'train'"):
@@ -519,10 +521,9 @@ def test_the_sample_of_an_own_task_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(rte.replace("folder: RTE", "folder: OWN"))
     with pytest.raises(DataError, match="the sample has no task 'rte'; give --data-dir"):
         load_splits(tasks.load(tmp_path / "own.yaml"), Source("sample"), ["train"])
+    # Nothing is in the cache.
     with pytest.raises(DataError, match=r"network is off; check the .* give --data-dir FOLDER$"):
-        load_splits(
-            tasks.load(tmp_path / "own.yaml"), Source("hub"), ["train"]
-        )  # nothing is cached
+        load_splits(tasks.load(tmp_path / "own.yaml"), Source("hub"), ["train"])
 
 
 # ---- the hub ----
