@@ -182,7 +182,7 @@ HELD_OUT = {
     "STS-B, 3": "STS-B, Pearson",
     "QNLI": "QNLI, accuracy",
     "SST-2, 3": "SST-2, accuracy",
-    "QQP": "QQP, F1",
+    "QQP, 3": "QQP, F1",
     "MNLI, 3": "MNLI-m, accuracy",
 }
 
@@ -195,8 +195,8 @@ def held_out(task: str, name: str) -> Cell:
         if cell.facts.task == task and cell.config["protocol"] == "held-out"
         if cell.config["method"]["name"] == name and len(cell.seeds) == 5
     ]
-    several = {(one, "adapter"): 2 for one in ("cola", "mrpc", "qnli", "stsb", "sst2")}
-    several |= {(one, "full"): 2 for one in ("cola", "rte", "stsb", "mnli", "sst2")} | {
+    several = {(one, "adapter"): 2 for one in ("cola", "mrpc", "qnli", "stsb", "sst2", "qqp")}
+    several |= {(one, "full"): 2 for one in ("cola", "rte", "stsb", "mnli", "sst2", "qqp")} | {
         ("mnli", "adapter"): 2
     }
     assert len(found) == several.get((task, name), 1)

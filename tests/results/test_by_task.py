@@ -68,7 +68,7 @@ def test_the_held_out_protocol(told: str) -> None:
         epochs = 6 if task == "stsb" else epochs
         assert {cell.config["training"]["epochs"] for cell in cells} == {epochs}
         rates = [cell.config["training"]["learning_rate"] for cell in cells]
-        assert (rates == chosen) == (name in ("STS-B, 3", "SST-2, 3", "QQP", "MNLI, 3"))
+        assert (rates == chosen) == (name in ("STS-B, 3", "SST-2, 3", "MNLI, 3"))
         of_row = str(epochs), " / ".join(map(as_rate, rates)), *map(spread, cells)
         differences = " | ".join(map(signed, (*found[name], ahead(name))))
         assert f"| {label} | {' | '.join(of_row)} | {differences} |" in told
@@ -85,13 +85,10 @@ def test_the_held_out_protocol(told: str) -> None:
         name for name in HELD_OUT
         if by_t(paired(*(held_out(CHOSEN[name][0], one) for one in ("adapter", "full"))))[1] > 0
     ]  # fmt: skip
-    assert within == ["MRPC", "RTE", "STS-B, 3", "QNLI", "SST-2, 3", "MNLI, 3"]
+    assert within == ["MRPC", "RTE", "STS-B, 3", "QNLI", "SST-2, 3", "QQP, 3", "MNLI, 3"]
     beyond = [-found[name][0] for name in behind if name not in within]
-    of_two = (
-        "behind on seven of eight tasks, on two of these beyond the noise: CoLA, by {:.1f} points at "
-        "the rate that these took, and QQP with one epoch, by {:.1f}."
-    )
-    assert of_two.format(*beyond) in told
+    on_one = "tasks, on CoLA alone beyond the noise, by {:.1f} points at the rate that these took."
+    assert f"behind on seven of eight {on_one.format(*beyond)}" in told
     changed = signed(ahead("MNLI, 3")), signed(found["MNLI, 3"][0])
     assert "on MNLI ({} to {}) is no effect of the choice.".format(*changed) in told
     *learnt, low, lowest = sorted(scores(with_all_seeds("stsb", "adapter", 3)), reverse=True)
@@ -133,7 +130,7 @@ def test_the_held_out_protocol(told: str) -> None:
     of_methods = [
         held_out(task, method)
         for method in ("adapter", "full")
-        for task in ("qnli", "sst2", "mnli")
+        for task in ("qnli", "sst2", "qqp", "mnli")
     ]
     for of_method in (high, *of_methods[1:]):
         shorter = [one for one in rivals(of_method) if one.config["training"]["epochs"] == 1]
@@ -141,18 +138,18 @@ def test_the_held_out_protocol(told: str) -> None:
         best = first_seed(best_first_seed(of_method))
         fewer.append(100 * (best - max(map(first_seed, shorter))))
     less = (
-        "With one adapters have {:.1f}, {:.1f} and {:.1f} points less on the held-out rows than with "
-        "three, full fine-tuning {:.1f}, {:.1f} and {:.1f}, by first seeds;"
+        "With one adapters have {:.1f}, {:.1f}, {:.1f} and {:.1f} points less on the held-out rows than "
+        "with three, full fine-tuning {:.1f}, {:.1f}, {:.1f} and {:.1f}, by first seeds;"
     )
     assert less.format(*fewer) in told
-    of_mnli, of_sst2 = (
+    of_mnli, of_sst2, of_qqp = (
         [scores(with_all_seeds(task, method, 1)) for method in ("adapter", "full")]
-        for task in ("mnli", "sst2")
+        for task in ("mnli", "sst2", "qqp")
     )
     mean, median = (of(of_mnli[1]) - of(of_mnli[0]) for of in (statistics.fmean, statistics.median))
-    once = statistics.fmean(of_sst2[1]) - statistics.fmean(of_sst2[0])
-    both = f"are then {once:.1f} behind on SST-2 and {mean:.1f} on MNLI (medians {median:.1f})."
-    assert f"on validation adapters {both}" in told
+    once = [statistics.fmean(one[1]) - statistics.fmean(one[0]) for one in (of_sst2, of_qqp)]
+    both = "are then {:.1f} behind on SST-2, {:.1f} on QQP and {:.1f} on MNLI (medians {:.1f})."
+    assert f"on validation adapters {both.format(*once, mean, median)}" in told
     least, *others = sorted(scores(held_out("mnli", "adapter")))
     late = f"seeds on MNLI ends at {least:.1f}, and the other four have {statistics.fmean(others):.1f}."
     assert late in told
