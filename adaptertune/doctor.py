@@ -80,15 +80,14 @@ def _machine() -> list[Check]:
 
     try:
         device = choose_device("auto")
-    except ConfigError as error:
-        return [Check("device", "error", error.what, error.remedy)]
-    cores = num_cores()
-    checks = [Check("device", "ok", f"{device}: {product_name(device)}")]
-    if has_native_bf16(device):
-        checks.append(Check("precision", "ok", "bf16, done by the hardware"))
-    else:
+        checks = [Check("device", "ok", f"{device}: {product_name(device)}")]
         told = "fp32: the hardware has no products in bf16, which are about twice as fast"
+        if has_native_bf16(device):
+            told = "bf16, done by the hardware"
         checks.append(Check("precision", "ok", told))
+    except ConfigError as error:
+        checks = [Check("device", "error", error.what, error.remedy)]
+    cores = num_cores()
     threads = torch.get_num_threads()
     load = os.getloadavg()[0]
     told = f"{cores}, of which {threads} {'is' if threads == 1 else 'are'} used; load {load:.1f}"

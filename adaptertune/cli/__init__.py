@@ -117,18 +117,17 @@ def main() -> None:
             code = 2
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's errors of usage
-        if message is None and is_out_of_memory(error):
-            _complain(
-                f"out of memory ({one_line(first_line(error))}); end what else needs it, or try "
-                "--device cpu or smaller batches"
-            )
-            sys.exit(TrainingError.exit_code)
-        if message is None:
+        if message is not None:
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "adaptertune"
+            _complain(f"{message().rstrip('.')} ({command} --help)")
+            code = getattr(error, "exit_code", 2)
+        elif is_out_of_memory(error):
+            remedy = "end what else needs it, or try --device cpu or smaller batches"
+            _complain(f"out of memory ({one_line(first_line(error))}); {remedy}")
+            code = TrainingError.exit_code
+        else:
             raise
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "adaptertune"
-        _complain(f"{message().rstrip('.')} ({command} --help)")
-        code = getattr(error, "exit_code", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -11,7 +11,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -48,11 +48,10 @@ def choose_device(requested: str) -> torch.device:
             where="--device",
             remedy="use --device auto or cpu",
         )
-    own = torch.cuda.get_device_capability(device)
-    built_for = torch.cuda.get_arch_list()
-    if torch.version.cuda and not has_kernels(own, built_for):
+    own, built_for = capability(device), torch.cuda.get_arch_list()
+    if torch.version.cuda and own and not any(runs_on(own, code) for code in built_for):
         raise ConfigError(
-            f"this torch has no kernels for {torch.cuda.get_device_name(device)}, of compute capability "
+            f"this torch has no kernels for {product_name(device)}, of compute capability "
             f"{own[0]}.{own[1]} (it has {', '.join(built_for)})",
             where="--device",
             remedy="install a torch for an older CUDA (https://pytorch.org), or use --device cpu",
@@ -60,25 +59,19 @@ def choose_device(requested: str) -> torch.device:
     return device
 
 
-def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
-    """Whether a GPU can run what a torch was built for, in its words: ``sm_80``, ``compute_90``.
+def runs_on(capability: tuple[int, int], code: str) -> bool:
+    """Whether a GPU can run a torch's code, in torch's words: ``sm_80``, ``compute_90``, ``sm_90a``.
 
-    The code for a GPU runs on later ones of the same first number, unless its name ends in a letter;
-    what has yet to be compiled, on all later ones.
+    What was compiled for one GPU runs on later ones of the same first number, unless its name ends in a
+    letter; what has yet to be compiled, on all later ones.
     """
-    major, minor = capability
-    for name in built_for:
-        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name)
-        if found is None:
-            continue
-        least = int(found[2]), int(found[3])
-        if least == capability or (
-            not found[4]
-            and least <= (major, minor)
-            and (found[1] == "compute" or least[0] == major)
-        ):
-            return True
-    return False
+    found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", code)
+    if found is None:
+        return False
+    least = int(found[2]), int(found[3])
+    if found[4]:
+        return capability == least
+    return capability >= least and (found[1] == "compute" or capability[0] == least[0])
 
 
 def keep_freed_memory() -> None:

@@ -112,7 +112,8 @@ def _ablation(group: Group, result: AblationResult, task: AblationTask, name: st
 
 def _trained_so(group: Group, result: AblationResult, task: AblationTask) -> str:
     """``3 seeds, 6 epochs, rates 1e-4 to 1e-3``, of the runs that are there; without a varied rate."""
-    training = [one.config["training"] for one in group.cells if one.digest in _digests(task)]
+    digests = {one.digest for one in task.points}
+    training = [one.config["training"] for one in group.cells if one.digest in digests]
     seeds = sorted({len(one.scores[task.headline].values) for one in task.points})
     epochs = sorted({int(one["epochs"]) for one in training})
     rates = sorted({float(one["learning_rate"]) for one in training})
@@ -121,10 +122,6 @@ def _trained_so(group: Group, result: AblationResult, task: AblationTask) -> str
         ends = " to ".join(tables.number(rate) for rate in dict.fromkeys((rates[0], rates[-1])))
         told.append(f"rate{'s' * (len(rates) > 1)} {ends}")
     return ", ".join(filter(None, told))
-
-
-def _digests(task: AblationTask) -> set[str]:
-    return {one.digest for one in task.points}
 
 
 def _between(counts: Sequence[int], what: str) -> str:

@@ -27,6 +27,7 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
     means: list[Point] = []
     faint: list[Point] = []
     order: dict[str, int] = {}
+    known = colours(group)
     for (family, variant), cells in shown_methods(group).items():
         here = on_column(column, cells)
         if not here:
@@ -35,7 +36,7 @@ def learning_curves(group: Group, column: Column) -> list[Figure]:
         size, rate = methods.size(cell), cell.config["training"]["learning_rate"]
         name = methods.label(family, [] if size is None else [size], variant)
         series = f"{name}, rate {tables.number(rate)}"
-        order[series] = colours(group)[methods.label(family, [], variant)]
+        order[series] = known[methods.label(family, [], variant)]
         by_epoch: dict[int, list[float]] = {}
         for seed, lines in cell.epochs.items():
             for line in lines:
