@@ -24,7 +24,8 @@ from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import OnProgress, Progress
-from adaptertune.runs.watch import Saver, Watcher, read_snapshots
+from adaptertune.runs.snapshots import Saver, read_snapshots
+from adaptertune.runs.watch import Watcher
 
 if TYPE_CHECKING:
     import numpy as np

@@ -76,9 +76,9 @@ def _main(arguments: list[str], log: str) -> None:
 
     torch.set_num_threads(1)
     from adaptertune.cli import main
-    from adaptertune.runs import execute, watch
+    from adaptertune.runs import execute, snapshots
 
-    watch.SNAPSHOT_SECONDS, watch.SNAPSHOT_SHARE = 0.0, 1e9
+    snapshots.SNAPSHOT_SECONDS, snapshots.SNAPSHOT_SHARE = 0.0, 1e9
     train = execute.Runner.run
 
     def counted(self, plan, seeds, progress):  # type: ignore[no-untyped-def]

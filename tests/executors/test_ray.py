@@ -53,9 +53,9 @@ def cluster() -> Iterator[None]:
 
 def eager() -> None:
     """Runs in every worker at its start: a snapshot after every step."""
-    from adaptertune.runs import watch
+    from adaptertune.runs import snapshots
 
-    watch.SNAPSHOT_SECONDS, watch.SNAPSHOT_SHARE = 0.0, 1e9
+    snapshots.SNAPSHOT_SECONDS, snapshots.SNAPSHOT_SHARE = 0.0, 1e9
 
 
 def executor() -> RayExecutor:

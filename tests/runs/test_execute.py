@@ -40,7 +40,7 @@ from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
 from adaptertune.model import backbone, flops, forward
 from adaptertune.model.dropout import Dropout
-from adaptertune.runs import execute, load, results, store, units, watch
+from adaptertune.runs import execute, load, results, snapshots, store, units
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.plan import plan as make_plan
 from adaptertune.runs.results import CellResult, SeedResult
@@ -50,8 +50,8 @@ from adaptertune.train import device as devices
 
 # Snapshots after every step instead of every 20 seconds.
 EAGER = (
-    "from adaptertune.runs import watch; watch.SNAPSHOT_SECONDS = 0.0; "
-    "watch.SNAPSHOT_SHARE = 1e9; from adaptertune.cli import main; main()"
+    "from adaptertune.runs import snapshots; snapshots.SNAPSHOT_SECONDS = 0.0; "
+    "snapshots.SNAPSHOT_SHARE = 1e9; from adaptertune.cli import main; main()"
 )
 
 
@@ -747,8 +747,8 @@ def test_out_of_memory_with_cuda_graphs_goes_on_without_them(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the last saved state; nothing is recorded here, and batches stay whole."""
-    monkeypatch.setattr(watch, "SNAPSHOT_SECONDS", 0.0)
-    monkeypatch.setattr(watch, "SNAPSHOT_SHARE", 1e9)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_SHARE", 1e9)
     whole = plan(tiny_bert, tmp_path / "whole", seeds=[0])
     run_cell(whole, Quiet())
     step, steps = loop._Pass._add_gradients, 0
@@ -778,8 +778,8 @@ def test_a_second_ctrl_c_while_it_saves_costs_one_snapshot(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever it comes, seeds that train in one pass are saved at one step, and go on from there."""
-    monkeypatch.setattr(watch, "SNAPSHOT_SECONDS", 0.0)
-    monkeypatch.setattr(watch, "SNAPSHOT_SHARE", 1e9)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_SHARE", 1e9)
     whole = plan(tiny_bert, tmp_path / "whole", stack="on")
     run_cell(whole, Quiet())
     write, writings = checkpoint.write_tensors, 0
@@ -836,9 +836,9 @@ def test_saving_takes_its_share_of_the_time(
         clock[0] += 2
 
     monkeypatch.setattr(checkpoint, "write_tensors", two_seconds)
-    saver = watch.Saver(made, (0, 1), 32, 0, Quiet())
+    saver = snapshots.Saver(made, (0, 1), 32, 0, Quiet())
     saver.keep(dict.fromkeys((0, 1), loop.Snapshot({}, {})))
-    saved_at, pause = clock[0], 2 / watch.SNAPSHOT_SHARE
+    saved_at, pause = clock[0], 2 / snapshots.SNAPSHOT_SHARE
     clock[0] = saved_at + pause - 1
     assert not saver.is_due()
     clock[0] = saved_at + pause + 1
