@@ -19,13 +19,15 @@ STUDY = CHECKOUT / "scripts" / "study"
 BEGIN = "<!-- made by scripts/readme_results.py from scripts/study -->"
 END = "<!-- to here -->"
 # Of its pictures those that the README shows, by their names, in this order.
-PICTURES = (r"-table-1$", r"-overview$", r"-spans-.*-accuracy$")
+PICTURES = (r"-table-1$", r"-overview$", r"-ablate-depth-", r"-spans-.*-accuracy$")
 
 
 def effort() -> str:
     """How much was trained, by the result files."""
     found = [
-        json.loads(path.read_text()) for path in (STUDY / "runs").glob("*/*/seed-*/result.json")
+        json.loads(path.read_text())
+        for store in ("runs", "seeds", "cuda")
+        for path in (STUDY / store).glob("*/*/seed-*/result.json")
     ]
     on_cpu = [one["cost"] for one in found if one["device"] == "cpu"]
     keys = "train_seconds", "evaluate_seconds", "trunk_seconds"

@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
 export OMP_WAIT_POLICY=passive
 shift
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth parts variants qnli qqp sst2 held-out precision longer chance)
+[ ${#steps[@]} -gt 0 ] || steps=(cola mrpc stsb rte wnli mnli spans init size lr depth parts variants qnli qqp sst2 held-out apart precision longer chance)
 
 mkdir -p runs/study
 .venv/bin/python - <<'P'  # what is there stays; `cp -n` calls that an error on some systems
@@ -26,7 +26,7 @@ best() {  # the folder of a method's chosen cell
   search --tasks "$2" --json "${@:3}" | .venv/bin/python -c 'import json, sys
 print(next(choice["cell"] for choice in json.load(sys.stdin)["choices"] if choice["row"] == sys.argv[1]))' "$1"
 }
-ablate() { .venv/bin/adaptertune ablate "$1" --backbone minilm --seeds 3 --threads 1 "${here[@]}" "${@:2}"; }
+ablate() { .venv/bin/adaptertune ablate "$1" --backbone minilm --precision bf16 --seeds 3 --threads 1 "${here[@]}" "${@:2}"; }
 plain() {  # the folder of the adapters that `ablate init` compares with
   ablate init --json "$@" | .venv/bin/python -c 'import json, sys
 print(next(one["cell"] for one in json.load(sys.stdin)["tasks"][0]["points"] if one["reference"] is None))'
@@ -63,17 +63,21 @@ for step in "${steps[@]}"; do
       search --tasks qnli "${rows[@]}" --epochs 3
       search --tasks cola "${rows[@]}" --epochs 6
       ;;
+    apart)  # the best for each number of epochs, beside the best of both
+      search --tasks stsb --epochs 3
+      search --tasks mrpc,rte,stsb --epochs 6
+      search --tasks cola "${two[@]}" --epochs 3
+      search --tasks sst2,qqp,mnli "${two[@]}" --epochs 1
+      search --tasks sst2,qqp,mnli "${two[@]}" --sizes 64 --protocol held-out --epochs 1
+      ;;
     precision)  # at the settings that the search chose with bf16, seed by seed
       search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
       ;;
-    longer)  # at the rates that the search chose for six epochs, and on STS-B for three
+    longer)  # on STS-B at the rate that the search chose for three epochs
       stsb=(--tasks stsb --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all)
       search "${stsb[@]}"
       search "${stsb[@]}" --set method.pooler=trained
-      search --tasks cola --methods adapter --sizes 64 --lrs 1e-3 --epochs 20
-      search --tasks cola --methods full --lrs 3e-5 --epochs 20
-      search --tasks cola --methods adapter --sizes 8 --lrs 1e-3 --epochs 20
-      search --tasks cola --methods adapter --sizes 256 --lrs 3e-4 --epochs 20
+      search --tasks cola "${two[@]}" --epochs 20
       ;;
     chance)  # two of the cells above once more: other seeds, and on a GPU the same ones
       for task in cola rte; do
@@ -109,10 +113,11 @@ for step in "${steps[@]}"; do
       ablate lr --tasks cola "${rates[@]}"
       ablate lr --tasks mnli --epochs 1 "${rates[@]}"
       ;;
-    depth | variants)
-      ablate "$step" --tasks cola
-      ablate "$step" --tasks mnli --epochs 1
+    depth)
+      ablate depth --tasks cola
+      ablate depth --tasks mnli --epochs 1
       ;;
+    variants) ablate variants --tasks cola ;;
     *) echo "error: no step '$step'" >&2; exit 2 ;;
   esac
 done

@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptertune import catalogue
 from adaptertune.config import DEFAULTS, OPTIONS, flatten
+from adaptertune.report.tables import number
 
 # Settings with a place of their own in a command and in a result.
 ELSEWHERE = {"task", "backbone", "data.source", "data.folder", "seeds", "offline", "output"}
@@ -83,14 +84,17 @@ def _words_of_setting(key: str, value: Any, *, has_option: bool) -> list[str]:
         if key == "init_from" and value:
             return [word for run in value for word in (OPTIONS[key], run)]
         if value is not None and value is not False and value != []:
-            return [OPTIONS[key], _written(value)]
-    return ["--set", f"{key}={_written(value)}"]
+            return [OPTIONS[key], written(value)]
+    return ["--set", f"{key}={written(value)}"]
 
 
-def _written(value: Any) -> str:
-    """A value as it is typed."""
+def written(value: Any) -> str:
+    """A value as it is typed: as in all tables, unless that would round it."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float):
+        short = number(value)
+        return short if float(short) == value else json.dumps(value)
     return ",".join(map(str, value)) if isinstance(value, list) and value else json.dumps(value)
 
 

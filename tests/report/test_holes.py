@@ -139,7 +139,7 @@ def test_the_hole_of_a_best_of_sizes_is_filled_by_the_search(
     assert given["--tasks"] == "wnli"
     assert given["--methods"] == "adapter"
     assert given["--sizes"] == "8,64"
-    assert given["--lrs"] == "0.0001,0.001"
+    assert given["--lrs"] == "1e-4,1e-3"
     assert given["--seeds"] == "2"
     assert given["--seeds-on"] == "winner"
     assert "--stack" not in command

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 
 import scipy
 
 from adaptertune.report.evidence import Cell
 from adaptertune.report.tables import METRIC_NAMES
+from adaptertune.runs.store import CellFolder
 from tests.results.cells import (
     CHOSEN,
     HELD_OUT,
@@ -16,16 +18,18 @@ from tests.results.cells import (
     ahead_at_last,
     ahead_of_medians,
     as_rate,
+    best_first_seed,
     by_t,
+    first_seed,
     fit,
     held_out,
     held_out_differences,
     in_fp32,
     means,
-    on_held_out,
     only,
     pair,
     paired,
+    rivals,
     score,
     scores,
     signed,
@@ -166,24 +170,6 @@ def with_all_seeds(task: str, name: str, epochs: int) -> Cell:
         if cell.config["training"]["epochs"] == epochs
     ]
     return cell
-
-
-def rivals(cell: Cell) -> list[Cell]:
-    """All that one search of that cell's method with held-out rows tried."""
-    return [
-        other
-        for other in study_cells()
-        if other.facts.task == cell.facts.task and other.config["protocol"] == "held-out"
-        if other.config["method"] == cell.config["method"]
-    ]
-
-
-def first_seed(cell: Cell) -> float:
-    return on_held_out(cell)[0]
-
-
-def best_first_seed(cell: Cell) -> Cell:
-    return max(rivals(cell), key=first_seed)
 
 
 def first_of_search(task: str) -> Cell:
@@ -368,3 +354,33 @@ def test_a_gpu_beside_a_cpu(told: str) -> None:
     unseen = "are {2:.1f} ahead of the same full fine-tuning, the GPU's {3:.1f} (on CoLA with six "
     of_cola = f"epochs {-others[0]:.1f} and {-others[1]:.1f} behind, not {-ahead('CoLA, 6'):.1f})."
     assert unseen.format(*others) + of_cola in told
+
+
+def test_what_ran_on_a_gpu(told: str) -> None:
+    """With five seeds; where some of them are a CPU's, the page tells how many."""
+    found: dict[tuple[object, ...], int] = {}
+    for cell in study_cells():
+        method, training, protocol = (
+            cell.config[key] for key in ("method", "training", "protocol")
+        )
+        paths = (CellFolder(cell.folder).seed(seed.seed).path for seed in cell.seeds)
+        devices = [json.loads((path / "result.json").read_text())["device"] for path in paths]
+        if len(devices) == 5 and "cuda" in devices:
+            rate, epochs = training["learning_rate"], training["epochs"]
+            key = cell.facts.task, protocol, method.get("size"), rate, epochs
+            found[key] = devices.count("cpu")
+    assert found == {
+        ("qnli", "paper", 8, 1e-3, 3): 0, ("qnli", "paper", 256, 3e-4, 3): 0,
+        ("qqp", "paper", 8, 3e-3, 1): 0, ("qqp", "paper", 256, 1e-3, 1): 0,
+        ("mnli", "paper", 64, 1e-3, 3): 0, ("mnli", "paper", None, 1e-4, 3): 2,
+        ("cola", "held-out", 64, 3e-4, 6): 0, ("cola", "held-out", 64, 1e-3, 6): 4,
+        ("cola", "held-out", None, 1e-4, 6): 2,
+        ("stsb", "held-out", 64, 1e-3, 3): 0, ("stsb", "held-out", None, 1e-4, 3): 0,
+        ("mnli", "held-out", 64, 1e-3, 1): 0, ("mnli", "held-out", None, 1e-4, 1): 0,
+    }  # fmt: skip
+    row = (
+        "on one H200, torch 2.11: sizes 8 and 256 on QNLI with three epochs and on QQP with one, size "
+        "64 and full fine-tuning on MNLI with three epochs, and with held-out rows CoLA with six epochs, "
+        "STS-B with three, and MNLI with one, but for two seeds each"
+    )
+    assert row in told

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adaptertune.report.commands import is_chosen, train_command, words_of
+from adaptertune.report.commands import is_chosen, train_command, words_of, written
 from adaptertune.report.comparison.methods import SEARCHED, SIZE_KEYS, choose
 from adaptertune.report.evidence import Cell
 
@@ -46,7 +46,7 @@ def _search_command(
         values = sorted({cell.settings[key] for cell in searched if key in cell.settings})
         is_default = not any(is_chosen(cell.origins.get(key)) for cell in searched)
         if values and (key in SIZE_KEYS or not is_default):
-            text = ",".join(map(str, values))
+            text = ",".join(map(written, values))
             words += [LISTS[key], text] if key in LISTS else ["--grid", f"{key}={text}"]
     seeds = sorted(config["seeds"])
     words += ["--seeds", str(sum(seed == at for at, seed in enumerate(seeds)) or 1)]

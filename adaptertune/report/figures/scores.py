@@ -113,7 +113,7 @@ def overview(group: Group) -> list[Figure]:
             group,
             "overview",
             "Score against trained parameters",
-            "All tasks",
+            "All tasks: points above full fine-tuning by trained parameters",
             f"median of {len(base)} sets, bars from the 20th to the 80th percentile of sets",
             f"Difference to full fine-tuning in points over {names}: the median task, bars from the "
             "20th to the 80th percentile of tasks, as in figure 1 of the paper.",
