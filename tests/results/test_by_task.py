@@ -380,7 +380,7 @@ def test_what_ran_on_a_gpu(told: str) -> None:
     }  # fmt: skip
     row = (
         "on one H200, torch 2.11: sizes 8 and 256 on QNLI with three epochs and on QQP with one, size "
-        "64 and full fine-tuning on MNLI with three epochs, and with held-out rows CoLA with six epochs, "
-        "STS-B with three, and MNLI with one, but for two seeds each"
+        "64 and full fine-tuning on MNLI with three epochs, and with held-out rows CoLA with six "
+        "epochs, STS-B with three, and MNLI with one, but for two seeds each"
     )
     assert row in told
