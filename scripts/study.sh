@@ -66,7 +66,7 @@ for step in "${steps[@]}"; do
     apart)  # the best for each number of epochs, beside the best of both
       search --tasks stsb --epochs 3
       search --tasks mrpc,rte,stsb --epochs 6
-      search --tasks cola "${two[@]}" --epochs 3
+      search --tasks cola,wnli "${two[@]}" --epochs 3
       search --tasks sst2,qqp,mnli "${two[@]}" --epochs 1
       search --tasks sst2,qqp,mnli "${two[@]}" --sizes 64 --protocol held-out --epochs 1
       ;;

@@ -61,7 +61,7 @@ def test_the_table(told: str) -> None:
         assert f"| {' | '.join(cells)} |" in told
     wnli = [cell for cell in usual_cells() if cell.facts.task == "wnli" and len(cell.seeds) == 5]
     collapsed = [seed.scores["validation"].collapsed for cell in wnli for seed in cell.seeds]
-    assert (len(collapsed), sum(collapsed)) == (20, 19)
+    assert f"{sum(collapsed)} of {len(collapsed)} seeds answer the majority class." in told
 
 
 def test_the_held_out_protocol(told: str) -> None:
