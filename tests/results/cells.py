@@ -305,6 +305,19 @@ def spread(cell: Cell) -> str:
     return f"{statistics.fmean(scores(cell)):.1f} ± {statistics.stdev(scores(cell)):.1f}"
 
 
+def cpu_hours(protocol: str) -> dict[str, float]:
+    """Of training and scoring, by task, of all seeds here; one after another, on one core each."""
+    found: dict[str, float] = {}
+    for cell in (*study_cells(), *study_cells("seeds")):
+        for seed in cell.seeds if cell.config["protocol"] == protocol else ():
+            path = CellFolder(cell.folder).seed(seed.seed).path / "result.json"
+            made = json.loads(path.read_text())
+            keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
+            seconds = sum(made["cost"][key] for key in keys) * (made["device"] == "cpu")
+            found[cell.facts.task] = found.get(cell.facts.task, 0) + seconds / 3600
+    return found
+
+
 def signed(points: float) -> str:
     text = f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
     return text[1:] if text.endswith("0.0") and len(text) == 4 else text

@@ -20,12 +20,14 @@ from tests.results.cells import (
     as_rate,
     best_first_seed,
     by_t,
+    cpu_hours,
     first_seed,
     fit,
     held_out,
     held_out_differences,
     in_fp32,
     means,
+    one_cell,
     only,
     pair,
     paired,
@@ -245,7 +247,7 @@ def test_what_the_figures_can_bear(told: str) -> None:
     assert round(ahead("RTE") * 2.77) == 10
     assert f"{ahead('RTE'):.1f} points are ten answers" in told
     assert [seed.kept_epoch for seed in pair("RTE")[1].seeds].count(6) == 4
-    assert f"adapters were {-ahead('CoLA, 6'):.1f} behind there" in told
+    assert f"adapters were {-ahead('CoLA, 6'):.1f} behind with six," in told
     epochs = {"cola": 6, "rte": 6, "mrpc": 6, "stsb": 3}
     tried = {
         (name, k, task): sorted(
@@ -356,6 +358,24 @@ def test_a_gpu_beside_a_cpu(told: str) -> None:
     assert unseen.format(*others) + of_cola in told
 
 
+def test_the_rates_of_twenty_epochs(told: str) -> None:
+    """By first seeds they are those of six epochs."""
+    searched = {
+        "full": (None, (3e-5, 1e-4, 3e-4)), "8": (8, (1e-3, 3e-4, 3e-3)),
+        "64": (64, (1e-3, 3e-4, 3e-3)), "256": (256, (3e-4, 1e-3, 3e-3)),
+    }  # fmt: skip
+    found = {}
+    for name, (size, rates) in searched.items():
+        method = "adapter" if size else "full"
+        first = [scores(one_cell(20, rate, method, size, "cola"))[0] for rate in rates]
+        assert max(first) == first[0]
+        found[name] = first
+    assert all(found[size][2] == 0 for size in ("8", "64", "256"))
+    close = "the same three rates and chose those of six (full fine-tuning by {:.1f} to {:.1f}, adapters"
+    assert close.format(*found["full"][:2]) in told
+    assert "64 by {:.1f} to {:.1f}).".format(*found["64"][:2]) in told
+
+
 def test_what_ran_on_a_gpu(told: str) -> None:
     """With five seeds; where some of them are a CPU's, the page tells how many."""
     found: dict[tuple[object, ...], int] = {}
@@ -384,3 +404,13 @@ def test_what_ran_on_a_gpu(told: str) -> None:
         "epochs, STS-B with three, and MNLI with one, but for two seeds each"
     )
     assert row in told
+
+
+def test_hours(told: str) -> None:
+    names = {"CoLA": "cola", "MNLI": "mnli", "SST-2": "sst2", "STS-B": "stsb", "QQP": "qqp"}
+    names |= {"RTE": "rte", "MRPC": "mrpc", "QNLI": "qnli", "WNLI": "wnli"}
+    assert f"| Hours | {' | '.join(names)} | all |" in told
+    for protocol, name in (("paper", "validation chooses"), ("held-out", "held-out rows choose")):
+        found = cpu_hours(protocol)
+        hours = [f"{found[task]:.1f}" if task in found else "–" for task in names.values()]
+        assert f"| {name} | {' | '.join(hours)} | {sum(found.values()):.1f} |" in told
