@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The README's study: bash scripts/study.sh path/to/glue [step …]; without steps, all of them in order.
-# It takes many hours on two cores. Ctrl-C saves and stops, the same command goes on; what is there is
-# not trained again, and that includes the results in scripts/study/runs, which come without their
-# models. Afterwards scripts/study/ holds the result files, charts and tables.
+# From nothing it takes two cores some 40 hours. Ctrl-C saves and stops, the same command goes on; what is there is
+# not trained again, and that includes the results in scripts/study, which come without their models.
+# Afterwards scripts/study/ holds the result files, charts and tables.
 glue="$(realpath "$1")"
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
 export OMP_WAIT_POLICY=passive
@@ -13,11 +13,12 @@ steps=("$@")
 mkdir -p runs/study
 .venv/bin/python - <<'P'  # what is there stays; `cp -n` calls that an error on some systems
 import pathlib, shutil
-for path in pathlib.Path("scripts/study/runs").rglob("*"):
-    target = "runs/study" / path.relative_to("scripts/study/runs")
-    if path.is_file() and not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+for kept, store in (("runs", "study"), ("seeds", "study-seeds"), ("cuda", "study-cuda")):
+    for path in pathlib.Path("scripts/study", kept).rglob("*"):
+        target = pathlib.Path("runs", store) / path.relative_to(f"scripts/study/{kept}")
+        if path.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 P
 
 here=(--data-dir "$glue" --output runs/study --executor local --workers 2)
@@ -77,7 +78,7 @@ for step in "${steps[@]}"; do
       stsb=(--tasks stsb --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all)
       search "${stsb[@]}"
       search "${stsb[@]}" --set method.pooler=trained
-      search --tasks cola "${two[@]}" --epochs 20
+      search --tasks cola --epochs 20
       ;;
     chance)  # two of the cells above once more: other seeds, and on a GPU the same ones
       for task in cola rte; do

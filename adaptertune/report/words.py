@@ -78,10 +78,10 @@ def protocol(cells: Sequence[Cell]) -> str:
     by = selection.statistic_of(cell.protocol)
     best_of = f"highest mean on {selecting}"
     if by == "best":
-        best_of = f"best single run on {selecting}, of the seeds that all candidates have,"
-    chosen = f"Where a method was searched, the candidate with the {best_of} is shown"
+        best_of = f"best single run on {selecting}, of the seeds that all candidates have"
+    chosen = f"A searched method is shown at the settings with the {best_of}"
     optimism = (
-        ", which is also what is reported: so figures are optimistic, the more so the more candidates."
+        ". The same rows are reported, so figures are optimistic, the more so the more candidates."
         if same
         else "; the validation set, which chose nothing, is reported."
     )
