@@ -1,6 +1,6 @@
 """Copy what a store's figures come from, small and without this machine's names, to be kept in git.
 
-    python scripts/keep_results.py STORE FOLDER [--all]
+    python scripts/keep_results.py STORE FOLDER [--all] [--data-dir PATH]
 
 Configurations and results of the cells that a finished sweep or ablation names go along, so nothing of a
 search under way does, and with --all those of every finished cell; not models, logits or locks: a result
@@ -73,9 +73,13 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true", help="also cells of no sweep or ablation")
+    parser.add_argument("--data-dir", help="as it was given to commands that trained nothing")
     arguments = parser.parse_args()
     store, target = arguments.store, arguments.folder
-    names: dict[str, str] = {str(store.resolve()): str(target)}  # before what it may be named by
+    # The longer name first, which has the shorter in it; then what else it may be named by.
+    names: dict[str, str] = {str(store.resolve()): str(target), str(store): str(target)}
+    if arguments.data_dir:
+        names[arguments.data_dir] = "path/to/glue"
     of_sweeps, finished = concluded(store), []
     for path in sorted(store.glob("*/*/config.json")):
         config = json.loads(path.read_text())

@@ -122,9 +122,9 @@ for step in "${steps[@]}"; do
     *) echo "error: no step '$step'" >&2; exit 2 ;;
   esac
 done
-.venv/bin/python scripts/keep_results.py runs/study scripts/study/runs
-for again in seeds cuda; do
-  [ ! -d "runs/study-$again" ] || .venv/bin/python scripts/keep_results.py "runs/study-$again" "scripts/study/$again" --all
-done
+keep() { [ ! -d "$1" ] || .venv/bin/python scripts/keep_results.py "$@" --data-dir "$glue"; }
+keep runs/study scripts/study/runs
+keep runs/study-seeds scripts/study/seeds --all
+keep runs/study-cuda scripts/study/cuda --all
 .venv/bin/adaptertune report --output scripts/study/runs --to scripts/study
 .venv/bin/python scripts/readme_results.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -78,3 +79,16 @@ def test_two_machines_stay_two_and_nobody_learns_which(tmp_path: Path) -> None:
     # A copy of what was kept is the same.
     keep(tmp_path / "kept", tmp_path / "again")
     assert hosts(tmp_path / "again") == [first, second, third]
+
+
+def test_a_folder_that_no_cell_names_is_renamed_too(tmp_path: Path) -> None:
+    """Of a store of kept results that another sweep went over, which trained nothing."""
+    folder = add(tmp_path / "runs", "rte", one_metric(0.7))
+    swept(tmp_path / "runs", folder, seeds=1)
+    (sweep,) = (tmp_path / "runs" / "sweeps").glob("*.json")
+    told = json.loads(sweep.read_text())
+    told["choices"] = [{"data": "folder /home/me/glue/RTE", "cell": f"{tmp_path}/runs/rte/one"}]
+    sweep.write_text(json.dumps(told))
+    keep(tmp_path / "runs", tmp_path / "kept", "--data-dir", "/home/me/glue")
+    (choice,) = json.loads((tmp_path / "kept" / "sweeps" / sweep.name).read_text())["choices"]
+    assert choice == {"data": "folder path/to/glue/RTE", "cell": f"{tmp_path}/kept/rte/one"}
