@@ -33,7 +33,7 @@ def effort() -> str:
     keys = "train_seconds", "evaluate_seconds", "trunk_seconds"
     hours = sum(cost[key] for cost in on_cpu for key in keys) / 3600
     return (
-        f"{len(found):,} trainings: {len(on_cpu)} on two CPU cores, {hours:.1f} hours in sum, two "
+        f"{len(found):,} trainings: {len(on_cpu):,} on two CPU cores, {hours:.1f} hours in sum, two "
         f"at a time, and {len(found) - len(on_cpu)} on one GPU, a lent H200."
     )
 
