@@ -187,14 +187,24 @@ HELD_OUT = {
 }
 
 
-def held_out(task: str, name: str) -> Cell:
-    """Of the cells with all seeds the one that rows of the training set choose, by their mean."""
-    found = [
+def with_held_out(task: str, name: str, size: int | None = None) -> list[Cell]:
+    """All that was tried with rows of the training set held out: of a size, or of so many top layers.
+
+    Without one, adapters are those of size 64.
+    """
+    size = 64 if name == "adapter" and size is None else size
+    return [
         cell
         for cell in study_cells()
         if cell.facts.task == task and cell.config["protocol"] == "held-out"
-        if cell.config["method"]["name"] == name and len(cell.seeds) == 5
+        if cell.config["method"]["name"] == name
+        if cell.config["method"].get("size", cell.config["method"].get("k")) == size
     ]
+
+
+def held_out(task: str, name: str) -> Cell:
+    """Of the cells with all seeds the one that rows of the training set choose, by their mean."""
+    found = [cell for cell in with_held_out(task, name) if len(cell.seeds) == 5]
     several = {(one, "adapter"): 2 for one in ("cola", "mrpc", "qnli", "stsb", "sst2", "qqp")}
     several |= {(one, "full"): 2 for one in ("cola", "rte", "stsb", "mnli", "sst2", "qqp")} | {
         ("mnli", "adapter"): 2
@@ -205,12 +215,8 @@ def held_out(task: str, name: str) -> Cell:
 
 def rivals(cell: Cell) -> list[Cell]:
     """All that one search of that cell's method with held-out rows tried."""
-    return [
-        other
-        for other in study_cells()
-        if other.facts.task == cell.facts.task and other.config["protocol"] == "held-out"
-        if other.config["method"] == cell.config["method"]
-    ]
+    method = cell.config["method"]
+    return with_held_out(cell.facts.task, method["name"], method.get("size", method.get("k")))
 
 
 def first_seed(cell: Cell) -> float:

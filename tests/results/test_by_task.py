@@ -39,6 +39,7 @@ from tests.results.cells import (
     spread,
     study_cells,
     usual_cells,
+    with_held_out,
 )
 
 
@@ -123,8 +124,7 @@ def test_the_held_out_protocol(told: str) -> None:
     assert [seed.scores["held-out"].collapsed for seed in failed.seeds] == [True]
     (high,) = (
         cell
-        for cell in study_cells()
-        if cell.facts.task == "qnli" and cell.config["protocol"] == "held-out"
+        for cell in with_held_out("qnli", "adapter")
         if cell.config["training"]["learning_rate"] == 3e-3
         if cell.config["training"]["epochs"] == 3
     )
@@ -166,10 +166,8 @@ def with_all_seeds(task: str, name: str, epochs: int) -> Cell:
     """The cell with held-out rows, so many epochs and five seeds."""
     (cell,) = [
         cell
-        for cell in study_cells()
-        if cell.facts.task == task and cell.config["protocol"] == "held-out"
-        if cell.config["method"]["name"] == name and len(cell.seeds) == 5
-        if cell.config["training"]["epochs"] == epochs
+        for cell in with_held_out(task, name)
+        if len(cell.seeds) == 5 and cell.config["training"]["epochs"] == epochs
     ]
     return cell
 
@@ -178,9 +176,8 @@ def first_of_search(task: str) -> Cell:
     """Adapters at the rate 1e-3 with held-out rows, which these did not choose."""
     (cell,) = [
         cell
-        for cell in study_cells()
-        if cell.facts.task == task and cell.config["protocol"] == "held-out"
-        if cell.config["method"]["name"] == "adapter" and cell.config["training"]["epochs"] == 6
+        for cell in with_held_out(task, "adapter")
+        if cell.config["training"]["epochs"] == 6
         if cell.config["training"]["learning_rate"] == 1e-3
     ]
     return cell
