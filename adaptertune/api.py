@@ -40,7 +40,8 @@ def insert_adapters(
     """Put Houlsby adapters into your own BERT, in place: two a layer, near the identity at first.
 
     With ``freeze`` only the adapters, the LayerNorms and what lies outside the encoder (the head)
-    train from then on, as in the paper; with chosen layers only these layers' LayerNorms do.
+    train from then on, as in the paper; with chosen layers only these layers' LayerNorms do. Layers
+    that had adapters before keep what of these and of their LayerNorms trains.
     Insert into a loaded model: transformers would initialise the adapters anew in loading.
 
     Args:
@@ -90,15 +91,20 @@ def insert_adapters(
         made = Adapter(width, size, init_std=init_std, activation=activation, generator=stream)
         return made.to(device)
 
+    def in_adapters_or_norms(parts: Iterable[nn.Module]) -> list[nn.Parameter]:
+        modules = (module for part in parts for module in part.modules())
+        chosen_ones = (one for one in modules if isinstance(one, Adapter | nn.LayerNorm))
+        return [parameter for module in chosen_ones for parameter in module.parameters()]
+
+    before = [bert.encoder.layer[layer] for layer in {i for i, _ in inject.adapted_outputs(bert)}]
+    trained = [one for one in in_adapters_or_norms(before) if one.requires_grad]
     inject.insert_adapters(bert, chosen, make)
     if not freeze:
         return
-    trained = [bert.encoder.layer[layer] for layer in chosen] if layers is not None else [bert]
+    parts = [bert] if layers is None else [bert.encoder.layer[layer] for layer in chosen]
     bert.requires_grad_(False)
-    for part in trained:
-        for module in part.modules():
-            if isinstance(module, Adapter | nn.LayerNorm):
-                module.requires_grad_(True)
+    for parameter in (*trained, *in_adapters_or_norms(parts)):
+        parameter.requires_grad_(True)
 
 
 @dataclass(frozen=True)

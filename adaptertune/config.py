@@ -371,6 +371,8 @@ def resolve(command_line: Mapping[str, tuple[Any, str]], file: Path | None = Non
     if isinstance(rows := stack.chosen("data.folder"), str):
         where = stack.where(("data", "folder")) or "data.folder"
         stack.values["data"]["folder"] = str(paths.absolute(rows, where))
+    if isinstance(store := stack.chosen("output"), str):
+        stack.values["output"] = str(paths.expanded(store, stack.where(("output",))))
     config = parse(RunConfig, stack.values, stack.where)
     origins = {
         key: stack.origins[key] for key, _ in flatten(config.model_dump()) if key in stack.origins

@@ -28,12 +28,20 @@ def beside(path: Path) -> Path:
 def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
     """A temporary file beside ``path`` to write to; flushed to disk and renamed when all went well.
 
+    A device or a pipe (``/dev/null``, ``/dev/stdout``) is written to as it is, and stays what it is.
+
     Raises:
         StoreError: the disk is full, the folder is read-only, …; what else goes wrong meanwhile, such as
             an error of another file, stays what it is.
     """
     if not path.name:
         raise StoreError("is no file", where=path, remedy="name one")
+    if _is_stream(path):
+        with _told_of(path):
+            raw = _Raw(path, path)
+        with io.BufferedWriter(raw) as stream:
+            yield stream
+        return
     temporary = beside(path)
     try:
         with _told_of(path):
@@ -52,6 +60,12 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it takes what comes: renaming a file over it would put it out of the world."""
+    is_plain = path.is_file() and path.parent != Path("/dev")  # where standard output may be a file
+    return path.exists() and not path.is_dir() and not is_plain
 
 
 class _Raw(io.FileIO):

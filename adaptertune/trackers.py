@@ -149,6 +149,8 @@ class MLflow:
     def __init__(self, training: Training) -> None:
         # Its own 7 tries, with ever longer pauses, hold the training up for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        # With a server it prints the run's address to standard output, where --json's line goes.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow import MlflowClient
         from mlflow.entities import Param
 

@@ -98,6 +98,19 @@ def test_chosen_layers_and_no_freezing(tiny_bert: Path) -> None:
     assert trained_names(model) == {name for name, _ in model.named_parameters()}
 
 
+def test_a_size_of_its_own_for_each_layer(tiny_bert: Path) -> None:
+    """What trained in a layer before still does, and what was frozen since stays so."""
+    model = BertModel.from_pretrained(tiny_bert)
+    at.insert_adapters(model, size=4, layers=[0])
+    frozen = model.encoder.layer[0].output.LayerNorm.requires_grad_(False)
+    at.insert_adapters(model, size=8, layers=[1])
+    adapters = 2 * (2 * 4 * 32 + 32 + 4) + 2 * (2 * 8 * 32 + 32 + 8)
+    norms = 3 * 2 * 32
+    counts = at.count(model)
+    assert (counts.adapters, counts.trained) == (adapters, adapters + norms)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
 def test_what_cannot_be_adapted(tiny_bert: Path) -> None:
     model = BertModel.from_pretrained(tiny_bert)
     with pytest.raises(TypeError, match="no BERT, RoBERTa, ELECTRA or DeBERTa-v2 in a Linear"):

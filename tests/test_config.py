@@ -547,6 +547,12 @@ def test_runs_to_start_from_of_a_wrong_type(value: Any) -> None:
         resolved(task="rte", init_from=value)
 
 
+def test_the_store_may_be_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolved(task="rte", output="~/runs").config.output == tmp_path / "runs"
+    assert resolved(task="rte", output="runs").config.output == Path("runs")
+
+
 def test_a_folder_as_backbone_is_found_from_another_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

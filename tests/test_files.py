@@ -30,6 +30,20 @@ def test_processes_of_one_number_do_not_share_a_half_written_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_device_or_pipe_stays_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_atomically(tmp_path / "null", b"rows")
+    assert (tmp_path / "null").readlink() == Path("/dev/null")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, b"rows")
+    assert os.read(reader, 10) == b"rows"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "null", pipe]
+
+
 @pytest.mark.parametrize("name", ["", ".", "/"])
 def test_what_is_no_file_can_not_be_written(name: str) -> None:
     with pytest.raises(StoreError, match="is no file; name one"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,8 @@ def test_the_others_hear_the_same(
     assert all(not run.is_open for run in tools["trackio"].RUNS.values())
     assert {run.exit_code for run in tools["wandb"].RUNS.values()} == {0}
     assert {run.status for run in tools["mlflow"].RUNS.values()} == {"FINISHED"}
+    # Its real client would print the run's address where --json's line goes.
+    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"
 
 
 def test_a_stopped_run_goes_on(tiny_bert: Path, tmp_path: Path, tools: dict[str, Any]) -> None:

@@ -221,4 +221,8 @@ def _forecast(ahead: Sequence[Unit], talk: Console) -> Callable[[Unit], float]:
 
         for unit in ahead:
             seconds(unit)
+    for method in dict.fromkeys(forecaster.too_large):
+        talk.print(
+            f"{method}: memory runs out with one example already, so the forecast is without it"
+        )
     return seconds

@@ -103,11 +103,11 @@ def with_options(
         ConfigError: no tasks, a value out of range, or a key that none of the methods has.
     """
     for method in grid.get("method.name", ((), ""))[0]:
-        if method not in FIELDS:
+        if str(method) not in FIELDS:
             raise ConfigError(
                 f"unknown method '{method}'",
                 where=grid["method.name"][1],
-                remedy=nearest(method, FIELDS),
+                remedy=nearest(str(method), FIELDS),
             )
     numbers: list[int] | None = None  # of the grids that are left, as the source counts them
     if source is None:
@@ -202,7 +202,7 @@ def with_layers(
     for number, grid in enumerate(grids):
         if grid.get("method.k") != ("all",):
             continue
-        if len(set(grid.get("backbone", ()))) > 1:
+        if num_different(grid.get("backbone", ())) > 1:
             raise ConfigError(
                 "all layers of several backbones",
                 where=source.where(("grids", number, "method.k")),
@@ -212,6 +212,11 @@ def with_layers(
         resolved, _ = next(_cells_of(source, base, _common(source, base), number, one))
         grids[number] = grid | {"method.k": tuple(range(1, num_layers(resolved.config) + 1))}
     return SweepSource(source.config.model_copy(update={"grids": tuple(grids)}), source.where)
+
+
+def num_different(values: Sequence[Any]) -> int:
+    """How many values there are, equal ones counted once; a list among them is refused later."""
+    return sum(value not in values[:number] for number, value in enumerate(values))
 
 
 def _common(source: SweepSource, base: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
@@ -281,4 +286,4 @@ def _takes(grid: Mapping[str, Sequence[Any]], key: str) -> bool:
     block, _, name = key.partition(".")
     if block != "method":
         return True
-    return all(name in FIELDS.get(method, {}) for method in _methods(grid))
+    return all(name in FIELDS.get(str(method), {}) for method in _methods(grid))

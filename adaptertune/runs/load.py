@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,9 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
             raise StoreError(
                 "not finished, so no seed is the best yet",
                 where=cell.path,
-                remedy=f"give --seed ({', '.join(map(str, done))})" if done else "train it first",
+                remedy=f"finish it, or name the folder of a seed that is ({_folders(done)})"
+                if done
+                else "train it first",
             )
         seed = cell.best_here(summary.best_seed)
         if seed is None:
@@ -128,9 +130,19 @@ def find(run: str, output: Path, seed: int | None = None) -> Run:
     result = folder.read_result()
     if result is None or result.checkpoint is None:
         what = "not finished" if result is None else WITHOUT_MODEL[result.status]
-        remedy = f"seeds there: {', '.join(map(str, cell.seeds())) or 'none'}"
+        others = [one for one in cell.finished_seeds() if _has_model(cell, one)]
+        remedy = f"models there: {_folders(others) or 'none'}"
         raise StoreError(what, where=folder.path, remedy=remedy)
     return Run(cell, folder, result, kept_task(cell, result.config))
+
+
+def _folders(seeds: Sequence[int]) -> str:
+    return ", ".join(f"seed-{seed}" for seed in seeds)
+
+
+def _has_model(cell: store.CellFolder, seed: int) -> bool:
+    result = cell.seed(seed).read_result()
+    return result is not None and result.checkpoint is not None
 
 
 def without_score(result: results.CellResult) -> str:

@@ -7,7 +7,6 @@ folder: a finished run is found, a killed one goes on.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from adaptertune.errors import StoreError
 from adaptertune.files import as_json, write_atomically
+from adaptertune.paths import absolute, expanded
 from adaptertune.runs.analyses import AblationResult, SpansResult
 from adaptertune.runs.results import CellResult, Failure, Record, SeedResult, SweepResult
 
@@ -217,9 +217,10 @@ def find_cell(run: str, output: Path) -> CellFolder:
     Raises:
         StoreError: there is none, or several fit.
     """
+    run = str(expanded(run, None))
     path = Path(run)
     if len(path.parts) < 3 or ".." in path.parts:  # its task and its store are read off its folders
-        path = Path(os.path.abspath(path))  # noqa: PTH100 - links keep their names
+        path = absolute(path, run)
     if _is_cell(path):
         return CellFolder(path)
     if seed_named(run) is not None:
@@ -244,7 +245,7 @@ def find_cell(run: str, output: Path) -> CellFolder:
 
 def seed_named(run: str) -> int | None:
     """The seed whose folder this is the path of, if it is one's."""
-    path = Path(os.path.abspath(run))  # noqa: PTH100 - a dot has no name of its own
+    path = absolute(run, run)  # a dot has no name of its own
     found = re.fullmatch(r"seed-(\d+)", path.name)
     return int(found[1]) if found and _is_cell(path.parent) else None
 

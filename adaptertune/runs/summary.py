@@ -214,9 +214,11 @@ def conclude(plan: Plan) -> None:
         write_json(plan.folder.config, units.config_file(plan))
     while True:
         there = plan.folder.finished_seeds()
-        seeds = sorted({*plan.config.seeds, *plan.folder.seeds()})
-        config = plan.config.model_copy(update={"seeds": tuple(seeds)})
-        whole = replace(plan, resolved=replace(plan.resolved, config=config))
+        whole = plan  # of seeds in one pass, which together are the cell
+        if not plan.is_stacked:
+            seeds = sorted({*plan.config.seeds, *plan.folder.seeds()})
+            config = plan.config.model_copy(update={"seeds": tuple(seeds)})
+            whole = replace(plan, resolved=replace(plan.resolved, config=config))
         store.write_result(plan.folder.result, so_far(whole))
         # Another process may have finished a seed meanwhile, and written its summary before this one.
         if plan.folder.finished_seeds() == there:

@@ -21,9 +21,14 @@ class Forecaster:
 
     Args:
         tell: hears which method is being measured.
+
+    Attributes:
+        too_large: the methods of which not even one example fits into memory. Their trainings fail, and
+            count as none here.
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
+        self.too_large: list[str] = []
         self._tell = tell
         self._lookups = Lookups()
 
@@ -44,6 +49,8 @@ class Forecaster:
             ("pace", plan.located, config.method, *on_what, len(seeds)),
             lambda: self._pace(plan, seeds, train, splits),
         )
+        if pace is None:
+            return 0.0
         training = config.training
         found = once(
             ("forecast", pace, plan.tokens.key, training.batch_size, plan.is_held_out),
@@ -59,9 +66,9 @@ class Forecaster:
 
     def _pace(
         self, plan: Plan, seeds: Sequence[int], train: Encoded, splits: Sequence[Encoded]
-    ) -> Pace:
+    ) -> Pace | None:
         """As the runs will be trained; where memory runs out, of batches half as long, for a pace is a
-        line over tokens.
+        line over tokens. None if one example is too much.
         """
         import torch
 
@@ -78,8 +85,11 @@ class Forecaster:
                         models, train, splits[0], training, device, 1.0, by_graph=plan.by_graph
                     )
             except Exception as error:
-                if training.batch_size == 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if training.batch_size == 1:
+                    self.too_large.append(method_label(plan.config.method))
+                    return None
             finally:
                 models = {}
                 devices.free_memory(device)

@@ -15,7 +15,7 @@ from adaptertune import config as configuration
 from adaptertune import stats
 from adaptertune.errors import ConfigError
 from adaptertune.runs import analyses, results, selection, store
-from adaptertune.runs.grid import SweepSource
+from adaptertune.runs.grid import SweepSource, num_different
 from adaptertune.runs.plan import method_label, method_labels
 from adaptertune.runs.sweep import Cell, Sweep
 
@@ -57,7 +57,7 @@ def check(kind: str, source: SweepSource, where: str) -> None:
     """
     axis, sweep = KINDS[kind].axis, source.config
     for number, grid in enumerate(sweep.grids):
-        if axis and len(set(grid.get(axis, ()))) < 2:
+        if axis and num_different(grid.get(axis, ())) < 2:
             raise ConfigError(
                 f"a grid of `ablate {kind}` must vary '{axis}'",
                 where=source.where(("grids", number, axis)) or where,

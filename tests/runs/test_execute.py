@@ -254,6 +254,17 @@ def test_epochs_before_an_interruption_count(
     assert result.cost.train_seconds > 0
 
 
+def test_seeds_in_one_pass_in_their_own_order(tiny_bert: Path, tmp_path: Path) -> None:
+    """Which is a part of what they come to, so of what the cell is."""
+    made = plan(tiny_bert, tmp_path, stack="on", seeds=[5, 2])
+    run_cell(made, Quiet())
+    summary = made.folder.read_result()
+    assert summary is not None
+    assert summary.digest == made.digest
+    assert [line.seed for line in summary.seeds] == [5, 2]
+    assert summary.best_seed in (2, 5)
+
+
 def test_a_run_goes_on_where_last_bits_differ(tiny_bert: Path, tmp_path: Path) -> None:
     """On another CPU, or with other threads, after the epoch that is kept."""
     changes: dict[str, Any] = {"seeds": 1, "training__learning_rate": 1e-30}  # the first of equals

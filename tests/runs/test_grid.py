@@ -192,6 +192,10 @@ BAD_FILES = {
     "a value of another kind": (
         ("[8, 64]", "[8, many]"), r"mine\.yaml:4: 'method\.size' should be a valid integer, not 'many'",
     ),
+    "a list too many": (
+        ("[8, 64]", "[[8, 64]]"),
+        r"mine\.yaml:4: 'method\.size' should be a valid integer, not \[8, 64\]",
+    ),
     "a size of full fine-tuning": (
         ("training.learning_rate: 2e-5", "method.size: 8"), r"mine\.yaml:7: unknown key 'method\.size'",
     ),
@@ -215,6 +219,10 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], Base, str]] = {
     "an unknown method": (
         {"grid": {"method.name": (["adaptr"], "--methods")}}, {},
         r"--methods: unknown method 'adaptr'; did you mean adapter",
+    ),
+    "a list as a method": (
+        {"grid": {"method.name": ([["adapter"]], "--grid method.name")}}, {},
+        r"--grid method\.name: unknown method '\['adapter'\]'",
     ),
     "sizes of full fine-tuning": (
         {"grid": {"method.name": (["full"], "--methods"), "method.size": ([8], "--sizes")}}, {},

@@ -129,14 +129,14 @@ def test_the_seed_is_the_best_the_named_one_or_the_folders(cell: Path) -> None:
     assert load.find(cell.name, cell.parent.parent).result.seed == best
     assert load.find(str(cell), cell.parent, 1 - best).result.seed == 1 - best
     assert load.find(str(cell / f"seed-{1 - best}"), cell.parent).result.seed == 1 - best
-    with pytest.raises(StoreError, match=r"seed-7: not finished; seeds there: 0, 1"):
+    with pytest.raises(StoreError, match=r"seed-7: not finished; models there: seed-0, seed-1"):
         load.find(str(cell), cell.parent, 7)
 
 
 def test_a_cell_without_summary_needs_a_seed(cell: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(cell, tmp_path / "rte" / cell.name)
     (copy / "result.json").unlink()
-    with pytest.raises(StoreError, match=r"give --seed \(0, 1\)"):
+    with pytest.raises(StoreError, match=r"name the folder of a seed that is \(seed-0, seed-1\)"):
         load.find(str(copy), tmp_path)
     assert load.find(str(copy), tmp_path, 1).result.seed == 1
 

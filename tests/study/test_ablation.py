@@ -318,6 +318,11 @@ def test_variants_do_not_compete_with_one_another(tiny_bert: Path, tmp_path: Pat
             r"mine\.yaml:4: a grid of `ablate size` must vary 'method\.size'",
         ),
         (
+            "size",
+            "method.size: [[8, 64]]",
+            r"mine\.yaml:4: a grid of `ablate size` must vary 'method\.size'",
+        ),
+        (
             "lr",
             "training.learning_rate: [1e-4, 1e-3]\nseeds_on: winner",
             r"mine\.yaml:5: .*; use --seeds-on all",
