@@ -279,7 +279,8 @@ def given(texts: Sequence[str], *, is_pair: bool) -> Iterator[Row | Bad]:
 
 def spelling(cell: Any) -> str:
     """A cell of JSON or Parquet as it would be spelt in a text file."""
-    return cell if isinstance(cell, str) else json.dumps(cell, default=str)
+    is_of_json = cell is None or isinstance(cell, (bool, int, float, list, dict))
+    return json.dumps(cell, default=str) if is_of_json else str(cell)  # decimals, dates, …
 
 
 def _table(name: str, format: Format, stream: BinaryIO) -> Table:

@@ -195,7 +195,7 @@ def remarks(result: AblationResult, task: AblationTask) -> list[str]:
     """What a reader must know of single points."""
     said = []
     for what, remark in (
-        ("collapsed", "the same answer for every example, in the mean"),
+        ("collapsed", "the same answer for every example, in the mean if the metric is defined"),
         ("diverged", "without a score"),
         ("failed", "without a score; --retry-failed tries them again"),
     ):

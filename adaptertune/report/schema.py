@@ -51,7 +51,7 @@ class Entry(Record):
     diverged: list[int]
     """Seeds without a score: the loss was not finite."""
     collapsed: list[int]
-    """Seeds that answer the same for every example; they count in the mean."""
+    """Seeds that answer the same for every example; in the mean if the metric is defined."""
 
 
 class Cost(Record):

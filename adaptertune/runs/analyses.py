@@ -52,7 +52,7 @@ class AblationPoint(Record):
     failed: list[int]
     """Seeds that ended with an error."""
     collapsed: list[int]
-    """Seeds that answer the same for every example; they count in the mean."""
+    """Seeds that answer the same for every example; in the mean if the metric is defined."""
     reference: int | None
     """Position among the points of the one to which differences are; null for itself, or none."""
 

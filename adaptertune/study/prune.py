@@ -19,7 +19,7 @@ from adaptertune import stats
 from adaptertune.config import Adapter, Resolved, written_layers
 from adaptertune.data import held_out
 from adaptertune.data.encode import Encoded
-from adaptertune.errors import CheckpointError, StoreError
+from adaptertune.errors import CheckpointError, DataError, StoreError
 from adaptertune.files import write_json
 from adaptertune.metrics import TaskMetric
 from adaptertune.model import removal
@@ -127,7 +127,16 @@ def prune(
 
 
 def halves(encoded: Encoded) -> tuple[Encoded, Encoded]:
-    """One half to choose on, the other to report: stratified, in an order of chance."""
+    """One half to choose on, the other to report: stratified, in an order of chance.
+
+    Raises:
+        DataError: there is only one example.
+    """
+    if len(encoded) < 2:
+        raise DataError(
+            f"one example of {encoded.name} makes no two halves, to choose on and to report",
+            remedy="give the task more rows",
+        )
     assert encoded.labels is not None
     rng = streams.generator(SEED, "halves")
     chosen = held_out.stratified(np.asarray(encoded.labels), len(encoded) // 2, rng)

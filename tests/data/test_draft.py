@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,30 @@ def test_whole_numbers_are_labels_in_their_order(tmp_path: Path) -> None:
     assert tasks.load(draft(path).path).labels == ("1", "9", "10")
     path = write(tmp_path / "u.jsonl", rows(60, [10, 9, 1]))
     assert tasks.load(draft(path, kind="scores").path).range == (1, 10)
+
+
+def test_decimals_of_a_database_are_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", rows(60, [Decimal("0.50"), Decimal("1.25")]))
+    task = tasks.load(draft(path, kind="scores").path)
+    assert task.range == (0.5, 1.25)
+    (found, _) = load_splits(task, Source("folder", tmp_path), ["train", "validation"])
+    assert found.labels is not None
+    assert set(found.labels) == {0.5, 1.25}
+
+
+@pytest.mark.parametrize(
+    "label", ["? why", "?", "- a", "yes", "a: b", "#1", "'", "[x", "null", "~"]
+)
+def test_labels_that_yaml_has_another_meaning_for(label: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", rows(40, [label, "high"]))
+    assert set(tasks.load(draft(path).path).labels or ()) == {label, "high"}
+
+
+def test_a_second_text_may_be_in_the_first_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", rows(60)[1:], rows(60)[0])
+    made = draft(path, label="3", first="1", second="0")
+    (train,) = load_splits(tasks.load(made.path), Source("folder", tmp_path), ["train"])
+    assert set(train.second or ()) < {f"t{n}" for n in range(60)}
 
 
 def test_positions_where_there_is_no_header(tmp_path: Path) -> None:

@@ -106,6 +106,16 @@ def test_an_ablation_is_a_chart_and_a_table_of_its_file(tmp_path: Path) -> None:
     assert len(other.comparison.rows) == 3
 
 
+def test_an_ablation_without_any_score_has_no_picture(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(*SEEDS))
+    without = point(1e-2, (), digest=digest(folder))
+    made = ablation_result(without).model_copy(update={"cells": [digest(folder)]})
+    write_result(ablation_file(tmp_path, "init", made.digest), made)
+    (group,) = comparison.compare(evidence.read(tmp_path)[0], read_ablations(tmp_path))
+    assert group.ablations
+    assert "Ablations" not in {one.chapter for one in figures.figures(group)}
+
+
 def test_an_ablations_task_has_the_name_of_its_column(tmp_path: Path) -> None:
     """Or its own, if its runs are gone."""
     one_seed = {0: {"validation": {"matthews": 0.6, "accuracy": 0.8}}}

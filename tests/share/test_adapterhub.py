@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from adaptertune.report import evidence
 from adaptertune.report.tables import console, predictions
 from adaptertune.runs import load, store
 from adaptertune.share import glue
-from adaptertune.share.adapterhub import files, incoming, outgoing
+from adaptertune.share.adapterhub import files, incoming, layout, outgoing
 from adaptertune.share.adapterhub.layout import CONFIG
 from adaptertune.tasks import load as load_task
 from tests import kinds
@@ -769,6 +770,21 @@ def test_another_configuration_is_refused_by_name(
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert complaint in done.err
     assert "; " in done.err.removeprefix("error: "), "it says what to do"
+
+
+def test_digits_are_names_where_the_task_has_them(good: Path) -> None:
+    """In whatever order; else they are numbers, as LABEL_0 is."""
+    foreign = replace(
+        layout.read(*incoming.fetch(str(good), revision=None, offline=True)), labels=("0", "1")
+    )
+    task = load_task("rte").model_copy(update={"labels": ("1", "0")})
+    assert foreign.labels_as_in(task) == ("0", "1")
+    swapped = incoming._in_order(foreign, task)["head.weight"]
+    assert torch.equal(swapped, foreign.tensors["head.weight"][[1, 0]])
+    assert foreign.labels_as_in(load_task("rte")) is None
+    assert incoming._in_order(foreign, load_task("rte")) is foreign.tensors
+    named = replace(foreign, labels=("LABEL_0", "LABEL_1"))
+    assert named.labels_as_in(task) is None
 
 
 def test_a_base_model_that_nobody_else_can_have_is_asked_for(

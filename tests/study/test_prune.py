@@ -16,6 +16,7 @@ import torch
 from scipy import stats
 
 from adaptertune import config
+from adaptertune.errors import DataError
 from adaptertune.model import removal
 from adaptertune.model.inject import adapted_outputs
 from adaptertune.model.removal import Removal
@@ -124,6 +125,8 @@ def test_halves_share_nothing_and_each_label(tiny_bert: Path, tmp_path: Path) ->
     for label in range(3):
         assert abs(int(np.sum(first.labels == label)) - int(np.sum(second.labels == label))) <= 1
     assert rows(halves(whole)[0]) == rows(first)
+    with pytest.raises(DataError, match="one example of validation_matched makes no two"):
+        halves(whole.subset(np.array([3])))
 
 
 def test_the_smaller_run_is_a_run(run: Reopened, cli: Callable[..., Finished]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from adaptertune import download, tasks
 from adaptertune.data import tables
@@ -96,7 +97,8 @@ def draft(
     if validation is None:
         written = divide(train, columns, name, notes)
         files = dict(zip(files, written, strict=True))
-        columns = Columns(first="first", second=columns.second and "second", label="label")
+        second = None if columns.second is None else "second"
+        columns = Columns(first="first", second=second, label="label")
     splits: dict[str, Any] = {split: {"file": file.name} for split, file in files.items() if file}
     if test is not None:
         splits["test"] = {"file": test.name}
@@ -240,9 +242,11 @@ def _yaml(task: Mapping[str, Any], source: str) -> str:
 
     def laid_out(value: Any) -> Any:
         if isinstance(value, list):
-            made = CommentedSeq(value)
+            made = CommentedSeq(map(laid_out, value))
             made.fa.set_flow_style()
             return made
+        if isinstance(value, str) and value.startswith("?"):
+            return DoubleQuotedScalarString(value)  # which ruamel takes for a key when it reads it
         if not isinstance(value, dict):
             return value
         mapping = CommentedMap({key: laid_out(inner) for key, inner in value.items()})

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from adaptertune import config as configuration
@@ -221,7 +222,8 @@ def _is_gone(there: Sequence[Cell], everything: Sequence[Cell]) -> bool:
     """
 
     def place(cell: Cell) -> tuple[Any, Any]:
-        return cell.facts.task, cell.config["data"]
+        # An older record has the path of a task's file as it was typed.
+        return Path(cell.config["task"]).name, cell.config["data"]
 
     def last(cells: Iterable[Cell]) -> str:
         return max((seed.cost.finished_at for cell in cells for seed in cell.seeds), default="")

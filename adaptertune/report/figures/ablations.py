@@ -48,6 +48,8 @@ def of_settings(group: Group) -> list[Figure]:
     made = []
     for result in group.ablations:
         for task in result.tasks:
+            if all(one.scores[task.headline].mean is None for one in task.points):
+                continue  # nothing to draw: no training came to a score
             # It outlives its runs.
             here = next((known[one.digest] for one in task.points if one.digest in known), None)
             name = task.task if here is None else names[here, task.split]

@@ -138,9 +138,10 @@ def check(foreign: Foreign, plan: Plan) -> Plan:
             where=foreign.folder,
             remedy="choose the --task that it was trained for",
         )
-    if foreign.labels is not None and set(foreign.labels) != set(task.labels or ()):
+    labels = foreign.labels_as_in(task)
+    if labels is not None and set(labels) != set(task.labels or ()):
         raise ConfigError(
-            f"the head's labels are {', '.join(foreign.labels)}, those of task '{task.name}' "
+            f"the head's labels are {', '.join(labels)}, those of task '{task.name}' "
             f"{', '.join(task.labels or ())}",
             where=foreign.folder / HEAD_CONFIG,
             remedy="choose the --task that it was trained for, or write one with these labels",
@@ -167,7 +168,7 @@ def write_run(
         raise StoreError(
             "is there already", where=plan.folder.path, remedy="choose another --output"
         )
-    if foreign.labels is None and plan.task.labels:
+    if foreign.labels_as_in(plan.task) is None and plan.task.labels:
         note(f"its labels have no names; they are taken as {', '.join(plan.task.labels)}")
     with device.cpu_threads(plan.config.threads):
         model = load_models(plan, [SEED])[SEED]
@@ -189,8 +190,9 @@ def write_run(
 
 def _in_order(foreign: Foreign, task: Task) -> Tensors:
     """The tensors with the head's rows in the order of the task's labels."""
-    if foreign.labels is None or task.labels is None:
+    labels = foreign.labels_as_in(task)
+    if labels is None or task.labels is None:
         return foreign.tensors
-    order = [foreign.labels.index(label) for label in task.labels]
+    order = [labels.index(label) for label in task.labels]
     own = {name: foreign.tensors[name][order] for name in ("head.weight", "head.bias")}
     return foreign.tensors | own

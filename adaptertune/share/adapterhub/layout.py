@@ -19,6 +19,7 @@ from adaptertune.yamlfile import Model, Strict, parse
 
 if TYPE_CHECKING:
     from adaptertune.share.adapterhub.files import Tensors
+    from adaptertune.tasks import Task
 
 VERSION = "adapters.1.3.0"  # what is written, and was tested
 CONFIG, HEAD_CONFIG = "adapter_config.json", "head_config.json"
@@ -130,8 +131,7 @@ class _HeadFile(_Described):
 class Foreign:
     """A folder of theirs, checked but for what only the base model tells.
 
-    ``tensors`` have our names; the head's rows are in the order of ``labels``, or, where that is None,
-    of the task's numbers.
+    ``tensors`` have our names; the head's rows are in the order of ``labels``.
     """
 
     folder: Path
@@ -144,6 +144,18 @@ class Foreign:
     model_name: str | None
     tensors: Tensors
     facts: results.Imported
+
+    def labels_as_in(self, task: Task) -> tuple[str, ...] | None:
+        """The labels by the names that the task has too; None where they are only numbered."""
+        is_numbered = self.labels is None or all(
+            name in (f"LABEL_{number}", str(number)) for number, name in enumerate(self.labels)
+        )
+        # Digits may be the task's own names, in another order.
+        return (
+            None
+            if is_numbered and set(self.labels or ()) != set(task.labels or ())
+            else self.labels
+        )
 
     @property
     def backbone(self) -> str | None:
@@ -363,15 +375,13 @@ def _head_tensors(head: _Head, prefix: str, theirs: Tensors, folder: Path) -> Te
 
 
 def _labels(head: _Head, path: Path) -> tuple[str, ...] | None:
-    """The labels by number; None where they have no names of their own."""
+    """The labels by number; None where there are none."""
     if head.num_labels == 1 or head.label2id is None:
         return None
     by_number = {number: label for label, number in head.label2id.items()}
     if sorted(by_number) != list(range(head.num_labels)) or len(head.label2id) != len(by_number):
         raise ConfigError(f"'label2id' does not number {head.num_labels} labels", where=path)
-    names = tuple(by_number[number] for number in range(head.num_labels))
-    is_generic = all(name in (f"LABEL_{n}", str(n)) for n, name in enumerate(names))
-    return None if is_generic else names
+    return tuple(by_number[number] for number in range(head.num_labels))
 
 
 def _parsed(kind: type[Model], content: Any, path: Path, at: str = "") -> Model:

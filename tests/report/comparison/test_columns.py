@@ -115,6 +115,18 @@ def test_no_command_makes_a_run_of_a_task_that_has_been_changed(tmp_path: Path) 
     assert sorted(hole.command is None for hole in holes) == [False, True]
 
 
+def test_two_files_of_a_task_have_commands_each(tmp_path: Path) -> None:
+    """None is the other's past, though they have a name and rows in common."""
+    older = add(tmp_path, "rte", one_metric(0.7))
+    newer = add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
+    redefine(older, "/somewhere/accuracy.yaml")
+    redefine(newer, "/somewhere/f1.yaml")
+    change(newer, 0, cost={"finished_at": "2026-11-24T00:00:00+00:00"})
+    holes = [one for row in only(tmp_path).rows for one in row.entries if isinstance(one, Hole)]
+    assert len(holes) == 2
+    assert all(hole.command for hole in holes)
+
+
 def test_another_headline_is_another_column(tmp_path: Path) -> None:
     """A best F1 is not set beside a best accuracy, nor chosen before it."""
     add(tmp_path, "mrpc", two_metrics("f1", "accuracy", (0.9, 0.8)))
