@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
+from pathlib import Path
 
 import scipy
 
@@ -11,8 +13,10 @@ from adaptertune.report.evidence import Cell
 from adaptertune.report.tables import METRIC_NAMES
 from adaptertune.runs.store import CellFolder
 from tests.results.cells import (
+    ALL_HELD_OUT,
     CHOSEN,
     HELD_OUT,
+    OTHERS,
     PLAIN,
     ahead,
     ahead_at_last,
@@ -20,6 +24,7 @@ from tests.results.cells import (
     as_rate,
     best_first_seed,
     by_t,
+    chosen_by_held_out,
     cpu_hours,
     first_seed,
     fit,
@@ -160,6 +165,18 @@ def test_the_held_out_protocol(told: str) -> None:
     late = f"seeds on MNLI ends at {least:.1f}, and the other four have {statistics.fmean(others):.1f}."
     assert late in told
     assert min(scores(held_out("mnli", "full"))) > 66
+
+
+def test_all_methods_with_held_out_rows(told: str, glue: Path) -> None:
+    for name, task in ALL_HELD_OUT.items():
+        found = chosen_by_held_out(task)
+        label = next(label for label in HELD_OUT.values() if label.startswith(name))
+        order = ("adapter", 8), ("adapter", 64), *OTHERS[1:], ("full", None)
+        shown = [spread(found[key]) for key in order]
+        assert f"| {label} | {' | '.join(shown)} |" in told
+    lines = (glue / "RTE" / "dev.tsv").read_text().splitlines()[1:]
+    share = max(Counter(line.rpartition("\t")[2] for line in lines).values()) / len(lines)
+    assert f"where the largest class is {100 * share:.1f} %:" in told
 
 
 def with_all_seeds(task: str, name: str, epochs: int) -> Cell:
