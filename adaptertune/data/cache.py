@@ -65,6 +65,7 @@ class Wanted:
                 "labels": self.task.labels,
                 "range": self.task.range,
                 "test": self.task.test,
+                "torn": self.task.files is not None and self.task.files.torn,
                 "tokenizer": {path.name: download.sha256(path) for path in files if path.is_file()},
                 "libraries": {name: importlib.metadata.version(name) for name in libraries},
                 "max_length": self.max_length,

@@ -149,6 +149,19 @@ def test_a_row_that_went_bad_is_found(tiny_glue: Path, tiny_bert: Path) -> None:
         get(wanted(tiny_glue, tiny_bert))
 
 
+def test_a_task_that_takes_no_torn_rows_is_not_given_anothers(
+    tiny_glue: Path, tiny_bert: Path
+) -> None:
+    train = tiny_glue / "RTE" / "train.tsv"
+    train.write_text(train.read_text() + "99\ta text that ends\n")
+    strict = wanted(tiny_glue, tiny_bert)
+    files = strict.task.files
+    assert files is not None
+    get(wanted(tiny_glue, tiny_bert, files=files.model_copy(update={"torn": True})))
+    with pytest.raises(DataError, match="a line end inside a text"):
+        get(strict)
+
+
 def test_rows_that_change_while_they_are_read_are_not_kept(
     tiny_glue: Path, tiny_bert: Path, cache: Path
 ) -> None:
