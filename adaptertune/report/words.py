@@ -78,7 +78,10 @@ def protocol(cells: Sequence[Cell]) -> str:
     by = selection.statistic_of(cell.protocol)
     best_of = f"highest mean on {selecting}"
     if by == "best":
-        best_of = f"best single run on {selecting}, of the seeds that all candidates have"
+        best_of = (
+            f"best single run on {selecting}, of the seeds that all candidates have, within each size "
+            "and then between sizes"
+        )
     chosen = f"A searched method is shown at the settings with the {best_of}"
     optimism = (
         ". The same rows are reported, so figures are optimistic, the more so the more candidates."

@@ -188,10 +188,8 @@ def test_the_claims_of_size(told: str) -> None:
         for rate, size in zip(SIZED["CoLA"][1], (8, 64, 256), strict=True)
     ]
     assert f"| CoLA, 20 epochs | {' | '.join(map(spread, of_twenty))} |" in told
-    (chosen, _), (_, own, large) = table_1("adapters, best of 8/64/256")["cola"], of_twenty
-    assert chosen.digest == large.digest
-    less = statistics.fmean(scores(own)) - statistics.fmean(scores(large))
-    assert f"on CoLA that takes 256, which is {less:.1f} behind 64 over five seeds." in told
+    chosen, _ = table_1("adapters, best of 8/64/256")["cola"]
+    assert chosen.digest == of_twenty[1].digest
     assert [name for name, (_, rates) in SIZED.items() if rates[2] != 3e-4] == ["RTE", "QQP"]
     assert [name for name, (_, rates) in SIZED.items() if rates[0] != 3e-3] == [
         "CoLA", "RTE", "SST-2", "QNLI", "MNLI-m",

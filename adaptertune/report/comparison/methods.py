@@ -83,11 +83,19 @@ def size(cell: Cell) -> int | None:
 
 def choose(cells: Sequence[Cell]) -> Cell:
     """The candidate that a sweep chooses, by the headline metric on the selecting split: under the
-    paper's protocol the one with the best run, else the one with the highest mean over seeds.
+    paper's protocol the one with the best run, else the one with the highest mean over seeds. Among
+    several sizes it is the best of those that were chosen for each.
 
     With many seeds a high best comes easily: it is taken of the seeds that all candidates have, as long
     as there are such. With few a high mean does: it is taken of cells with all that were asked for.
     """
+    of_size: dict[int | None, list[Cell]] = {}
+    for cell in cells:
+        of_size.setdefault(size(cell), []).append(cell)
+    return _best([_best(group) for group in of_size.values()])
+
+
+def _best(cells: Sequence[Cell]) -> Cell:
     ordered = sorted(cells, key=lambda cell: cell.search.place if cell.search else math.inf)
     by = selection.statistic_of(cells[0].protocol)
     shared = set.intersection(*(cell.tried for cell in ordered))

@@ -46,6 +46,20 @@ def test_candidates_differ_in_rate_and_epochs_and_the_one_that_a_sweep_chooses_i
     assert "first seed" not in shown.protocol
 
 
+def test_of_several_sizes_each_has_its_own_best_first_as_in_a_sweep(tmp_path: Path) -> None:
+    """Where only the best rate of each size has all seeds, these decide between the sizes."""
+    found = {}
+    for size, rates in (
+        (8, {1e-4: (0.65,), 1e-3: (0.7, 0.6)}),
+        (64, {1e-4: (0.5,), 1e-3: (0.69, 0.8)}),
+    ):
+        for value, scores in rates.items():
+            options = rate(value, **{"method.size": size})
+            found[size, value] = add(tmp_path, "rte", one_metric(*scores), options=options)
+    shown = entry(only(tmp_path), "adapters, best of 8/64", "RTE")
+    assert (shown.run, shown.num_candidates) == (digest(found[64, 1e-3]), 4)
+
+
 def test_full_fine_tuning_with_a_frozen_pooler_is_a_row_of_its_own_and_nobodys_reference(
     tmp_path: Path,
 ) -> None:
