@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptertune import stats
-from adaptertune.report.comparison.methods import in_words
+from adaptertune.report.comparison.methods import SIZE_KEYS, in_words
 from adaptertune.report.tables import (
     METRIC_NAMES,
     count,
@@ -61,16 +61,24 @@ def spread_name(task: AblationTask) -> str:
     return "standard error of the mean" if is_few(task) else "deviation"
 
 
-def method(point: AblationPoint, by: str | None) -> str:
-    """A point's method in words: ``adapters 64``, ``top 3 layers``, ``batch norm``."""
+def method(point: AblationPoint, by: str | None, task: AblationTask) -> str:
+    """A point's method in words: ``adapters 64``, ``top 3 layers``, ``batch norm``; where settings alone
+    would name another method's point too, ``full fine-tuning, pooler frozen``.
+    """
     own = {
         key: value
         for key, value in point.chosen.items()
         if key.startswith("method.") and key != "method.name"
     }
-    if by is None and own:
+    if by is None and own.keys() - set(SIZE_KEYS):
         named = next((name for name, settings in NAMED if own == settings), None)
-        return named or ", ".join(setting(key, value) for key, value in own.items())
+        told = named or ", ".join(setting(key, value) for key, value in own.items())
+        names = {
+            str(one.chosen.get("method.name", ""))
+            for one in task.points
+            if own == {key: value for key, value in one.chosen.items() if key in own}
+        }
+        return f"{in_words(str(point.chosen['method.name']))}, {told}" if len(names) > 1 else told
     is_sized = by == "trained" and point.value is not None
     return in_words(point.method, point.value if is_sized else None)
 
@@ -78,7 +86,7 @@ def method(point: AblationPoint, by: str | None) -> str:
 def title(point: AblationPoint, result: AblationResult, task: AblationTask) -> str:
     """What sets a point apart from the others of its task."""
     if result.by not in AXIS_NAMES or point.value is None:
-        return method(point, result.by)
+        return method(point, result.by, task)
     several = len({one.method for one in task.points}) > 1
     return f"{in_words(point.method)} {number(point.value)}" if several else number(point.value)
 
@@ -90,7 +98,7 @@ def beside(result: AblationResult, task: AblationTask) -> str | None:
         return None
     if result.by in AXIS_NAMES and len({point.value for point in held_against}) == 1:
         return number(held_against[0].value)
-    return method(held_against[0], result.by)
+    return method(held_against[0], result.by, task)
 
 
 def references(task: AblationTask) -> set[int]:
@@ -103,7 +111,7 @@ def columns(result: AblationResult, task: AblationTask) -> dict[str, list[str]]:
     names, points, few = metrics(task), task.points, is_few(task)
     headline = [point.scores[task.headline] for point in points]
     reference = beside(result, task)
-    found = {"method": [method(point, result.by) for point in points]}
+    found = {"method": [method(point, result.by, task) for point in points]}
     if result.by in AXIS_NAMES:
         found[AXIS_NAMES[result.by]] = [number(point.value) for point in points]
     found["trained"] = [count(point.trained) for point in points]
@@ -123,7 +131,7 @@ def columns(result: AblationResult, task: AblationTask) -> dict[str, list[str]]:
 
 def heading(result: AblationResult, task: AblationTask, name: str) -> str:
     """``CoLA, adapters 64: Matthews on validation by size``; ``name`` is the task's."""
-    methods = {method(point, result.by) for point in task.points}
+    methods = {method(point, result.by, task) for point in task.points}
     one = f", {methods.pop()}" if len(methods) == 1 else ""
     by = "trained parameters" if result.by == "trained" else AXIS_NAMES.get(result.by or "")
     over = f" by {by}" if by else ""

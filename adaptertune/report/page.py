@@ -116,6 +116,7 @@ def render(template: str, **values: Any) -> str:
         "METRICS": tables.METRIC_NAMES,
         "DIFFERENCES": words.DIFFERENCES,
         "untested": words.untested,
+        "devices": devices,
         "versions": versions,
         "costs": words.costs,
         "first_of_task": first_of_task,
@@ -195,6 +196,17 @@ def best_means(group: Group) -> list[float | None]:
         means = [e.mean for e in entries if isinstance(e, Entry) and e.mean is not None]
         found.append(round(max(means), 3) if len(means) > 1 else None)
     return found
+
+
+def devices(cell: Cell) -> str:
+    """Those of its seeds: ``cpu``, or ``cuda (seeds 0, 1), cpu (seeds 2, 3, 4)``."""
+    found: dict[str, list[int]] = {}
+    for seed in cell.seeds:
+        found.setdefault(seed.device, []).append(seed.seed)
+    if len(found) == 1:
+        return next(iter(found))
+    told = (f"{device} (seeds {', '.join(map(str, seeds))})" for device, seeds in found.items())
+    return ", ".join(told)
 
 
 def versions(cell: Cell) -> str:

@@ -22,7 +22,7 @@ DIFFERENCES = (
     "full fine-tuning's, and p of McNemar's exact test. It compares the accuracies of two single runs, "
     "whatever the task's metric is; where the selecting split is the one that is shown, both were "
     "chosen on these very rows. No p is corrected for the number of tests. Higher / lower: sets. "
-    "– : nothing of full fine-tuning was trained alike."
+    "– : nothing of full fine-tuning was trained alike, or no seed with a score is shared."
 )
 COSTS = (
     "Mean time over finished seeds without evaluation, and the least of their peaks of memory; of those "
@@ -279,7 +279,8 @@ def remarks(comparison: Comparison) -> list[str]:
     others = [place for row in comparison.rows if row.method != "full" for place in row.places]
     if of_full and others and not any(place.beside for place in others):
         found.append(
-            "Nothing is set beside full fine-tuning: none that trains everything was trained alike."
+            "Nothing is set beside full fine-tuning: none that trains everything was trained alike, "
+            "or no seed with a score is shared."
         )
     if narrower := _fewer_sizes(comparison):
         found.append(f"Not all of a method's sizes were tried on every set: {narrower}.")

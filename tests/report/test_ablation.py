@@ -70,6 +70,33 @@ def result(
     )  # fmt: skip
 
 
+def test_a_setting_of_two_methods_is_told_with_its_method() -> None:
+    points = [
+        point(None, (0.5, 0.6), method=f"{name}-pooler-{pooler}",
+              chosen={"method.name": name, "method.pooler": pooler})
+        for name in ("adapter", "full") for pooler in ("frozen", "trained")
+    ]  # fmt: skip
+    made = result(*points, by=None)
+    (task,) = made.tasks
+    assert [ablation.title(one, made, task) for one in task.points] == [
+        "adapters, pooler frozen", "adapters, pooler trained",
+        "full fine-tuning, pooler frozen", "full fine-tuning, pooler trained",
+    ]  # fmt: skip
+    alone = result(*points[:2], by=None)
+    assert ablation.title(points[1], alone, alone.tasks[0]) == "pooler trained"
+    ranks = result(
+        *(
+            point(
+                None, (0.5,), method=f"lora-{n}", chosen={"method.name": "lora", "method.rank": n}
+            )
+            for n in (4, 8)
+        ),
+        by=None,
+    )
+    (task,) = ranks.tasks
+    assert [ablation.title(one, ranks, task) for one in task.points] == ["LoRA 4", "LoRA 8"]
+
+
 def shown(made: analyses.AblationResult, width: int = 110) -> str:
     stream = io.StringIO()
     Console(file=stream, width=width).print(shown_in.ablation(made))

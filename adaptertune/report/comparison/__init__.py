@@ -82,11 +82,12 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
         if (left := [cell for cell in members if cell.digest not in of_ablations])
     }
     by_row = methods.rows(candidates)
+    made = [_row(key, members, columns, kept) for key, members in by_row.items()]
+    # A variant on some tasks is somebody's ablation, no call to run it on all, unless there is no other.
+    whole = {row.method for row in made if not (row.variant and has_hole(row))}
     rows, elsewhere = [], []
-    for key, members in by_row.items():
-        row = _row(key, members, columns, kept)
-        has_hole = any(isinstance(entry, Hole) for entry in row.entries)
-        if row.variant and has_hole:  # somebody's ablation on one task: no call to run it on all
+    for row in made:
+        if row.variant and has_hole(row) and row.method in whole:
             elsewhere.append(row.label)
         else:
             rows.append(row)
@@ -118,6 +119,11 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
         sentences=words.sentences(columns, rows),
     )
     return Group(comparison, tuple(cells), by_method, candidates, tuple(ablations))
+
+
+def has_hole(row: Row) -> bool:
+    """Whether a column lacks it."""
+    return any(isinstance(entry, Hole) for entry in row.entries)
 
 
 def _of_ablations(cells: Sequence[Cell], ablations: Iterable[AblationResult]) -> set[str]:

@@ -204,8 +204,8 @@ def _variants(cells: Sequence[Cell], most: Mapping[str, object]) -> dict[str, li
         differs = any(len({_frozen(cell, key) for cell in group}) > 1 for group in groups)
         if differs or (always and any(_is_unusual(cell, key) for cell in cells)):
             telling.append(key)
-    if "recipe" in telling:  # a recipe's name tells what it decides
-        telling = ["recipe", *(key for key in telling if not _follows(key, "recipe", cells))]
+    if "recipe" in telling:  # first; what it decides is usual for its cells
+        telling = ["recipe", *(key for key in telling if key != "recipe")]
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         usual = {**most, **_usual(cell)}
@@ -244,12 +244,6 @@ def _recipe_settings(name: str, method: str) -> dict[str, object]:
                 usual |= {f"method.{key}": value for key, value in settings.items()}
         usual |= {f"training.{key}": value for key, value in recipe.training.items()}
     return usual
-
-
-def _follows(key: str, other: str, cells: Sequence[Cell]) -> bool:
-    """Whether one setting's value is known from another's."""
-    pairs = {(_frozen(cell, other), _frozen(cell, key)) for cell in cells}
-    return len(pairs) == len({first for first, _ in pairs})
 
 
 def _frozen(cell: Cell, key: str) -> str:

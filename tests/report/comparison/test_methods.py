@@ -10,7 +10,7 @@ import pytest
 from adaptertune import config as configuration
 from adaptertune.report import commands, comparison, evidence, words
 from adaptertune.report.comparison import methods
-from adaptertune.report.schema import Entry
+from adaptertune.report.schema import Entry, Hole
 from adaptertune.runs import results
 from tests.report.records import add, digest, entry, held_out, one_metric, only, swept, two_metrics
 
@@ -101,10 +101,41 @@ def test_where_nothing_may_be_set_beside_full_fine_tuning_that_is_said(tmp_path:
     add(tmp_path, "rte", one_metric(0.65))
     frozen = {"method.name": "full", "method.pooler": "frozen"}
     add(tmp_path, "rte", one_metric(0.7), options=frozen)
-    said = "Nothing is set beside full fine-tuning: none that trains everything was trained alike."
+    said = (
+        "Nothing is set beside full fine-tuning: none that trains everything was trained alike, "
+        "or no seed with a score is shared."
+    )
     assert said in words.remarks(only(tmp_path))
     add(tmp_path, "rte", one_metric(0.7), options={"method.name": "full"})
     assert said not in words.remarks(only(tmp_path))
+
+
+def test_a_recipe_hides_nothing_that_was_set_by_hand(tmp_path: Path) -> None:
+    add(
+        tmp_path,
+        "rte",
+        one_metric(0.7),
+        options={"recipe": "official-code", "method.norm": "batch"},
+    )
+    assert [row.label for row in only(tmp_path).rows] == [
+        "adapters 64, recipe official-code, norm batch"
+    ]
+
+
+def test_a_variant_on_some_tasks_is_left_out_only_beside_the_method_itself(tmp_path: Path) -> None:
+    """Else holes, and the commands that fill them, would go with it."""
+    f1 = two_metrics("f1", "accuracy", (0.9, 0.8))
+    add(tmp_path, "rte", one_metric(0.7), options={"method.activation": "relu"})
+    add(tmp_path, "mrpc", f1, options={"method.name": "full"})
+    shown = only(tmp_path)
+    assert len(shown.rows) == 2
+    assert not shown.elsewhere
+    holes = [one for row in shown.rows for one in row.entries if isinstance(one, Hole)]
+    assert all(hole.command for hole in holes)
+    assert len(holes) == 2
+    add(tmp_path, "rte", one_metric(0.7))
+    add(tmp_path, "mrpc", f1)
+    assert only(tmp_path).elsewhere == ["adapters 64, activation relu"]
 
 
 def test_a_pruned_run_is_a_method_of_its_own(tmp_path: Path) -> None:
