@@ -224,7 +224,9 @@ class RunConfig(Strict):
     method: Method
     backbone: str
     # Finished runs of which the one with this method gives the first weights; null for the backbone's.
-    init_from: Annotated[tuple[str, ...] | None, BeforeValidator(parse_runs)] = None
+    init_from: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=1)] | None, BeforeValidator(parse_runs)
+    ] = None
     data: Data
     training: Training
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Sequence
@@ -119,11 +120,20 @@ def sha256(path: Path) -> str:
         HubError: the file can't be read, or it is not what was downloaded.
     """
     found = files.sha256(path, HubError)
-    blob = path.resolve()  # a large file is a link to blobs/<its SHA-256>
-    if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob.name) and found != blob.name:
-        raise HubError(
-            "damaged download (its SHA-256 is wrong)",
-            where=path,
-            remedy=f"delete {blob} and run the command again",
-        )
+    # There a large file is a link to blobs/<its SHA-256>, a small one to blobs/<SHA-1 of git's object>.
+    blob = path.resolve()
+    for kind, pattern in (("SHA-256", r"[0-9a-f]{64}"), ("SHA-1", r"[0-9a-f]{40}")):
+        if path.is_symlink() and re.fullmatch(pattern, blob.name):
+            own = found if kind == "SHA-256" else _git_sha1(blob.read_bytes())
+            if own != blob.name:
+                raise HubError(
+                    f"damaged download (its {kind} is wrong)",
+                    where=path,
+                    remedy=f"delete {blob} and run the command again",
+                )
     return found
+
+
+def _git_sha1(content: bytes) -> str:
+    """By which git, and so the hub, names a file that is not large."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

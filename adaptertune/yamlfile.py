@@ -27,7 +27,7 @@ from adaptertune.errors import ConfigError
 
 # What ruamel's constructors let through of a value that looks like a date or a number and is none, and
 # of brackets a thousand deep.
-FROM_VALUES = (ValueError, KeyError, RecursionError)
+FROM_VALUES = (ValueError, KeyError, AttributeError, RecursionError)
 Plain = dict[str, Any]
 Location = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)

@@ -541,9 +541,9 @@ def test_a_written_configuration_reads_back_equal(write: Write) -> None:
     assert resolve({}, document.path).config == c
 
 
-@pytest.mark.parametrize("value", [5, 0.5, True, {"a": 1}, [5]])
+@pytest.mark.parametrize("value", [5, 0.5, True, {"a": 1}, [5], []])
 def test_runs_to_start_from_of_a_wrong_type(value: Any) -> None:
-    with pytest.raises(ConfigError, match="init_from"):
+    with pytest.raises(ConfigError, match=r"'init_from.*' (is|should)"):
         resolved(task="rte", init_from=value)
 
 

@@ -44,6 +44,11 @@ def test_a_device_or_pipe_stays_what_it_is(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [tmp_path / "null", pipe]
 
 
+def test_a_name_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot be written \(File name too long\)"):
+        write_atomically(tmp_path / ("x" * 300), b"rows")
+
+
 @pytest.mark.parametrize("name", ["", ".", "/"])
 def test_what_is_no_file_can_not_be_written(name: str) -> None:
     with pytest.raises(StoreError, match="is no file; name one"):

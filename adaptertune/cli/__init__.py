@@ -91,6 +91,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # of a locale without a dash or a box
+    sys.argv[1:] = map(_with_home, sys.argv[1:])
     try:
         # Its name also as `python -m adaptertune`: completion is of the command.
         code = app(standalone_mode=False, prog_name="adaptertune")
@@ -129,6 +130,14 @@ def main() -> None:
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_home(argument: str) -> str:
+    """``--output=~/runs`` as a shell makes of ``--output ~/runs``: bash leaves it as it is."""
+    option, equals, value = argument.partition("=")
+    if option.startswith("--") and equals and (value == "~" or value.startswith("~/")):
+        return f"{option}={os.path.expanduser(value)}"  # noqa: PTH111 - what has no home stays
+    return argument
 
 
 def _complain(text: str) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from adaptertune.cli import complete, options, rows
 from adaptertune.errors import ConfigError, DataError
+from adaptertune.yamlfile import nearest
 
 if TYPE_CHECKING:
     from adaptertune.data.tables import Row, Table
@@ -211,6 +212,9 @@ def _open(
         raise DataError("plain text has no column for the task", where=input, remedy=remedy)
     table = stack.enter_context(opened(source, read, may_lack_second=True))
     pair = second or "second"
+    if second and second not in table.names and table.format != "jsonl":
+        remedy = nearest(second, table.names)
+        raise DataError(f"no column '{second}'", where=input, remedy=remedy)
     has_second = table.format == "jsonl" or pair in table.names
     columns = Columns(
         first=first or "first", second=pair if has_second else None, label=task_column or "task"

@@ -115,7 +115,7 @@ def check(
     from adaptertune.report import tables
     from adaptertune.report.tables import data as shown
 
-    name = heading = task
+    name, heading, loaded = task, task, None
     report = checking.Report()
     for fault in tasks.faults(task):
         report.error(fault.where, fault.what, fault.remedy)
@@ -130,6 +130,6 @@ def check(
     if as_json:
         print(json.dumps({"task": name, "errors": report.num_errors, **asdict(report)}))
     else:
-        tables.console().print(shown.check(heading, report))
+        tables.console().print(shown.check(heading, report, loaded))
     if report.num_errors:
         raise typer.Exit(2)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,9 +114,31 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             where=folder,
             remedy=remedy,
         ) from None
+    _check_case(folder, backend, wrapped)
     backend.no_truncation()
     backend.no_padding()
     return backend
+
+
+def _check_case(folder: Path, backend: Tokenizer, wrapped: Any) -> None:
+    """Whether texts keep their case as the model's own tokenizer.json has it: transformers' class takes
+    that from tokenizer_config.json, and is uncased where nothing is said.
+
+    Raises:
+        BackboneError: the two files differ.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    own = json.loads(path.read_bytes()).get("normalizer") or {}
+    used = json.loads(backend.to_str()).get("normalizer") or {}
+    if own.get("lowercase", used.get("lowercase")) != used.get("lowercase"):
+        raise BackboneError(
+            f"says 'lowercase: {str(own['lowercase']).lower()}', but transformers' "
+            f"{type(wrapped).__name__} does otherwise",
+            where=path,
+            remedy=f'put "do_lower_case": {str(own["lowercase"]).lower()} into tokenizer_config.json',
+        )
 
 
 def truncated_lengths(first: Counts, second: Counts, budget: int) -> tuple[Counts, Counts]:

@@ -8,6 +8,7 @@ that there are such; any other row that is not what the task says is an error th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,7 +312,9 @@ def _downloaded(task: Task, source: Source, patterns: Sequence[str]) -> Path:
             offline=source.offline,
         )
         for pattern in patterns:
-            for path in sorted(folder.glob(pattern)):
+            found = sorted(folder.glob(pattern))
+            _check_complete(found, wanted.dataset)
+            for path in found:
                 download.sha256(path)
     except HubError as error:
         raise DataError(
@@ -323,6 +326,27 @@ def _downloaded(task: Task, source: Source, patterns: Sequence[str]) -> Path:
             + ("; train --offline has a sample" if _is_in_sample(task) else ""),
         ) from None
     return folder
+
+
+def _check_complete(paths: Sequence[Path], dataset: str) -> None:
+    """Whether of files called ``…-00000-of-00002.…`` all are there: what the cache has of a dataset,
+    while the hub can't be reached, may be a part.
+
+    Raises:
+        HubError: one is missing.
+    """
+    for path in paths:
+        numbered = re.fullmatch(r"(.*-)\d{5}-of-(\d{5})(\..*)", path.name)
+        if numbered:
+            start, total, end = numbered[1], int(numbered[2]), numbered[3]
+            names = [f"{start}{number:05d}-of-{total:05d}{end}" for number in range(total)]
+            num_there = sum(path.with_name(name).exists() for name in names)
+            if num_there < total:
+                raise HubError(
+                    f"of {total} files of {start}*{end} the cache has {num_there}",
+                    where=dataset,
+                    remedy="run the command once while the hub can be reached",
+                )
 
 
 def _hub_files(task: Task, source: Source, name: str) -> list[Path]:

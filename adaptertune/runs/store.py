@@ -183,7 +183,8 @@ def cell_folder(output: Path, task: str, method: str, backbone: str, digest: str
 def cells(output: Path) -> Iterator[CellFolder]:
     """All cells of a store, by task and name."""
     for path in sorted(output.glob("*/*/config.json")):
-        yield CellFolder(path.parent)
+        if not (path.parents[1] / "bundle.json").exists():  # whose backbone is no run
+            yield CellFolder(path.parent)
 
 
 def read_sweeps(output: Path) -> list[SweepResult]:

@@ -9,12 +9,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from adaptertune import __main__ as command_line
 from adaptertune import __version__, tasks
-from adaptertune.cli import app
+from adaptertune.cli import _with_home, app, main
 from adaptertune.runs.results import BackboneFacts as Facts
 from tests.conftest import CHECKOUT, Finished
 
@@ -142,6 +143,19 @@ def test_ctrl_c_before_the_command_has_begun(
         command_line.main()
     assert exit_.value.code == 130
     assert capsys.readouterr().err == "error: stopped\n"
+
+
+def test_a_home_behind_an_equals_sign_is_found_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bash leaves ``--output=~/runs`` as it is, and a folder called ``~`` would be made here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["adaptertune", "runs", "--output=~/mine"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{tmp_path}/mine: no such folder" in capsys.readouterr().err.replace("\n", "")
+    assert _with_home("--data-dir=a~/b") == "--data-dir=a~/b"
+    assert _with_home("~/text") == "~/text"
 
 
 def test_no_help_has_a_line_that_breaks_off() -> None:

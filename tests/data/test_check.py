@@ -111,6 +111,13 @@ def test_the_command(cli: Cli, folder: Path) -> None:
     done = cli("task", "check", "t.yaml")
     assert (done.code, done.err) == (0, "")
     assert "ready to train" in done.out
+    (folder / "diagnostic").mkdir()
+    (folder / "diagnostic" / "diagnostic.tsv").write_text(
+        "index\tsentence1\tsentence2\n0\ta b\tc\n"
+    )
+    done = cli("task", "check", "ax", "--data-dir", folder)
+    assert "ready to train" not in done.out
+    assert "has no training data, mnli's model answers it" in done.out, done.out
     add(folder / "train.csv", "x,<b>")
     done = cli("task", "check", "t.yaml", "--json")
     assert done.code == 2
@@ -167,7 +174,7 @@ def test_what_is_wrong_with_every_split_is_told_once(folder: Path) -> None:
     (finding,) = run(folder).findings
     assert (finding.what, finding.times) == ("no column 'label'", 2)
     shown = Console(file=io.StringIO(), width=300)
-    shown.print(data.check("T", run(folder)))
+    shown.print(data.check("T", run(folder), None))
     assert isinstance(shown.file, io.StringIO)
     assert shown.file.getvalue().splitlines()[1:] == [
         f"error: {folder / 'dev.tsv'}:1: no column 'label'; did you mean labels? (2 times)", "1 error",

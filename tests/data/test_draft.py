@@ -73,6 +73,10 @@ def test_without_one_a_tenth_is_held_out(tmp_path: Path) -> None:
     assert not set(pairs[0]) & set(pairs[1])
     assert len(pairs[1]) == 60
     assert [path.name for path in made.written] == ["t.train.jsonl", "t.validation.jsonl"]
+    own = write(tmp_path / "own.train.jsonl", rows(40))
+    with pytest.raises(ConfigError, match=r"is there already; give --name, or --validation"):
+        draft(own)
+    assert own.exists()
     with pytest.raises(ConfigError, match=r"t\.yaml: is there already; remove it, or give --name"):
         draft(tmp_path / "train.csv", name="t")
 

@@ -109,6 +109,25 @@ def test_from_a_dataset_to_a_trained_model(
     assert json.loads(trained.out)["data"]["num_train"] == 60
 
 
+def test_some_of_a_splits_files_are_not_taken_for_all(
+    run: Cli, server: HubServer, tmp_path: Path
+) -> None:
+    """As they lie in the cache after a download of one file, without the network."""
+    server.add_repo("dataset", "some/news", news())
+    assert run("task", "new", "hub:some/news", "--validation", "test").code == 0
+    (blob,) = (tmp_path / "hf").rglob("train-00001-of-*.parquet")
+    blob.unlink()
+    for listing in (tmp_path / "hf").glob(
+        "hub/*/trees/*.json"
+    ):  # by which the client itself would know
+        listing.unlink()
+    checked = run("task", "check", "news.yaml", "--offline")
+    assert checked.code != 0
+    assert "of 2 files of train-*.parquet the cache has 1; run the command once while" in (
+        checked.err + checked.out
+    )
+
+
 def test_layouts(run: Cli, server: HubServer, tmp_path: Path) -> None:
     """Folders called after splits, subsets, other formats, labels as texts and scores."""
     lines = [{"sentence": f"word{n} and more", "score": n / 4} for n in range(9)]

@@ -306,6 +306,25 @@ def test_a_folder_without_tokenizer_is_refused_in_one_line(
 # ---- a part of a split ----
 
 
+def test_a_cased_tokenizer_is_not_lowercased_for_want_of_another_file(
+    minilm: Path, tmp_path: Path
+) -> None:
+    described = json.loads((minilm / "tokenizer.json").read_text())
+    described["normalizer"] |= {"lowercase": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    (tmp_path / "config.json").write_text((minilm / "config.json").read_text())
+    with pytest.raises(
+        BackboneError, match="says 'lowercase: false', but transformers' Bert"
+    ) as caught:
+        load_tokenizer(tmp_path)
+    assert 'put "do_lower_case": false into tokenizer_config.json' in str(caught.value)
+    kind = {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(kind))
+    assert (
+        load_tokenizer(tmp_path).encode("A Cat").ids != load_tokenizer(minilm).encode("A Cat").ids
+    )
+
+
 def test_subset(tiny_bert: Path) -> None:
     texts = ["word0", "word1 word2", "word3 word4 word5", "word6"]
     whole = encode(load_tokenizer(tiny_bert), split(texts), 64)

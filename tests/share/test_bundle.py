@@ -160,6 +160,14 @@ def test_the_commands(
     assert done.code == 0, done.err
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(one["line"], one["task"]) for one in answers] == [(2, "rte"), (3, "sst2"), (4, "stsb")]
+    done = cli("bundle", "predict", "elsewhere", "--input", "rows.csv", "--second", "secnd")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "error: rows.csv: no column 'secnd'; did you mean second?\n"
+    done = cli("bundle", "new", *runs, "--to", store / "all", "--offline")
+    assert done.code == 0, done.err
+    listed = json.loads(cli("runs", "--output", store, "--json").out)
+    shutil.rmtree(store / "all")
+    assert not [run for run in listed if run["folder"].endswith("backbone")]
     (tmp_path / "bad.jsonl").write_text(
         '{"task": "rta", "first": "word1"}\n{"task": "sst2", "first": "word1"}\n{"task": "rte"}\n'
     )

@@ -31,7 +31,9 @@ def divide(path: Path, columns: Columns, name: str, notes: list[str]) -> list[Pa
     written = [path.with_name(f"{name}.{part}.jsonl") for part in ("train", "validation")]
     for target in written:
         if target.exists():
-            raise ConfigError("is there already", where=target, remedy="remove it, or give --name")
+            is_source = target.samefile(path)
+            remedy = "give --name, or --validation" if is_source else "remove it, or give --name"
+            raise ConfigError("is there already", where=target, remedy=remedy)
     held_out = _held_out(Counter(_hash(row) for row in examples(path, columns)))
     numbers = [0, 0]
     with writing_atomically(written[0]) as train, writing_atomically(written[1]) as validation:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MOST_LABELS = 8  # that are shown of a split, the most frequent ones
 
 
-def check(heading: str, report: Report) -> RenderableType:
-    """A line a split, then the findings, and the verdict."""
+def check(heading: str, report: Report, task: Task | None) -> RenderableType:
+    """A line a split, then the findings, and the verdict; ``task`` is None if its file can't be read."""
     made = tables.table("split", "rows", "bad", "labels", right=("rows", "bad"))
     for split in report.splits:
         told = ""
@@ -39,7 +39,10 @@ def check(heading: str, report: Report) -> RenderableType:
         told = f"{finding.level}: {finding.where}: {finding.what}{remedy}{times}"
         lines.append(Text(told, style=style))
     errors = report.num_errors
-    verdict = Text(plural(errors, "error"), "red") if errors else Text("ready to train", "green")
+    good = "ready to train"
+    if task and not task.trainable:
+        good = f"no errors; it has no training data, {task.trained_on}'s model answers it"
+    verdict = Text(plural(errors, "error"), "red") if errors else Text(good, "green")
     return Group(Text(heading, "bold"), *([made] if report.splits else []), *lines, verdict)
 
 
