@@ -322,10 +322,15 @@ def test_it_fits_a_phone_in_light_and_dark(
     browser.open(made / "report.html")
     drawn(browser)
     assert browser.says("document.documentElement.scrollWidth") == 390
-    widths = (
-        "[...document.querySelectorAll('.chart svg')].map((e) => e.getBoundingClientRect().width)"
-    )
+    widths = """[...document.querySelectorAll('figure:not([id$="-table-1"]) .chart svg')]
+        .map((one) => one.getBoundingClientRect().width)"""
     assert max(browser.says(widths)) < 390
+    # A legend's last column ends within the picture.
+    beyond = """[...document.querySelectorAll('.chart svg')].flatMap((svg) =>
+        [...svg.querySelectorAll('.role-legend text')].filter((one) =>
+            one.getBoundingClientRect().right > svg.getBoundingClientRect().right + 1)
+        .map((one) => one.textContent))"""
+    assert browser.says(beyond) == []
     ink, paper = (
         sum(map(int, re.findall(r"\d+", browser.says(f"getComputedStyle(document.body).{name}"))))
         for name in ("color", "backgroundColor")

@@ -176,7 +176,7 @@ def test_all_methods_with_held_out_rows(told: str, glue: Path) -> None:
         assert f"| {label} | {' | '.join(shown)} |" in told
     lines = (glue / "RTE" / "dev.tsv").read_text().splitlines()[1:]
     share = max(Counter(line.rpartition("\t")[2] for line in lines).values()) / len(lines)
-    assert f"where the largest class is {100 * share:.1f} %:" in told
+    assert f"where RTE's largest class is {100 * share:.1f} %:" in told
 
 
 def with_all_seeds(task: str, name: str, epochs: int) -> Cell:

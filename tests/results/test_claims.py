@@ -14,13 +14,16 @@ from adaptertune.model import ledger
 from adaptertune.report.evidence import Cell
 from adaptertune.runs.analyses import AblationPoint, SpansResult
 from tests.results.cells import (
+    ALL_HELD_OUT,
     CHOSEN,
+    OTHERS,
     ablation,
     ahead,
     as_rate,
     best_on_held_out,
     by_glue_rule,
     by_t,
+    chosen_by_held_out,
     held_out_differences,
     in_first_seeds_table,
     in_held_out_table,
@@ -346,6 +349,29 @@ def by_depth(task: str, metric: str) -> tuple[dict[str, AblationPoint], list[str
         score = f"{100 * (one.mean or 0):.1f} ± {100 * (one.deviation or 0):.1f}"
         rows.append(f"| {label} | {point.trained / 1000:,.1f} thousand | {score} |")
     return found, rows
+
+
+def test_the_other_methods_with_held_out_rows(told: str) -> None:
+    behind: dict[tuple[str, int | None], list[float]] = {}
+    beyond = set()
+    for task in ALL_HELD_OUT.values():
+        found = chosen_by_held_out(task)
+        for key in OTHERS:
+            differences = paired(found["adapter", 64], found[key])
+            behind.setdefault(key, []).append(statistics.fmean(differences))
+            if by_t(differences)[0] > 0 or by_t(differences)[1] < 0:
+                beyond.add((key, task))
+    assert beyond == {(("top_layers", 1), "mrpc")}
+    small, large, top, three, norms = behind.values()
+    assert (
+        f"8 and 256 are {small[0]:.1f} and {large[0]:.1f} behind 64 on RTE and {-small[1]:.1f} and "
+        f"{-large[1]:.1f} ahead on MRPC, within the noise." in told
+    )
+    assert (
+        f"the top layer is {top[0]:.1f} behind adapters on RTE, within the noise, and {top[1]:.1f} on "
+        f"MRPC, beyond it; the top three are {-three[0]:.1f} ahead and {three[1]:.1f} behind, "
+        f"LayerNorms {norms[0]:.1f} and {norms[1]:.1f} behind, within it." in told
+    )
 
 
 def test_by_depth(told: str) -> None:

@@ -8,15 +8,23 @@
 
   async function draw(figure) {
     const chart = figure.querySelector(".chart");
-    const spec = JSON.parse(figure.querySelector("script").textContent);
+    const text = figure.querySelector("script").textContent;
+    const spec = JSON.parse(text);
     chart.hidden = false;
+    const theme = dark.matches ? themes.dark : themes.light;
+    // As many columns of names as there is room for; what one can't hold is shortened.
+    const room = figure.clientWidth - 40;
+    const names = [...text.matchAll(/"series": ?"([^"]*)"/g)].map((match) => match[1].length);
+    const limit = Math.min(260, room - 40);
+    const column = Math.min(limit, 7 * Math.max(0, ...names)) + 40;
+    const legend = { columns: Math.max(1, Math.min(2, Math.floor(room / column))), labelLimit: limit };
     await window.vegaEmbed(
       chart,
       { ...spec, width: "container", autosize: { type: "fit-x", contains: "padding" } },
       {
         actions: false,
         renderer: "svg",
-        config: dark.matches ? themes.dark : themes.light,
+        config: { ...theme, legend: { ...theme.legend, ...legend } },
         tooltip: { theme: dark.matches ? "dark" : "light" },
       },
     );
