@@ -120,6 +120,24 @@ def test_a_hole_is_filled_by_what_was_chosen_elsewhere(tmp_path: Path) -> None:
     assert (given["--task"], float(given["--lr"]), given["--size"]) == ("wnli", 1e-3, "64")
 
 
+def test_a_hole_is_filled_as_its_own_task_was_trained(tmp_path: Path) -> None:
+    """By the epochs and lengths of what stands there: others' would not be comparable."""
+    for size, epochs in itertools.product((8, 64), (6, 20)):
+        options: dict[str, object] = {"method.size": size, "training.epochs": epochs}
+        options["training.max_length"] = 256
+        add(tmp_path, "rte", one_metric(epochs / 100), options=options)
+    for epochs in (1, 3):
+        options = {"method.name": "full", "training.epochs": epochs, "training.learning_rate": 2e-5}
+        add(tmp_path, "wnli", one_metric(epochs / 10), options=options)
+    shown = only(tmp_path)
+    for label, expected in (("adapters, best of 8/64", "1,3"), ("adapters 64", "3")):
+        hole = row(shown, label).entries[1]
+        assert isinstance(hole, Hole)
+        command = shlex.split(str(hole.command))
+        assert dict(itertools.pairwise(command))["--epochs"] == expected
+        assert not {"--max-length", "2e-5"} & set(command)
+
+
 def test_the_hole_of_a_best_of_sizes_is_filled_by_the_search(
     tmp_path: Path, cli: Callable[..., Finished]
 ) -> None:
@@ -160,7 +178,7 @@ def test_a_search_among_ranks_is_a_grid_and_other_settings_of_a_method_are_set(
     add(tmp_path, "wnli", one_metric(0.6))
     cells = {cell.facts.task: cell for cell in evidence.read(tmp_path)[0]}
     lora = [cell for cell in evidence.read(tmp_path)[0] if cell.facts.task == "rte"]
-    command = shlex.split(fill.fill_command((2, 8), lora, cells["wnli"]))
+    command = shlex.split(fill.fill_command((2, 8), lora, [cells["wnli"]]))
     given = dict(itertools.pairwise(command))
     assert (given["--methods"], given["--grid"]) == ("lora", "method.rank=2,8")
     assert given["--set"].startswith("method.alpha=32")

@@ -192,7 +192,7 @@ def _row(
         else:
             there = on_column(column, everything)
             gone = _is_gone(there, everything)
-            entry = Hole(command=None if gone else fill_command(sizes, members, there[0]))
+            entry = Hole(command=None if gone else fill_command(sizes, members, there))
         places.append(Place(entry=entry, beside=beside, cost=expense))
         references.append(costs.cost(reference, None) if reference else None)
     entries = [place.entry for place in places]

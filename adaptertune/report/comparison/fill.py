@@ -18,33 +18,51 @@ LISTS = {
 }
 
 
-def fill_command(sizes: Sequence[int], members: Sequence[Cell], there: Cell) -> str:
+def fill_command(sizes: Sequence[int], members: Sequence[Cell], there: Sequence[Cell]) -> str:
     """For a row's hole: what was chosen for the row on another task, or the search that it is there.
+
+    Epochs, lengths and whatever else is not the method's own are those of the task itself, or the two
+    would not be comparable.
 
     Args:
         sizes: those that the row chooses from.
         members: the row's cells.
-        there: any cell of the task and data that lack one.
+        there: the cells of other methods on the task and data that lack one.
     """
     own = [one for one in members if one.task_digest == members[0].task_digest]
-    chosen = choose(own)
-    config = {**chosen.config, **{key: there.config[key] for key in ("task", "data")}}
-    origins = {key: origin for key, origin in chosen.origins.items() if not key.startswith("data.")}
-    origins |= {key: origin for key, origin in there.origins.items() if key.startswith("data.")}
+    chosen, beside = choose(own), choose(there)
+    config = {**chosen.config, **{key: beside.config[key] for key in ("task", "data")}}
+    taken = ["data."]
+    if beside.config["recipe"] == chosen.config["recipe"]:  # else what differs is the recipe's
+        rate = chosen.config["training"]["learning_rate"]
+        config["training"] = {**beside.config["training"], "learning_rate": rate}
+        taken.append("training.")
+
+    def is_taken(key: str) -> bool:
+        return key.startswith(tuple(taken)) and key != "training.learning_rate"
+
+    origins = {key: origin for key, origin in chosen.origins.items() if not is_taken(key)}
+    origins |= {key: origin for key, origin in beside.origins.items() if is_taken(key)}
     if len(sizes) > 1:
-        return _search_command(config, origins, own)
+        return _search_command(config, origins, own, there if len(taken) > 1 else own)
     return train_command(config, origins)
 
 
 def _search_command(
-    config: Mapping[str, Any], origins: Mapping[str, str], searched: Sequence[Cell]
+    config: Mapping[str, Any],
+    origins: Mapping[str, str],
+    searched: Sequence[Cell],
+    there: Sequence[Cell],
 ) -> str:
-    """The sweep over all that some cells have in the settings that a search varies."""
+    """The sweep over all that some cells have in the settings that a search varies, and over the epochs
+    that others have.
+    """
     words = ["adaptertune", "sweep", "--tasks", str(config["task"])]
     words += ["--methods", str(config["method"]["name"])]
     for key in (*SIZE_KEYS, *SEARCHED):
-        values = sorted({cell.settings[key] for cell in searched if key in cell.settings})
-        is_default = not any(is_chosen(cell.origins.get(key)) for cell in searched)
+        found = there if key == "training.epochs" else searched
+        values = sorted({cell.settings[key] for cell in found if key in cell.settings})
+        is_default = not any(is_chosen(cell.origins.get(key)) for cell in found)
         if values and (key in SIZE_KEYS or not is_default):
             text = ",".join(map(written, values))
             words += [LISTS[key], text] if key in LISTS else ["--grid", f"{key}={text}"]
