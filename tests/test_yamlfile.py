@@ -110,6 +110,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "unclosed list": ("a: [1, 2\nb: 3\n", r"file\.yaml:2: not valid YAML"),
     "tab": ("a:\n\tb: 1\n", r"file\.yaml:2: not valid YAML: found character '\\t'"),
     "no such anchor": ("a: 1\nb: *x\n", r"file\.yaml:2: not valid YAML: found undefined alias"),
+    "a merge into itself": ("a: &a\n  <<: *a\n", r"file\.yaml: not valid YAML"),
     "not text": ("a: \x00\n", r"file\.yaml: not valid YAML: unacceptable character"),
     "a date that is none": ("a: 2024-02-30\n", r"file\.yaml: not valid YAML: day is out of range"),
     "a number that is none": ("a: !!int abc\n", r"file\.yaml: not valid YAML: invalid literal"),

@@ -399,6 +399,15 @@ def test_versions_that_differ_between_seeds_are_all_told(tmp_path: Path) -> None
     assert "torch 2.13.0 and 2.14.0" in (tmp_path / "page" / "report.html").read_text()
 
 
+def test_devices_that_differ_between_seeds_are_all_told(tmp_path: Path) -> None:
+    folder = add(tmp_path, "rte", one_metric(0.6, 0.7, 0.8))
+    (cell,) = compared(tmp_path)[0].cells
+    assert page.devices(cell) == "cpu"
+    change(folder, 1, device="cuda")
+    (cell,) = compared(tmp_path)[0].cells
+    assert page.devices(cell) == "cpu (seeds 0, 2), cuda (seeds 1)"
+
+
 def test_the_numbers_of_tasks_are_told_where_the_papers_are_others(made: Path) -> None:
     texts = [(made / name).read_text() for name in ("report.html", "report.md")]
     assert "9.0x<small>9 tasks</small>" in texts[0]

@@ -414,20 +414,29 @@ def test_of_a_run_that_could_not_be_written_nothing_stays(
     assert copy.copy_run(found, tmp_path / "rte" / "copied").score == found.score
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("checkpoint.safetensors", "SHA-256"), ("config.json", "SHA-1")]
+)
 def test_a_damaged_download_is_found(
-    packed: Files, server: HubServer, run: Callable[..., Finished], tmp_path: Path
+    packed: Files,
+    server: HubServer,
+    run: Callable[..., Finished],
+    tmp_path: Path,
+    name: str,
+    kind: str,
 ) -> None:
+    """A small file's too, by the name that git has for it."""
     (tmp_path / "hf").mkdir(exist_ok=True)
     server.add_repo("model", REPO, packed)
     assert run("pull", REPO, "--output", "out").code == 0
-    (checkpoint,) = (tmp_path / "hf").rglob("checkpoint.safetensors")
-    blob = checkpoint.resolve()
+    (damaged,) = (tmp_path / "hf").rglob(name)
+    blob = damaged.resolve()
     content = bytearray(blob.read_bytes())
     content[-1] ^= 1
     blob.write_bytes(content)
     done = run("pull", REPO, "--output", "again", "--offline")
     assert done.code == 2
-    assert f"damaged download (its SHA-256 is wrong); delete {blob}" in done.err
+    assert f"damaged download (its {kind} is wrong); delete {blob}" in done.err
     assert not (tmp_path / "again").exists()
     done = run("pull", "tester/none", "--offline")
     assert done.err.endswith("and leave out --offline and HF_HUB_OFFLINE\n")
