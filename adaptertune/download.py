@@ -122,15 +122,15 @@ def sha256(path: Path) -> str:
     found = files.sha256(path, HubError)
     # There a large file is a link to blobs/<its SHA-256>, a small one to blobs/<SHA-1 of git's object>.
     blob = path.resolve()
-    for kind, pattern in (("SHA-256", r"[0-9a-f]{64}"), ("SHA-1", r"[0-9a-f]{40}")):
-        if path.is_symlink() and re.fullmatch(pattern, blob.name):
-            own = found if kind == "SHA-256" else _git_sha1(blob.read_bytes())
-            if own != blob.name:
-                raise HubError(
-                    f"damaged download (its {kind} is wrong)",
-                    where=path,
-                    remedy=f"delete {blob} and run the command again",
-                )
+    if not (path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", blob.name)):
+        return found
+    is_large = len(blob.name) == 64
+    if blob.name != (found if is_large else _git_sha1(blob.read_bytes())):
+        raise HubError(
+            f"damaged download (its {'SHA-256' if is_large else 'SHA-1'} is wrong)",
+            where=path,
+            remedy=f"delete {blob} and run the command again",
+        )
     return found
 
 

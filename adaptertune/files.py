@@ -37,11 +37,9 @@ def writing_atomically(path: Path) -> Generator[BinaryIO, None, None]:
     if not path.name:
         raise StoreError("is no file", where=path, remedy="name one")
     with _told_of(path):
-        is_stream = _is_stream(path)
-    if is_stream:
-        with _told_of(path):
-            raw = _Raw(path, path)
-        with io.BufferedWriter(raw) as stream:
+        taken = _Raw(path, path) if _is_stream(path) else None
+    if taken is not None:
+        with io.BufferedWriter(taken) as stream:
             yield stream
         return
     temporary = beside(path)

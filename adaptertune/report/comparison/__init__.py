@@ -84,10 +84,10 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
     by_row = methods.rows(candidates)
     made = [_row(key, members, columns, kept) for key, members in by_row.items()]
     # A variant on some tasks is somebody's ablation, no call to run it on all, unless there is no other.
-    whole = {row.method for row in made if not (row.variant and has_hole(row))}
+    whole = {row.method for row in made if not (row.variant and _has_hole(row))}
     rows, elsewhere = [], []
     for row in made:
-        if row.variant and has_hole(row) and row.method in whole:
+        if row.variant and _has_hole(row) and row.method in whole:
             elsewhere.append(row.label)
         else:
             rows.append(row)
@@ -121,7 +121,7 @@ def _group(cells: Sequence[Cell], number: int, ablations: Sequence[AblationResul
     return Group(comparison, tuple(cells), by_method, candidates, tuple(ablations))
 
 
-def has_hole(row: Row) -> bool:
+def _has_hole(row: Row) -> bool:
     """Whether a column lacks it."""
     return any(isinstance(entry, Hole) for entry in row.entries)
 

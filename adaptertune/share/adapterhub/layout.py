@@ -131,7 +131,8 @@ class _HeadFile(_Described):
 class Foreign:
     """A folder of theirs, checked but for what only the base model tells.
 
-    ``tensors`` have our names; the head's rows are in the order of ``labels``.
+    ``tensors`` have our names; the head's rows are in the order of ``labels``, or, where that is None,
+    of the task's numbers.
     """
 
     folder: Path
@@ -147,15 +148,11 @@ class Foreign:
 
     def labels_as_in(self, task: Task) -> tuple[str, ...] | None:
         """The labels by the names that the task has too; None where they are only numbered."""
-        is_numbered = self.labels is None or all(
-            name in (f"LABEL_{number}", str(number)) for number, name in enumerate(self.labels)
-        )
-        # Digits may be the task's own names, in another order.
-        return (
-            None
-            if is_numbered and set(self.labels or ()) != set(task.labels or ())
-            else self.labels
-        )
+        labels = self.labels or ()
+        if set(labels) == set(task.labels or ()):  # digits may be its names too, in another order
+            return self.labels
+        numbered = (name in (f"LABEL_{n}", str(n)) for n, name in enumerate(labels))
+        return None if all(numbered) else self.labels
 
     @property
     def backbone(self) -> str | None:

@@ -103,28 +103,24 @@ def redefine(folder: CellFolder, path: str | None = None, **facts: object) -> No
     folder.config.write_text(json.dumps(described))
 
 
-def test_no_command_makes_a_run_of_a_task_that_has_been_changed(tmp_path: Path) -> None:
-    """However its file was named: an earlier version kept it as it was typed."""
+@pytest.mark.parametrize(
+    ("before", "now", "can"),
+    [("own/rte", "own/rte", [False, True]), ("own/f1", "own/rte", [True, True])],
+)
+def test_no_command_makes_a_run_of_a_task_that_has_been_changed(
+    tmp_path: Path, before: str, now: str, can: list[bool]
+) -> None:
+    """However its file was named: an earlier version kept it as it was typed. But two files of one task
+    with rows in common are not each other's past.
+    """
     older = add(tmp_path, "rte", one_metric(0.7))
     newer = add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
-    redefine(older, "own/rte.yaml")
-    redefine(newer, "/somewhere/own/rte.yaml")
+    redefine(older, f"{before}.yaml")
+    redefine(newer, f"/somewhere/{now}.yaml")
     change(newer, 0, cost={"finished_at": "2026-11-24T00:00:00+00:00"})
     shown = only(tmp_path)
     holes = [one for row in shown.rows for one in row.entries if isinstance(one, Hole)]
-    assert sorted(hole.command is None for hole in holes) == [False, True]
-
-
-def test_two_files_of_a_task_have_commands_each(tmp_path: Path) -> None:
-    """None is the other's past, though they have a name and rows in common."""
-    older = add(tmp_path, "rte", one_metric(0.7))
-    newer = add(tmp_path, "rte", one_metric(0.5), rows="others", options={"method.name": "full"})
-    redefine(older, "/somewhere/accuracy.yaml")
-    redefine(newer, "/somewhere/f1.yaml")
-    change(newer, 0, cost={"finished_at": "2026-11-24T00:00:00+00:00"})
-    holes = [one for row in only(tmp_path).rows for one in row.entries if isinstance(one, Hole)]
-    assert len(holes) == 2
-    assert all(hole.command for hole in holes)
+    assert sorted(hole.command is not None for hole in holes) == can
 
 
 def test_another_headline_is_another_column(tmp_path: Path) -> None:
