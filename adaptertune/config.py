@@ -561,11 +561,20 @@ def default_data(task: tasks.Task, path: Path, *, offline: bool) -> Plain:
     return {"source": "folder", "folder": str(path.parent)}
 
 
+MOST_SEEDS = 10_000
+
+
 def _seed_list(value: Any, where: str | None) -> Any:
     """``5`` means the seeds 0 to 4; a list stands for itself."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ConfigError(f"'seeds' must be at least 1, not {value}", where=where)
+        if value > MOST_SEEDS:
+            raise ConfigError(
+                f"'seeds' is how many, and {value} are too many",
+                where=where,
+                remedy="a list names them: --set 'seeds=[1234567]'",
+            )
         return list(range(value))
     return value
 

@@ -428,6 +428,10 @@ FILE: dict[str, tuple[str, str]] = {
         r"run\.yaml:2: unknown recipe 'papr'; did you mean paper\?",
     ),
     "seeds": ("task: rte\nseeds: 0\n", r"run\.yaml:2: 'seeds' must be at least 1, not 0"),
+    "many seeds": (
+        f"task: rte\nseeds: {10**20}\n",
+        r"run\.yaml:2: 'seeds' is how many, and 10+ are",
+    ),
     "a seed": ("task: rte\nseeds: [1, two]\n", r"run\.yaml:2: 'seeds\.1' .* integer, not 'two'"),
     "backbone": ("task: rte\nbackbone: 5\n", r"run\.yaml:2: 'backbone' must be text, not 5"),
     "offline": ("task: rte\noffline: no\n", r"run\.yaml:2: 'offline' .* boolean, not 'no'"),

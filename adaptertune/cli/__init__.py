@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -145,4 +146,5 @@ def _complain(text: str) -> None:
     plain = (
         not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     )
-    print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)
+    with suppress(OSError):  # nobody may be there to read it: the exit code stays
+        print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +50,14 @@ def progress(plan: Plan, console: Console, should_stop: Callable[[], bool]) -> I
     view = LiveTable(plan, console, should_stop)
     with Live(view, console=console, refresh_per_second=4, transient=True):
         yield view
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """A line without markup: the text may be anybody's. Without a terminal any more, or on a full disk,
+    nothing is heard of a training, which goes on.
+    """
+    with suppress(OSError):
+        console.out(text, style=style)
 
 
 @dataclass
@@ -133,10 +141,10 @@ class Lines:
         """Of no interest here."""
 
     def note(self, text: str) -> None:
-        self.console.out(text, style="yellow")  # no markup: the text may be anybody's
+        say(self.console, text, style="yellow")
 
     def line(self, text: str) -> None:
-        self.console.out(text)
+        say(self.console, text)
 
     def _left(self) -> str:
         """Time to the end at the pace so far, evaluation included; of what failed or diverged nothing

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from adaptertune.cli.live import say
 from adaptertune.report.tables import METRIC_NAMES, duration, percent, setting, table, varied
 from adaptertune.runs.plan import Plan, method_labels
 
@@ -180,10 +181,10 @@ class SweepLines:
             self._said.add((task, text))
             label = task
         text = f"{label}: {text}"
-        self.console.out(text, style="yellow")
+        say(self.console, text, style="yellow")
 
     def line(self, text: str) -> None:
-        self.console.out(text)
+        say(self.console, text)
 
 
 class CellProgress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class StopRequest:
-    """SIGINT and SIGTERM ask to stop after the current step; a second SIGINT stops at once."""
+    """SIGINT and SIGTERM ask to stop after the current step; then SIGINT stops at once. SIGTERM may come
+    twice: a batch system sends it again, at the limit.
+    """
 
     def __init__(self, console: Console) -> None:
         self._set = False
@@ -23,8 +26,13 @@ class StopRequest:
     def is_set(self) -> bool:
         return self._set
 
-    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
         if self._set:
-            sys.exit(130)
+            if number == signal.SIGINT:
+                sys.exit(130)
+            return
         self._set = True
-        self._console.print("[yellow]stopping after this step …[/]")
+        # The terminal or a pipe's reader may be gone, or this comes in the middle of another line: an
+        # error, raised here in the middle of a step, would lose what is to be saved.
+        with suppress(Exception, SystemExit):
+            self._console.print("[yellow]stopping after this step …[/]")

@@ -136,6 +136,9 @@ def _check_split(
     if task.labels is None:
         total = sum(value * number for value, number in counts.items())
         facts.scores = (min(counts), total / facts.num_rows, max(counts))
+        if name in task.evaluation and len(counts) == 1:
+            what = "all rows have one score, with which nothing correlates"
+            report.error(name, what, "give it rows of several scores")
         return
     facts.labels = {label: counts[number] for number, label in enumerate(task.labels)}
     for label, number in facts.labels.items():

@@ -205,6 +205,10 @@ def _workers(shares: Sequence[Share]) -> Iterator[list[_Worker]]:
     workers = [_Worker(share, *_start(share)) for share in shares]
     try:
         yield workers
+    except SystemExit:  # a second Ctrl-C
+        for worker in workers:
+            worker.process.kill()
+        raise
     finally:
         _stop(workers)
 

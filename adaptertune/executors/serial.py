@@ -11,7 +11,7 @@ from adaptertune.runs.execute import Runner
 from adaptertune.runs.load import without_score
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.summary import conclude, so_far
+from adaptertune.runs.summary import conclude, is_concluded, so_far
 from adaptertune.runs.units import Settled, Unit
 
 WAIT_SECONDS = 0.5  # before asking again whether another process is done
@@ -61,11 +61,14 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
         StoreError: the folder holds something else or can't be written.
     """
     failures: list[results.Failure] = []
+    is_new = False
     todo = units.of_cell(plan)
     for settled in run(todo, lambda _: progress, retry_before=time.time(), forecasts=True):
         settled.tell(progress)
         failures += settled.failures
-    conclude(plan)
+        is_new = is_new or not settled.is_earlier
+    if is_new or not is_concluded(plan):  # else the folder may be closed by now
+        conclude(plan)
     result = so_far(plan)
     if result.best_seed is None:
         if failures:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import math
 import platform
 import statistics
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -18,13 +19,19 @@ from typing import TYPE_CHECKING
 from adaptertune import paths
 from adaptertune.config import Adapter
 from adaptertune.data import cache, held_out
-from adaptertune.errors import CheckpointError, Interrupted, TrainingError, is_out_of_memory
+from adaptertune.errors import (
+    CheckpointError,
+    DataError,
+    Interrupted,
+    TrainingError,
+    is_out_of_memory,
+)
 from adaptertune.model import flops
 from adaptertune.runs import forecast, results, store
 from adaptertune.runs.models import load_models
 from adaptertune.runs.plan import Plan
 from adaptertune.runs.progress import OnProgress, Progress
-from adaptertune.runs.snapshots import Saver, read_snapshots
+from adaptertune.runs.snapshots import Saver, num_parts_of, read_snapshots
 from adaptertune.runs.watch import Watcher
 
 if TYPE_CHECKING:
@@ -53,11 +60,23 @@ class _Prepared:
 def parts(
     plan: Plan, train: Encoded, evaluation: Sequence[Encoded]
 ) -> tuple[Encoded, list[Encoded]]:
-    """What trains of a task's examples, and the splits to score, the selecting one first."""
-    if not plan.is_held_out:
-        return train, list(evaluation)
-    train, selecting = held_out.divide(train)
-    return train, [selecting, *evaluation]
+    """What trains of a task's examples, and the splits to score, the selecting one first.
+
+    Raises:
+        DataError: the selecting one has a single score, with which no answers correlate.
+    """
+    splits = list(evaluation)
+    if plan.is_held_out:
+        train, selecting = held_out.divide(train)
+        splits.insert(0, selecting)
+    labels = splits[0].labels
+    if plan.task.labels is None and labels is not None and labels.min() == labels.max():
+        raise DataError(
+            f"one score, {labels[0]:g}, for all {len(labels)} rows: none can be told from another",
+            where=f"{plan.task.name} {splits[0].name}",
+            remedy="use --protocol paper" if plan.is_held_out else "give it rows of several scores",
+        )
+    return train, splits
 
 
 def examples(
@@ -66,7 +85,7 @@ def examples(
     """A task's tokens: what trains, and the splits to score, the selecting one first.
 
     Raises:
-        DataError: a row is bad.
+        DataError: a row is bad, or as in :func:`parts`.
     """
     tell = partial(on_progress, "tokenising")
     train, *evaluation = cache.tokenised(plan.tokens, progress=tell, note=note)
@@ -85,7 +104,7 @@ class Runner:
         self._finished = finished
         self._prepared: _Prepared | None = None
         self._foretold: str | None = None  # digest of a cell
-        # By digest, where memory ran out: how many examples at a time, and whether by CUDA graphs.
+        # By digest, where memory ran out: in how many parts a batch goes, and whether by CUDA graphs.
         self._fitting: dict[str, tuple[int, bool]] = {}
         self._told_of_pooler: Hashable = None  # key of a task's tokens
 
@@ -94,7 +113,8 @@ class Runner:
 
         Interrupted trainings go on. Where memory runs out they go on without CUDA graphs, which hold
         memory of their own; then they begin anew with half as many examples at a time, whose gradients
-        add up to the same batch. A cell's next seeds begin as it then went.
+        add up to the same batch, and at last scoring as few as there can be. A cell's next seeds begin
+        as it then went.
 
         Raises:
             Interrupted: the user stopped it; the state is saved.
@@ -102,22 +122,24 @@ class Runner:
         """
         import torch
 
+        from adaptertune.train import evaluate
         from adaptertune.train.device import computing
 
         device, threads = torch.device(plan.device), plan.config.threads
         batch_size = plan.config.training.batch_size
-        micro_batch, by_graph = self._fitting.get(plan.digest, (batch_size, plan.by_graph))
+        num_parts, by_graph = self._fitting.get(plan.digest, (1, plan.by_graph))
         snapshots = read_snapshots(plan, seeds, progress.note)
         if snapshots:
-            micro_batch = snapshots[seeds[0]].facts["micro_batch"]
-            by_graph = by_graph and micro_batch == batch_size  # parts of a batch are launched
-            self._fitting[plan.digest] = micro_batch, by_graph
+            num_parts = num_parts_of(snapshots[seeds[0]], batch_size)
+            by_graph = by_graph and num_parts == 1  # parts of a batch are launched
+            self._fitting[plan.digest] = num_parts, by_graph
         while True:
             try:
                 with computing(device, plan.precision, threads):
-                    return self._run(plan, seeds, snapshots, micro_batch, by_graph, progress)
+                    return self._run(plan, seeds, snapshots, num_parts, by_graph, progress)
             except Exception as error:
-                if not is_out_of_memory(error) or (micro_batch == 1 and not by_graph):
+                is_least = num_parts >= max(batch_size, evaluate.BATCH_SIZE)
+                if not is_out_of_memory(error) or (is_least and not by_graph):
                     raise
                 method = plan.config.method
                 if not by_graph and isinstance(method, Adapter) and method.norm == "batch":
@@ -132,9 +154,13 @@ class Runner:
                 snapshots = read_snapshots(plan, seeds, progress.note)
                 by_graph, how = False, "go on without CUDA graphs"  # to the same result
             else:
-                snapshots, micro_batch = {}, (micro_batch + 1) // 2
+                is_single = num_parts >= batch_size
+                snapshots, num_parts = {}, evaluate.BATCH_SIZE if is_single else 2 * num_parts
+                micro_batch = math.ceil(batch_size / num_parts)
                 how = f"begin anew with {micro_batch} examples at a time, {batch_size} a step as before"
-            self._fitting[plan.digest] = micro_batch, by_graph
+                if is_single:
+                    how = "begin anew, and score as few at a time as there can be"
+            self._fitting[plan.digest] = num_parts, by_graph
             progress.note(f"seeds {', '.join(map(str, seeds))}: out of memory; they {how}")
 
     def _run(
@@ -142,7 +168,7 @@ class Runner:
         plan: Plan,
         seeds: Sequence[int],
         snapshots: Mapping[int, Snapshot],
-        micro_batch: int,
+        num_parts: int,
         by_graph: bool,
         progress: Progress,
     ) -> list[results.SeedResult]:
@@ -155,12 +181,12 @@ class Runner:
         device = torch.device(plan.device)
         devices.forget_peak_memory(device)
         models = load_models(plan, seeds)
-        prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], progress)
+        prepared, trunk_seconds = self._prepare(plan, models[seeds[0]], num_parts, progress)
         train, splits = parts(plan, prepared.train, prepared.evaluation)
         facts = snapshots[seeds[0]].facts if snapshots else {}
         resumed = facts["resumed"] + 1 if facts else 0
-        is_whole = micro_batch == plan.config.training.batch_size  # measured are whole batches
-        if self._finished and self._foretold != plan.digest and is_whole:
+        # What is measured are whole batches.
+        if self._finished and self._foretold != plan.digest and num_parts == 1:
             self._foretold = plan.digest
             bert, layers = models[seeds[0]].backbone, range(plan.located.shape.layers)
             if device.type == "cpu" and not all(forward.has_fused_layer(bert, i) for i in layers):
@@ -179,6 +205,7 @@ class Runner:
             snapshot = snapshots.get(seed)
             earlier = snapshot.facts["records"] if snapshot else []
             records = [loop.EpochRecord(**record) for record in earlier]
+            micro_batch = math.ceil(plan.config.training.batch_size / num_parts)
             watcher = Watcher(plan, seed, micro_batch, resumed, records, progress)
             watchers.append(watcher)
             lanes.append(loop.Lane(seed, model, watcher, snapshot))
@@ -187,8 +214,7 @@ class Runner:
                 epochs_done=len(records),
                 resumed=snapshot is not None,
             )
-        saver = Saver(plan, seeds, micro_batch, resumed, progress)
-        num_parts = -(-plan.config.training.batch_size // micro_batch)
+        saver = Saver(plan, seeds, num_parts, resumed, progress)
         try:
             outcomes = loop.fit(
                 lanes,
@@ -232,7 +258,7 @@ class Runner:
         return done
 
     def _prepare(
-        self, plan: Plan, model: Classifier, progress: Progress
+        self, plan: Plan, model: Classifier, num_parts: int, progress: Progress
     ) -> tuple[_Prepared, float]:
         """The examples; and the seconds that the frozen lower layers took, if that was now."""
         self._tell_of_pooler(plan, model, progress)
@@ -251,7 +277,7 @@ class Runner:
         seconds = 0.0
         if trunk is not None:
             (train, *evaluation), seconds = _with_hidden(
-                plan, [train, *evaluation], trunk, model, progress
+                plan, [train, *evaluation], trunk, model, num_parts, progress
             )
         self._prepared = _Prepared(plan.tokens.key, train, tuple(evaluation), trunk)
         return self._prepared, seconds
@@ -286,7 +312,12 @@ def _telling(progress: Progress, what: str) -> Callable[[int, int], None]:
 
 
 def _with_hidden(
-    plan: Plan, splits: list[Encoded], digest: str, model: Classifier, progress: Progress
+    plan: Plan,
+    splits: list[Encoded],
+    digest: str,
+    model: Classifier,
+    num_parts: int,
+    progress: Progress,
 ) -> tuple[list[Encoded], float]:
     """The splits with the frozen lower layers' results, and the seconds that these took; as they
     were where no file can hold the results.
@@ -299,7 +330,10 @@ def _with_hidden(
     what = f"layers 0-{depth - 1}, in which nothing trains"
     place = trunk.Place(paths.cache() / "trunk", plan.config.trunk_cache * trunk.GIGABYTE, digest)
     tell = _telling(progress, what)
-    found = trunk.with_hidden(model, splits, place, torch.device(plan.device), tell, progress.note)
+    device = torch.device(plan.device)
+    found = trunk.with_hidden(
+        model, splits, place, device, tell, progress.note, num_parts=num_parts
+    )
     if found is None:
         return splits, 0.0
     with_results, seconds = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -25,12 +26,12 @@ class Saver:
     """
 
     def __init__(
-        self, plan: Plan, seeds: Sequence[int], micro_batch: int, resumed: int, progress: Progress
+        self, plan: Plan, seeds: Sequence[int], num_parts: int, resumed: int, progress: Progress
     ) -> None:
         self._path, self._progress = plan.folder.seed(seeds[0]).snapshot, progress
         self._facts = {
             "digest": plan.seed_digest(seeds[0]),
-            "micro_batch": micro_batch,
+            "num_parts": num_parts,
             "resumed": resumed,
         }
         self._saved_at = time.monotonic()
@@ -56,11 +57,18 @@ class Saver:
         self._save_seconds = self._saved_at - start
 
 
+def num_parts_of(snapshot: Snapshot, batch_size: int) -> int:
+    """In how many parts the run's batches went when it was saved."""
+    if "micro_batch" in snapshot.facts:  # an earlier version's
+        return math.ceil(batch_size / int(snapshot.facts["micro_batch"]))
+    return int(snapshot.facts["num_parts"])
+
+
 def read_snapshots(
     plan: Plan, seeds: Sequence[int], note: Callable[[str], None]
 ) -> dict[int, Snapshot]:
-    """Where a killed run's seeds stopped, none if they begin anew; damaged or foreign snapshots are
-    dropped, and that is said.
+    """Where a killed run's seeds stopped, none if they begin anew; snapshots that can't be read, or are
+    of another run, are dropped, and that is said.
     """
     from adaptertune.train.checkpoint import read_tensors
     from adaptertune.train.loop import Snapshot

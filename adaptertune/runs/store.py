@@ -286,11 +286,12 @@ def _read(path: Path, kind: type[Result]) -> Result | None:
         return kind.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValidationError) as error:
-        if isinstance(error, ValidationError):
-            why = error.errors(include_url=False, include_input=False)[0]["msg"]
-        else:
-            why = str(error)
+    except OSError as error:
+        raise StoreError(
+            f"cannot be read ({error.strerror})", where=path, remedy="see to its rights or its disk"
+        ) from None
+    except ValidationError as error:
+        why = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise StoreError(
             f"damaged result ({why})",
             where=path,

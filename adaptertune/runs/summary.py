@@ -225,6 +225,23 @@ def conclude(plan: Plan) -> None:
             return
 
 
+def is_concluded(plan: Plan) -> bool:
+    """Whether the cell's summary is of the seeds that are there, and its configuration whole."""
+    try:
+        summary = plan.folder.read_result()
+    except StoreError:
+        return False
+    if summary is None or not is_described(plan):
+        return False
+    told = {line.seed: line.status for line in summary.seeds if line.status != "failed"}
+    if sorted(told) != plan.folder.finished_seeds():
+        return False
+    # One that diverged may have finished since, when it was tried again.
+    diverged = [seed for seed, status in told.items() if status == "diverged"]
+    found = [plan.folder.seed(seed).read_result() for seed in diverged]
+    return all(result is not None and result.status == "diverged" for result in found)
+
+
 def is_described(plan: Plan) -> bool:
     """Whether the cell's ``config.json`` is whole."""
     try:

@@ -16,7 +16,7 @@ from adaptertune.runs import grid, results, selection, store, units
 from adaptertune.runs.grid import SweepConfig, SweepSource
 from adaptertune.runs.plan import Lookups, Plan, locate, method_labels, plan
 from adaptertune.runs.progress import Progress
-from adaptertune.runs.summary import conclude, is_described, seeds_of, summarise
+from adaptertune.runs.summary import conclude, is_concluded, seeds_of, summarise
 from adaptertune.runs.units import Settled, Unit
 
 
@@ -323,7 +323,7 @@ def _settle(
     num_open = Counter(unit.plan.digest for unit in found.ahead)
     view.stage(name, found, later)
     for made in found.plans:
-        if not num_open[made.digest] and not _is_concluded(made):
+        if not num_open[made.digest] and not is_concluded(made):
             conclude(made)
     for settled in executor(found.ahead, view.of):
         made = settled.unit.plan
@@ -332,20 +332,6 @@ def _settle(
         num_open[made.digest] -= 1
         if not num_open[made.digest]:
             conclude(made)
-
-
-def _is_concluded(made: Plan) -> bool:
-    """Whether the cell's summary is of the seeds that are there, and its configuration whole."""
-    summary = made.folder.read_result()
-    if summary is None or not is_described(made):
-        return False
-    told = {line.seed: line.status for line in summary.seeds if line.status != "failed"}
-    if sorted(told) != made.folder.finished_seeds():
-        return False
-    # One that diverged may have finished since, when it was tried again.
-    diverged = [seed for seed, status in told.items() if status == "diverged"]
-    found = [made.folder.seed(seed).read_result() for seed in diverged]
-    return all(result is not None and result.status == "diverged" for result in found)
 
 
 def _candidates(row: Row, book: Book, sweep: Sweep) -> list[selection.Candidate]:

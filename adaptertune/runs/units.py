@@ -102,7 +102,8 @@ def _is_before(path: Path, moment: float | None) -> bool:
     if moment is None:
         return False
     try:
-        return path.stat().st_mtime < moment
+        # One of the future was written by a clock that was ahead, or that was set back since.
+        return not moment <= path.stat().st_mtime <= time.time() + 60.0
     except FileNotFoundError:
         return True
 

@@ -216,12 +216,16 @@ class _Pass:
 
     def _step(self, fittings: Sequence[_Fitting]) -> None:
         whole = [fitting.next_indices() for fitting in fittings]
-        num_parts = min(fittings[0].num_parts, *map(len, whole))  # none of them empty
+        num_parts = min(fittings[0].num_parts, max(map(len, whole)))
         parts = zip(*[np.array_split(indices, num_parts) for indices in whole], strict=True)
         found = []
-        for number, some in enumerate(parts):
-            weights = [len(part) / len(batch) for part, batch in zip(some, whole, strict=True)]
-            found.append(self._add_gradients(fittings, number, some, weights))
+        for number, part in enumerate(parts):
+            weights = [len(some) / len(batch) for some, batch in zip(part, whole, strict=True)]
+            # A shorter batch has no rows left for the last parts: one goes along, and weighs nothing.
+            indices = [
+                some if len(some) else batch[:1] for some, batch in zip(part, whole, strict=True)
+            ]
+            found.append(self._add_gradients(fittings, number, indices, weights))
         for fitting, value, batch in zip(fittings, sum(found[1:], found[0]), whole, strict=True):
             fitting.update(value, len(batch))
 

@@ -31,7 +31,7 @@ from adaptertune.train.gradients import Gradients, Placed, losses
 PRODUCT_REPEATS = 5
 MARK = "forward done"  # in the profiler's record
 WARM_ROUNDS = 2  # of inference, not counted
-# The rate stays near 0, so the model that is measured hardly changes.
+# Steps over which the rate rises from 0: it stays near it, so what is measured hardly changes.
 LONG_TRAINING = 1_000_000
 
 
@@ -85,7 +85,8 @@ class Trainee:
     ) -> None:
         self.model, self.device = model, device
         self._train, self._training = train, training
-        self._optimizer = optim.of_training(model.named_parameters(), training, LONG_TRAINING)
+        rising = training.model_copy(update={"warmup": 1.0})
+        self._optimizer = optim.of_training(model.named_parameters(), rising, LONG_TRAINING)
         self._gradients = Gradients(
             [model], device, trunk_dropout=training.trunk_dropout, by_graph=by_graph
         )

@@ -62,13 +62,16 @@ def with_hidden(
     device: torch.device,
     progress: Callable[[int, int], None],
     note: Callable[[str], None],
+    *,
+    num_parts: int = 1,
 ) -> tuple[list[Encoded], float] | None:
     """The splits with their hidden states, and the seconds that computing them took just now.
 
     None if they would not fit: into the limit, after older files were deleted, or on the disk. One
     process computes them, others wait for it.
     ``progress`` is told how many examples are done, and of how many; what it raises ends the work
-    and leaves nothing behind.
+    and leaves nothing behind. ``num_parts``: in how many parts memory made each training step be
+    computed; so many times fewer examples are computed at a time here.
     """
     dtype, width = model.compute_type, model.backbone.config.hidden_size
     needed = num_bytes(splits, width, dtype)
@@ -104,7 +107,7 @@ def with_hidden(
             for number, (encoded, known) in enumerate(zip(splits, found, strict=True)):
                 if known is None:
                     path = place.path(encoded.name)
-                    _write(model, encoded, path, device, on_batch)
+                    _write(model, encoded, path, device, on_batch, num_parts)
                     found[number] = _read(path, encoded, width, dtype)
             seconds = time.perf_counter() - start if missing else 0.0
     except (OSError, StoreError) as error:
@@ -141,12 +144,13 @@ def _write(
     path: Path,
     device: torch.device,
     on_batch: Callable[[int], None],
+    num_parts: int,
 ) -> None:
     dtype, width = model.compute_type, model.backbone.config.hidden_size
     rows = len(encoded.tokens)
     with _new_file(path, rows * width * dtype.itemsize) as temporary:
         held = np.memmap(temporary, _numpy_type(dtype), "r+", shape=(rows, width))
-        _fill(held, model, encoded, device, on_batch)
+        _fill(held, model, encoded, device, on_batch, num_parts)
         held.flush()
         checksum = sha256(temporary)
     write_json(path.with_suffix(".json"), {"sha256": checksum, "rows": rows, "width": width})
@@ -158,10 +162,11 @@ def _fill(
     encoded: Encoded,
     device: torch.device,
     on_batch: Callable[[int], None],
+    num_parts: int = 1,
 ) -> None:
     """Compute the hidden states of all examples into ``held``."""
     with torch.inference_mode():
-        for indices in evaluation_batches(encoded.lengths, BATCH_SIZE):
+        for indices in evaluation_batches(encoded.lengths, max(1, BATCH_SIZE // num_parts)):
             batch = collate(encoded, indices).to(device)
             hidden = model.trunk(batch.tokens, batch.segments, batch.mask).cpu()
             is_bits = hidden.dtype == torch.bfloat16

@@ -199,3 +199,16 @@ def test_where_the_rows_are(folder: Path) -> None:
     assert source_of(path, rte, None, offline=True) == Source("folder", folder, offline=True)
     on_hub = rte.model_copy(update={"files": None})
     assert source_of(path, on_hub, None, offline=True) == Source("hub", offline=True)
+
+
+def test_scores_that_are_all_one(folder: Path) -> None:
+    """With which no answers correlate; of the training set it is only odd."""
+    scored = TASK.replace("labels: [low, high]", "range: [0, 5]").replace("accuracy", "pearson")
+    (folder / "t.yaml").write_text(scored)
+    for name, of in (("dev.csv", lambda _: 2.5), ("train.csv", lambda _: 1.0)):
+        lines = [f"text {name} {n},{of(n)}" for n in range(9)]
+        (folder / name).write_text("\n".join(["text,label", *lines]) + "\n")
+    (folder / "t.yaml").write_text(scored.replace("dev.jsonl", "dev.csv"))
+    (finding,) = run(folder).findings
+    assert (finding.level, finding.where) == ("error", "validation")
+    assert finding.what == "all rows have one score, with which nothing correlates"

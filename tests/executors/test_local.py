@@ -274,6 +274,17 @@ def test_a_worker_that_does_not_end_is_ended(
     assert not multiprocessing.active_children()
 
 
+def test_a_second_ctrl_c_waits_for_no_worker() -> None:
+    block = local._workers([Share(1)])
+    (worker,) = block.__enter__()
+    assert worker.process.pid is not None
+    os.kill(worker.process.pid, signal.SIGSTOP)  # as one that is long at a step
+    began, stop = time.monotonic(), SystemExit(130)
+    assert not block.__exit__(SystemExit, stop, None)
+    assert time.monotonic() - began < local.END_SECONDS / 2
+    assert worker.process.exitcode == -signal.SIGKILL
+
+
 def test_one_process_ends_where_it_lost_its_device(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

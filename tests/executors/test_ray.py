@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,34 @@ def test_where_a_run_can_not_be_written_the_others_states_come_back(
         list(ours(units.of_cell(made), lambda _: Quiet()))
     assert len(before_stop) == 1
     assert other.read_bytes() != before_stop[0], "what it did since, saved when it was stopped"
+
+
+def test_a_result_waits_for_the_files_before_it(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a short result would find room where long logits did not, and count for good."""
+    made, ours = plan(tiny_bert, tmp_path, seeds=1), executor()
+    (unit,) = units.of_cell(made)
+    key = ray_executor._key(unit)
+    flights = [SimpleNamespace(unit=unit)]
+    names = ("checkpoint.safetensors", "logits.safetensors", "result.json")
+    mail = [(key, ("file", (f"seed-0/{name}", b"content"))) for name in names]
+    monkeypatch.setattr(ours, "_mailbox", SimpleNamespace(fetch=SimpleNamespace(remote=print)))
+    monkeypatch.setattr(ray, "get", lambda _: mail)
+
+    def write(path: Path, content: bytes) -> None:
+        if path.name == "logits.safetensors":
+            raise StoreError("cannot be written", where=path)
+        write_atomically(path, content)
+
+    monkeypatch.setattr(ray_executor, "write_atomically", write)
+    with pytest.raises(StoreError):
+        ours._sort_mail(flights, lambda _: Quiet())
+    folder = made.folder.seed(0)
+    assert (folder.checkpoint.exists(), folder.result.exists()) == (True, False)
+    monkeypatch.setattr(ray_executor, "write_atomically", write_atomically)
+    ours._sort_mail(flights, lambda _: Quiet())
+    assert folder.result.exists()
 
 
 def test_a_caller_that_gives_up_lets_all_runs_save_their_states(

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -30,6 +31,7 @@ from adaptertune.data.sources import Source, fingerprint
 from adaptertune.errors import (
     BackboneError,
     ConfigError,
+    DataError,
     Interrupted,
     StoreError,
     TrainingError,
@@ -39,6 +41,7 @@ from adaptertune.executors import serial
 from adaptertune.executors.serial import run_cell
 from adaptertune.files import exclusive
 from adaptertune.model import backbone, flops, forward
+from adaptertune.model.classifier import Classifier
 from adaptertune.model.dropout import Dropout
 from adaptertune.runs import execute, load, results, snapshots, store, units
 from adaptertune.runs.plan import Plan
@@ -609,6 +612,8 @@ def test_a_finished_run_is_shown_where_nothing_can_be_written(
     """No file is opened for writing, locks included: as on a read-only mount."""
     made = plan(tiny_bert, tmp_path, seeds=1)
     expected = run_cell(made, Quiet())
+    # Asked for otherwise, which the summary would tell.
+    made = plan(tiny_bert, tmp_path, seeds=1, threads=1)
     whole = io.open
 
     def closed(*_: object) -> None:
@@ -620,7 +625,8 @@ def test_a_finished_run_is_shown_where_nothing_can_be_written(
     monkeypatch.setattr(io, "open", readable)
     monkeypatch.setattr("adaptertune.files._Raw", closed)
     progress = Quiet()
-    assert run_cell(made, progress) == expected
+    found = run_cell(made, progress)
+    assert (found.seeds, found.scores) == (expected.seeds, expected.scores)
     assert progress.done == [(0, True)]
     with whole(made.folder.result, "w") as stream:
         stream.write("{}")
@@ -629,6 +635,54 @@ def test_a_finished_run_is_shown_where_nothing_can_be_written(
     made.folder.seed(0).checkpoint.unlink()
     with pytest.raises(StoreError, match=r"seed-0: cannot be written \(Read-only file system\)"):
         run_cell(made, Quiet())
+
+
+def test_a_failure_that_a_fast_clock_dated_is_tried_again(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute.Runner, "run", lambda *_: 1 / 0)
+        with pytest.raises(TrainingError):
+            run_cell(made, Quiet())
+    later = time.time() + 3600
+    os.utime(made.folder.seed(0).failure, (later, later))
+    assert run_cell(made, Quiet()).num_failed == 0
+
+
+def test_a_result_that_can_not_be_read_is_not_called_damaged(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting it would lose the run."""
+    made = plan(tiny_bert, tmp_path, seeds=1)
+    run_cell(made, Quiet())
+
+    def closed(_: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(StoreError) as refused:
+        made.folder.seed(0).read_result()
+    assert "cannot be read (Permission denied)" in str(refused.value)
+    assert "delete" not in str(refused.value)
+
+
+def test_scores_that_are_all_one_are_refused_before_the_training(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """No answers correlate with them, whatever the rate."""
+    source = {"task": "stsb", "data.source": "sample", "seeds": 1}
+    made = plan(tiny_bert, tmp_path, **source)
+    train, splits = execute.examples(made, lambda *_: None, lambda _: None)
+    assert splits[0].labels is not None
+    alike = replace(splits[0], labels=np.full_like(splits[0].labels, 2.5))
+    told = r"stsb validation: one score, 2\.5, for all \d+ rows: .*; give it rows of several scores"
+    with pytest.raises(DataError, match=told):
+        execute.parts(made, train, [alike])
+    held = plan(tiny_bert, tmp_path, **source, protocol="held-out")
+    few = train.subset(np.arange(10))  # of which one is held out
+    with pytest.raises(DataError, match=r"stsb held-out: one score.*; use --protocol paper"):
+        execute.parts(held, few, splits)
 
 
 def test_an_exception_is_a_hole_with_a_traceback_and_is_tried_again(
@@ -714,6 +768,31 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(
     normed = plan(tiny_bert, tmp_path / "normed", seeds=[0], method__norm="batch")
     with pytest.raises(TrainingError, match=r"batch norm needs its batches whole; .* --batch-size"):
         run_cell(normed, Quiet())
+
+
+def test_out_of_memory_in_scoring_makes_its_batches_smaller_too(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a step's batch is a single example; and it goes on so, without trying again."""
+    forward = Classifier.forward
+
+    def short(self: Classifier, tokens: torch.Tensor, *more: Any, **how: Any) -> torch.Tensor:
+        if len(tokens) > 8:
+            raise MemoryError
+        return forward(self, tokens, *more, **how)
+
+    monkeypatch.setattr(Classifier, "forward", short)
+    made = plan(tiny_bert, tmp_path, seeds=[0], training__batch_size=1)
+    progress = Quiet(stop_at=150)
+    with pytest.raises(Interrupted):
+        run_cell(made, progress)
+    assert [note for note in progress.notes if "memory" in note] == [
+        "seeds 0: out of memory; they begin anew, and score as few at a time as there can be"
+    ]
+    progress = Quiet()
+    run_cell(made, progress)
+    assert not any("memory" in note for note in progress.notes)
+    assert progress.started == [(0, 0, True)]
 
 
 def fits_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -887,16 +966,16 @@ def test_a_run_that_goes_on_in_parts_does_so_without_cuda_graphs(
     tried = []
 
     def run(
-        self: Any, plan: Any, seeds: Any, snapshots: Any, micro_batch: int, by_graph: bool, _: Any
+        self: Any, plan: Any, seeds: Any, snapshots: Any, num_parts: int, by_graph: bool, _: Any
     ) -> None:
-        tried.append((micro_batch, by_graph))
+        tried.append((num_parts, by_graph))
         raise Interrupted("stopped")
 
     monkeypatch.setattr(execute.Runner, "_run", run)
     monkeypatch.setattr(Plan, "by_graph", True)
     with pytest.raises(Interrupted):
         run_cell(made, Quiet())
-    assert tried == [(16, False)]
+    assert tried == [(2, False)]
 
 
 def test_held_out_rows_select_and_validation_is_only_scored(

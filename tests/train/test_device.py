@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from adaptertune.errors import ConfigError
 from adaptertune.train import device as devices
 
+# A caller that holds 0.7 GB starts a process that holds little.
+HEAVY = """
+import subprocess, sys
+ballast = b"x" * 700_000_000
+own = "from adaptertune.train import device; print(device.peak_memory('cpu'))"
+sys.exit(subprocess.run([sys.executable, "-c", own]).returncode)
+"""
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system counts another way")
+def test_peak_memory_is_the_process_own() -> None:
+    done = subprocess.run([sys.executable, "-c", HEAVY], capture_output=True, text=True, check=True)
+    assert 1e8 < int(done.stdout) < 6e8
 
 
 @pytest.mark.parametrize(

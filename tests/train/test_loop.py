@@ -129,6 +129,7 @@ def run_together(
     training: config.Training = TRAINING,
     task: str = "rte",
     saver: SavesEveryStep | None = None,
+    num_parts: int = 1,
 ) -> list[Outcome | Diverged]:
     regression = task == "stsb"
     return fit(
@@ -138,6 +139,7 @@ def run_together(
         made("validation", 20, 2, regression),
         training,
         device=torch.device("cpu"),
+        num_parts=num_parts,
         saver=saver,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from adaptertune.model.classifier import Classifier, logits
 from adaptertune.model.dropout import Dropout
 from adaptertune.model.methods import is_stackable
 from adaptertune.train.checkpoint import trained_tensors
+from adaptertune.train.gradients import Gradients
 from adaptertune.train.loop import Diverged, Lane, Outcome, Stopped
 from tests.classifiers import build
-from tests.train.test_loop import Recorder, assert_same, parameters, run, run_together
+from tests.train.test_loop import TRAINING, Recorder, assert_same, parameters, run, run_together
 
 METHODS: list[config.Method] = [
     config.Adapter(size=8, init_std=1e-2, activation="gelu"),
@@ -62,6 +65,34 @@ def test_each_seed_comes_to_what_it_comes_to_alone(
         for name, tensor in trained_tensors(model).items():
             torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=1e-5, msg=name)
         assert outcome.kept.epoch == expected.kept.epoch
+
+
+def test_parts_stay_small_where_another_seeds_batch_is_the_last_short_one(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 44 rows in batches of 21 the last has two, at another step for each seed."""
+    training = TRAINING.model_copy(update={"batch_size": 21, "epochs": 2})
+    together = [without_dropout(model) for model in stack(tiny_bert, METHODS[0])]
+    lanes = [Lane(seed, m, Recorder()) for seed, m in zip(SEEDS, together, strict=True)]
+    rows: list[list[int]] = []
+    add = Gradients.add
+
+    def counted(self: Gradients, batches: Sequence[Batch], *more: Any) -> torch.Tensor:
+        rows.append([len(batch.tokens) for batch in batches])
+        return add(self, batches, *more)
+
+    monkeypatch.setattr(Gradients, "add", counted)
+    outcomes = run_together(lanes, training, num_parts=7)
+    assert {max(part) for part in rows} == {3}
+    assert any(min(part) == 1 for part in rows)
+    for seed, model, outcome in zip(SEEDS, together, outcomes, strict=True):
+        alone = without_dropout(build(tiny_bert, METHODS[0], seed=seed))
+        expected = run(alone, Recorder(), training, seed=seed)
+        assert isinstance(outcome, Outcome)
+        np.testing.assert_allclose(outcome.logits, expected.logits, atol=1e-5, rtol=1e-5)
+        theirs = trained_tensors(alone)
+        for name, tensor in trained_tensors(model).items():
+            torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_frozen_weights_are_held_once(tiny_bert: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -52,11 +51,31 @@ def place(folder: Path, limit: float = 1e9, digest: str = "d") -> trunk.Place:
 def keep(
     model: Classifier, splits: list[Encoded], where: trunk.Place, **changes: Any
 ) -> tuple[list[Encoded], float] | None:
-    given: dict[str, Callable[..., None]] = {
+    given: dict[str, Any] = {
         "progress": lambda done, total: None,
         "note": lambda text: pytest.fail(text),
     }
     return trunk.with_hidden(model, splits, where, CPU, **(given | changes))
+
+
+def test_where_memory_is_short_fewer_rows_are_computed_at_a_time(
+    tiny_bert: Path, splits: list[Encoded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = build(tiny_bert, UPPER), []
+    whole = kept(model, splits, place(tmp_path / "whole"))
+    compute = Classifier.trunk
+
+    def counted(self: Classifier, tokens: torch.Tensor, *more: Any) -> torch.Tensor:
+        rows.append(len(tokens))
+        return compute(self, tokens, *more)
+
+    monkeypatch.setattr(Classifier, "trunk", counted)
+    found = keep(model, splits, place(tmp_path / "parts"), num_parts=16)
+    assert found is not None
+    assert max(rows) == 4
+    for one, other in zip(found[0], whole, strict=True):
+        assert one.hidden is not None
+        np.testing.assert_allclose(one.hidden, other.hidden, atol=1e-5)
 
 
 def kept(model: Classifier, splits: list[Encoded], where: trunk.Place) -> list[Encoded]:
