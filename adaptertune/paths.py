@@ -26,9 +26,27 @@ def absolute(path: str | Path, where: str) -> Path:
     """A path that is good from anywhere, its links by their names.
 
     Raises:
-        ConfigError: it begins with a user whom nobody knows; ``where`` is the option or key.
+        ConfigError: it begins with a user whom nobody knows, or can't stand in a file; ``where`` is the
+            option or key.
     """
-    return Path(os.path.abspath(expanded(path, where)))  # noqa: PTH100
+    found = Path(os.path.abspath(expanded(path, where)))  # noqa: PTH100
+    check_name(found, where)
+    return found
+
+
+def check_name(path: Path, where: str | None) -> None:
+    """Whether a path can stand in a YAML or JSON file.
+
+    Raises:
+        ConfigError: its name is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="replace").decode()
+        raise ConfigError(
+            f"the name of '{shown}' is not UTF-8", where=where, remedy="rename it"
+        ) from None
 
 
 def expanded(path: str | Path, where: str | None) -> Path:

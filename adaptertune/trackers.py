@@ -161,9 +161,15 @@ class MLflow:
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = self._client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known else self._client.create_experiment(name)
+        if known is None:
+            try:
+                self._client.create_experiment(name)
+            except Exception:  # another process may have made it since: they begin together
+                if self._client.get_experiment_by_name(name) is None:
+                    raise
+            known = self._client.get_experiment_by_name(name)
         self.id = self._client.create_run(
-            experiment, run_name=training.name, tags={"task": training.task}
+            known.experiment_id, run_name=training.name, tags={"task": training.task}
         ).info.run_id
         parameters = [Param(key, str(value)) for key, value in training.parameters.items()]
         self._client.log_batch(self.id, params=parameters)

@@ -237,6 +237,24 @@ def test_a_tracker_that_fails_stops_nothing(
         )
 
 
+def test_processes_that_begin_together_have_one_experiment(
+    tools: dict[str, Any], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a job array: one asks, another makes it, the first one's try is refused."""
+    client = tools["mlflow"].MlflowClient
+    create = client.create_experiment
+
+    def too_late(self: Any, name: str) -> None:
+        create(self, name)
+        raise RuntimeError("RESOURCE_ALREADY_EXISTS")
+
+    monkeypatch.setattr(client, "create_experiment", too_late)
+    tools["mlflow"].EXPERIMENTS.clear()
+    told = train(plan(tiny_bert, tmp_path, seeds=1), ("mlflow",))
+    assert not [note for note in told.notes if "tracker" in note]
+    assert [run.status for run in tools["mlflow"].RUNS.values()] == ["FINISHED"]
+
+
 def test_what_can_be_chosen(tools: dict[str, Any]) -> None:
     assert trackers.chosen(None) == ()
     assert trackers.chosen(["wandb, mlflow", "wandb", "tensorboard"]) == (

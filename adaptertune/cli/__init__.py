@@ -90,8 +90,11 @@ def main() -> None:
     # 229 with this much and 232 with more; while another process keeps one core busy 386, 589, 848.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="replace")  # of a locale without a dash or a box
+    # Of a locale without a dash or a box; there Python may let through what is in file names alone.
+    if isinstance(sys.stdout, io.TextIOWrapper) and (
+        sys.stdout.errors == "strict" or sys.stdout.encoding.lower() not in ("utf-8", "utf8")
+    ):
+        sys.stdout.reconfigure(errors="replace")
     sys.argv[1:] = map(_with_home, sys.argv[1:])
     try:
         # Its name also as `python -m adaptertune`: completion is of the command.

@@ -316,11 +316,11 @@ def _unreadable(error: OSError, name: str) -> DataError:
 
 
 class _Broken(Exception):
-    """A line that is none."""
+    """A line that is none. ``text``: what can be read of it, if that is all of it."""
 
-    def __init__(self, bad: Bad) -> None:
+    def __init__(self, bad: Bad, text: str | None = None) -> None:
         super().__init__(bad.what)
-        self.bad = bad
+        self.bad, self.text = bad, text
 
 
 class _Lines:
@@ -354,13 +354,37 @@ class _Lines:
             return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
         except UnicodeDecodeError:
             content = line[:80].decode(errors="backslashreplace")
-            raise _Broken(Bad(self.number, "not UTF-8 text", "save it as UTF-8", content)) from None
+            bad = Bad(self.number, "not UTF-8 text", "save it as UTF-8", content)
+            raise _Broken(bad, line.decode(errors="replace")) from None
 
     def _read(self, size: int) -> bytes:
         try:
             return self.stream.readline(size)
         except OSError as error:
             raise _unreadable(error, self.name) from None
+
+
+class _ForCsv:
+    """Lines for a ``csv.reader``, which forgets at an exception that it is inside quotation marks, so
+    that the rest of a record would count as a row. ``bads``: lines that are no text, given to it all the
+    same.
+    """
+
+    def __init__(self, lines: _Lines) -> None:
+        self.lines = lines
+        self.bads: list[Bad] = []
+
+    def __iter__(self) -> _ForCsv:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return next(self.lines)
+        except _Broken as broken:
+            if broken.text is None:
+                raise
+            self.bads.append(broken.bad)
+            return broken.text
 
 
 def _each(lines: _Lines) -> Iterator[Record | Bad]:
@@ -395,19 +419,21 @@ def _separated(lines: _Lines) -> Iterator[Record | Bad]:
         except _Broken as broken:
             yield broken.bad
     bare = re.sub(r'"[^"]*"', "", lines.again)  # those inside quotation marks separate nothing
-    reader = csv.reader(lines, delimiter=max(DELIMITERS, key=bare.count), strict=True)
+    given = _ForCsv(lines)
+    reader = csv.reader(given, delimiter=max(DELIMITERS, key=bare.count), strict=True)
     while True:
-        start = lines.number + (lines.again is None)
+        start, found = lines.number + (lines.again is None), list[Record | Bad]()
         try:
-            cells = next(reader)  # which goes on behind an exception
+            found.append((start, next(reader)))  # which goes on behind an exception
         except StopIteration:
             return
         except _Broken as broken:
-            yield broken.bad
+            found.append(broken.bad)
         except csv.Error as error:
-            yield Bad(start, f"not valid CSV up to line {lines.number} ({error})", REMEDY, "")
-        else:
-            yield start, cells
+            what = f"not valid CSV up to line {lines.number} ({error})"
+            found.append(Bad(start, what, REMEDY, ""))
+        yield from given.bads or found
+        given.bads.clear()
 
 
 def _json_lines(lines: _Lines) -> Iterator[Record | Bad]:

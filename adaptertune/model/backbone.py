@@ -44,8 +44,8 @@ PICKLED = "pytorch_model.bin"  # transformers reads it with weights_only=True
 class Located:
     """A backbone on disk. ``sha256`` is that of its weights file and identifies the base model.
 
-    ``files``: of a folder of one's own, where they may change under the same weights, the digest of
-    configuration and tokenizer. A package's or a commit's can't.
+    ``files``: the digest of configuration and tokenizer. ``is_own``: of a folder of one's own, where
+    these may change under the same weights and name; a package's or a commit's can't.
     """
 
     name: str
@@ -53,8 +53,9 @@ class Located:
     weights: Path
     sha256: str
     shape: Shape
+    files: str
     commit: str | None = None
-    files: str | None = None
+    is_own: bool = False
 
 
 def locate(name: str, *, offline: bool) -> Located:
@@ -65,12 +66,12 @@ def locate(name: str, *, offline: bool) -> Located:
         HubError: a download is damaged.
     """
     known = catalogue.known(name)
-    full, commit, files = catalogue.full_name(name), None, None
+    full, commit, is_own = catalogue.full_name(name), None, False
     if package := catalogue.package(name):
         folder = _package_folder(package)
     elif given := catalogue.folder(name):
         # It may be called as a model of the catalogue is, and is another one.
-        full, folder, files = name, given, _digest_of_files(given)
+        full, folder, is_own = name, given, True
     else:
         folder, commit = _download(full, offline=offline)
     shape = _read_shape(folder)
@@ -90,7 +91,8 @@ def locate(name: str, *, offline: bool) -> Located:
             where=weights,
             remedy="install the package again",
         )
-    return Located(full, folder, weights, sha256, shape, commit, files)
+    files = _digest_of_files(folder)
+    return Located(full, folder, weights, sha256, shape, files, commit, is_own)
 
 
 def _digest_of_files(folder: Path) -> str:

@@ -60,7 +60,7 @@ class Run:
 
     def locate(self, place: str | None = None, *, offline: bool) -> backbone.Located:
         """The base model; see :func:`locate_base`."""
-        return locate_base(self.result.backbone, place, offline=offline)
+        return locate_base(self.cell, self.result.backbone, place, offline=offline)
 
 
 @dataclass(frozen=True)
@@ -214,14 +214,23 @@ def load(
 
 
 def locate_base(
-    recorded: results.BackboneFacts, place: str | None, *, offline: bool
+    cell: store.CellFolder,
+    recorded: results.BackboneFacts,
+    place: str | None,
+    *,
+    offline: bool,
 ) -> backbone.Located:
-    """A run's base model, by the recorded name and commit unless another place is named.
+    """A run's base model: in the place that is named, or in the run's bundle, or by the recorded name
+    and commit.
 
     Raises:
         BackboneError: it is not to be found.
         HubError: its download is damaged.
     """
+    if place is None and cell.bundled is not None:
+        found = backbone.locate(str(cell.bundled), offline=True)
+        if found.sha256 == recorded.sha256:  # else the run was trained into the bundle's folder
+            return found
     try:
         return backbone.locate(place or recorded.at_commit, offline=offline)
     except BackboneError as error:
@@ -248,7 +257,9 @@ def check_backbone(recorded: results.BackboneFacts, located: backbone.Located, w
             where=where,
             remedy="bring back the model it was trained on",
         )
-    if recorded.files and located.files and recorded.files != located.files:
+    # Of one commit the cache may have had fewer files then.
+    is_same = recorded.commit is not None and recorded.commit == located.commit
+    if recorded.files and recorded.files != located.files and not is_same:
         raise CheckpointError(
             f"the configuration or tokenizer in {located.folder} is not what it was trained with",
             where=where,

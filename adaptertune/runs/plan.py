@@ -83,7 +83,7 @@ class Plan:
             "backbone": self.located.sha256,
             "data": self.data.fingerprint,
         }
-        if self.located.files:
+        if self.located.is_own:
             identity["backbone_files"] = self.located.files
         if self.is_held_out:
             identity["held_out"] = held_out.facts()
@@ -121,7 +121,7 @@ class Plan:
                 "semantics": SEMANTICS,
                 "tokens": self.tokens.digest,
                 "backbone": self.located.sha256,
-                "backbone_files": self.located.files,
+                "backbone_files": self.located.files if self.located.is_own else None,
                 "depth": depth,
                 "precision": self.precision,
                 "device": self.device.partition(":")[0],

@@ -98,7 +98,7 @@ def reopen(
         )
     config = config.model_copy(update=changes)
     base, lookups = result.backbone, Lookups()
-    located = locate_base(base, place, offline=config.offline)
+    located = locate_base(folder, base, place, offline=config.offline)
     check_backbone(base, located, folder.path)
     # The very commit, by the name that the run has for it.
     known = ("backbone", config.backbone, config.offline)
@@ -106,10 +106,13 @@ def reopen(
     task = kept_task(folder, result.config)
     plan = make_plan(Resolved(config, task, result.origins), lookups)
     if plan.data.fingerprint != result.data.fingerprint:
+        remedy = "bring the files back, or name their folder with --data-dir"
+        if data_dir is not None:
+            remedy = f"leave --data-dir out: it was trained on {result.data.description}"
         raise DataError(
             f"the data are no longer those of the run: {plan.data.description}",
             where=folder.path,
-            remedy="bring the files back, or name their folder with --data-dir",
+            remedy=remedy,
         )
     made = replace(plan, imported=result.imported, init_from=result.init_from)
     return Reopened(folder, result, made, seeds, lookups)

@@ -58,7 +58,7 @@ class BackboneFacts(Record):
     commit: str | None
     """The hub's commit, if it came from there."""
     files: str | None = None
-    """Digest of configuration and tokenizer, if it is a folder of one's own."""
+    """Digest of configuration and tokenizer; earlier versions recorded only a folder's of one's own."""
     architecture: Architecture = "bert"
     """transformers' model_type. BERT's head reads its pooler, the others' the first token's state."""
 

@@ -25,6 +25,7 @@ from adaptertune.runs.results import CellResult, Failure, Record, SeedResult, Sw
 Result = TypeVar("Result", bound=Record)
 
 # What a damaged ``config.json`` needs.
+BUNDLE, BUNDLED_BACKBONE = "bundle.json", "backbone"  # in a bundle's folder
 AGAIN = "run the command that trained it again; finished seeds are kept"
 
 
@@ -114,6 +115,12 @@ class CellFolder:
     def finished_seeds(self) -> list[int]:
         """Seeds that have a result, diverged ones too."""
         return [seed for seed in self.seeds() if self.seed(seed).result.exists()]
+
+    @property
+    def bundled(self) -> Path | None:
+        """The base model's folder in the bundle that the run lies in, if it lies in one."""
+        bundle = self.path.absolute().parent.parent
+        return bundle / BUNDLED_BACKBONE if (bundle / BUNDLE).is_file() else None
 
     def read_result(self) -> CellResult | None:
         """The summary, or None if there is none yet. Its paths are those where the run lies now.

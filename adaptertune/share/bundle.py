@@ -1,8 +1,8 @@
 """Many tasks on one backbone: a folder with the base model once and each task's few per cent beside it,
 and a process that answers for all of them.
 
-A bundle is a run store (so ``runs``, ``show`` and ``predict`` take it) with a ``backbone`` folder and
-``bundle.json``, which names the runs.
+A bundle is a run store (so ``runs``, ``show`` and ``predict`` take it) with a ``backbone`` folder, in
+which its runs find their base model, and ``bundle.json``, which names the runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from adaptertune.data.tables import REMEDY, Bad, Row
 from adaptertune.errors import BackboneError, ConfigError, StoreError
 from adaptertune.files import write_json
 from adaptertune.model import backbone, ledger
-from adaptertune.runs import load, predict
+from adaptertune.runs import load, predict, store
 from adaptertune.runs.load import Loaded, Run
 from adaptertune.share.copy import check_empty, copy_run
 from adaptertune.tasks import NAME
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from adaptertune.data.encode import Encoded
     from adaptertune.model.classifier import Classifier
 
-FILE = "bundle.json"
-BACKBONE = "backbone"
 BATCH_SIZE = 32  # rows of each task in a batch
 
 Logits = dict[str, "npt.NDArray[np.float32]"]
@@ -63,7 +61,7 @@ class Bundle:
 
     @property
     def backbone(self) -> Path:
-        return self.folder / BACKBONE
+        return self.folder / store.BUNDLED_BACKBONE
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,10 @@ def create(runs: Sequence[Run], folder: Path, *, place: str | None = None, offli
         )
     check_empty(folder)
     try:
-        (folder / BACKBONE).mkdir(parents=True)
+        (folder / store.BUNDLED_BACKBONE).mkdir(parents=True)
         for name in (*backbone.FILES, backbone.SAFETENSORS):
             if (located.folder / name).is_file():
-                shutil.copyfile(located.folder / name, folder / BACKBONE / name)
+                shutil.copyfile(located.folder / name, folder / store.BUNDLED_BACKBONE / name)
         copied = {
             name: copy_run(run, folder / name / run.cell.path.name) for name, run in seen.items()
         }
@@ -139,7 +137,7 @@ def create(runs: Sequence[Run], folder: Path, *, place: str | None = None, offli
             name: f"{name}/{run.cell.path.name}/{run.folder.path.name}"
             for name, run in copied.items()
         }
-        write_json(folder / FILE, {"format": 1, "runs": places})
+        write_json(folder / store.BUNDLE, {"format": 1, "runs": places})
     except BaseException as error:  # half a bundle would be in the way of the next try
         shutil.rmtree(folder, ignore_errors=True)
         if not isinstance(error, OSError):
@@ -155,13 +153,15 @@ def read(folder: Path) -> Bundle:
     Raises:
         StoreError: it is none, or damaged.
     """
-    path = folder / FILE
+    path = folder / store.BUNDLE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("not an object")
     except FileNotFoundError:
-        raise StoreError(f"no {FILE}", where=folder, remedy="make one with bundle new") from None
+        raise StoreError(
+            f"no {store.BUNDLE}", where=folder, remedy="make one with bundle new"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"damaged ({error})", where=path, remedy="make it again") from None
     places = parse(_File, content, lambda _: str(path)).runs
@@ -169,7 +169,12 @@ def read(folder: Path) -> Bundle:
     for name, run in runs.items():
         if run.task.name != name:
             raise StoreError(f"'{name}' is a run of '{run.task.name}'", where=path)
-    return Bundle(folder, runs)
+    bundle = Bundle(folder, runs)
+    weights = bundle.backbone / backbone.SAFETENSORS
+    for file in (weights, *(run.folder.checkpoint for run in runs.values())):
+        if not file.is_file():
+            raise StoreError("is missing", where=file, remedy="make the bundle again")
+    return bundle
 
 
 def sizes(bundle: Bundle) -> Sizes:

@@ -168,7 +168,7 @@ def test_no_help_has_a_line_that_breaks_off() -> None:
             assert "\n" not in paragraph, callback
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape", "latin-1"])
 def test_a_terminal_without_dashes_and_boxes(encoding: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "adaptertune", "doctor"],

@@ -14,6 +14,7 @@ from rich.console import Console
 from adaptertune.cli import live, live_sweep
 from adaptertune.cli.stop import StopRequest
 from tests.runs.test_execute import plan
+from tests.runs.test_sweep import make
 
 
 @pytest.fixture
@@ -64,5 +65,7 @@ def test_a_training_goes_on_where_its_terminal_is_gone(tiny_bert: Path, tmp_path
     lines = live.Lines(plan(tiny_bert, tmp_path), console, lambda: False)
     lines.note("the pooler was never trained")
     lines.line("seed 0")
-    live.say(console, "seed 0")
-    assert live_sweep.say is live.say
+    made = make(tiny_bert, tmp_path, seeds=1)
+    several = live_sweep.SweepLines(made, lambda _: 1.0, console, lambda: False)
+    several.line("1 training")
+    several.of(made.cells[0].plan).note("the pooler was never trained")

@@ -205,8 +205,8 @@ def test_scores_that_are_all_one(folder: Path) -> None:
     """With which no answers correlate; of the training set it is only odd."""
     scored = TASK.replace("labels: [low, high]", "range: [0, 5]").replace("accuracy", "pearson")
     (folder / "t.yaml").write_text(scored)
-    for name, of in (("dev.csv", lambda _: 2.5), ("train.csv", lambda _: 1.0)):
-        lines = [f"text {name} {n},{of(n)}" for n in range(9)]
+    for name, score in (("dev.csv", 2.5), ("train.csv", 1.0)):
+        lines = [f"text {name} {n},{score}" for n in range(9)]
         (folder / name).write_text("\n".join(["text,label", *lines]) + "\n")
     (folder / "t.yaml").write_text(scored.replace("dev.jsonl", "dev.csv"))
     (finding,) = run(folder).findings

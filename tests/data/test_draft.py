@@ -223,7 +223,7 @@ def test_decimals_of_a_database_are_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["? why", "?", "- a", "yes", "a: b", "#1", "'", "[x", "null", "~"]
+    "label", ["? why", "?", ": )", ":", "- a", "yes", "a: b", "#1", "'", "[x", "null", "~"]
 )
 def test_labels_that_yaml_has_another_meaning_for(label: str, tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", rows(40, [label, "high"]))
@@ -305,6 +305,22 @@ def test_a_file_in_another_folder(tmp_path: Path) -> None:
         ConfigError, match=r"dev\.csv: lies in another folder; move it beside t\.csv"
     ):
         draft(write(tmp_path / "t.csv", rows(9)), validation=dev)
+
+
+def test_a_folder_may_have_two_names(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write(tmp_path / "real" / "dev.csv", rows(9))
+    train = write(tmp_path / "real" / "t.csv", rows(40))
+    assert draft(train, validation=tmp_path / "link" / "dev.csv").path.exists()
+
+
+def test_a_name_that_no_file_may_hold(tmp_path: Path) -> None:
+    train = tmp_path / "caf\udce9.csv"  # as Python has a name that is not UTF-8
+    write(tmp_path / "t.csv", rows(40)).rename(train)
+    with pytest.raises(ConfigError, match=r"the name of '.*/caf\?\.csv' is not UTF-8; rename it"):
+        draft(train)
+    assert [file.name for file in tmp_path.iterdir()] == [train.name]
 
 
 def test_from_a_file_to_a_trained_model_and_its_answers(

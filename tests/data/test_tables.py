@@ -173,6 +173,17 @@ def test_a_bad_row_is_named_and_the_next_is_read(name: str, tmp_path: Path) -> N
     assert (good.line, good.first, good.second, good.label) == (line + 1, "good", "one", "yes")
 
 
+def test_the_rest_of_a_record_with_a_line_that_is_no_text_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(
+        b'a,b,y\n"one\n\xff two\n\xfe three\nlast",other,no\ngood,one,yes\n"\xff",b,c\n"open,\xff'
+    )
+    found = read(path)
+    assert [one.line for one in found] == [3, 4, 6, 7, 8]
+    assert [isinstance(one, Row) for one in found] == [False, False, True, False, False]
+    assert {one.what for one in found if isinstance(one, Bad)} == {"not UTF-8 text"}
+
+
 def test_parquet_with_rows_that_are_no_texts(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": ["x", None, "z"], "b": ["p", "q", " "]}), tmp_path / "x.parquet")
     found = read(tmp_path / "x.parquet", Columns(first="a", second="b"))

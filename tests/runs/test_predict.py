@@ -20,10 +20,12 @@ from adaptertune.data import tables
 from adaptertune.data.encode import load_tokenizer
 from adaptertune.data.tables import Bad, Row
 from adaptertune.errors import BackboneError, CheckpointError, DataError, StoreError
+from adaptertune.model import backbone
 from adaptertune.runs import load, predict
 from adaptertune.runs.load import Loaded
 from adaptertune.tasks import Columns
 from tests.conftest import train_tiny
+from tests.runs.test_execute import plan
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +192,24 @@ def test_another_tokenizer_or_configuration_is_refused(
         CheckpointError, match=r"configuration or tokenizer in .* is not what it was"
     ):
         load.load(found, place=str(other))
+
+
+def test_a_package_or_a_commit_has_a_tokenizer_too(cell: Path, tiny_bert: Path) -> None:
+    """Of one commit the cache may have had fewer files before."""
+    located = backbone.locate(str(tiny_bert), offline=True)
+    facts = load.find(str(cell), cell.parent).result.backbone
+    assert facts.files == located.files
+    for commit in (None, "c0ffee"):
+        other = replace(located, files="another", is_own=False, commit=commit)
+        with pytest.raises(CheckpointError, match="configuration or tokenizer"):
+            load.check_backbone(facts, other, cell)
+        load.check_backbone(facts.model_copy(update={"files": None}), other, cell)
+    load.check_backbone(facts.model_copy(update={"commit": "c0ffee"}), other, cell)
+    own, packaged = (plan(tiny_bert, cell.parent) for _ in range(2))
+    packaged = replace(packaged, located=replace(packaged.located, is_own=False))
+    assert packaged.backbone.files == own.backbone.files
+    assert "backbone_files" in own.identity
+    assert "backbone_files" not in packaged.identity
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x95", b"\xff" * 8 + b"{}", b"\xff" * 64])

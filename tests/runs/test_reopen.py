@@ -56,6 +56,17 @@ def test_other_rows_are_to_be_found_from_anywhere(
         reopen(folder, folder.finished_result(), data_dir=Path("rows"))
 
 
+def test_other_rows_than_the_runs_own_are_refused(
+    tiny_bert: Path, tmp_path: Path, glue: Path
+) -> None:
+    """With the remedy for where they were named, for the run was trained on the sample."""
+    folder = train(tiny_bert, tmp_path, seeds=1)
+    with pytest.raises(
+        DataError, match=r"no longer those of the run.*; leave --data-dir out: it was"
+    ):
+        reopen(folder, folder.finished_result(), data_dir=glue)
+
+
 def test_of_a_run_that_came_with_one_seed_that_one_is_there(
     tiny_bert: Path, tmp_path: Path
 ) -> None:
@@ -109,7 +120,7 @@ def test_a_base_model_that_has_moved_is_named(
 
 
 def test_a_package_that_is_not_there_is_installed(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         catalogue,
@@ -117,5 +128,6 @@ def test_a_package_that_is_not_there_is_installed(
         lambda _: catalogue.Package(name="no_such_package", folder="", install="x"),
     )
     recorded = BackboneFacts(name="minilm", sha256="", commit=None, files=None, architecture="bert")
+    cell = CellFolder(tmp_path / "runs" / "rte" / "adapter-8")
     with pytest.raises(BackboneError, match="no_such_package is not installed; pip install 'x'"):
-        load.locate_base(recorded, None, offline=True)
+        load.locate_base(cell, recorded, None, offline=True)

@@ -205,8 +205,7 @@ def test_the_commands(
     done = cli("bundle", "bench", "elsewhere", "--input", "rows.csv", "--json")
     assert len(json.loads(done.out)["ways"]) == 3
     assert "rte" in cli("runs", "--output", "elsewhere").out, "a bundle is a run store"
-    done = cli("predict", next((tmp_path / "elsewhere" / "rte").iterdir()), "a", "b", "--backbone",
-               "elsewhere/backbone", "--json")  # fmt: skip
+    done = cli("predict", next((tmp_path / "elsewhere" / "rte").iterdir()), "a", "b", "--json")
     assert done.code == 0, done.err
 
 
@@ -249,6 +248,21 @@ def test_of_a_bundle_that_could_not_be_made_nothing_stays(store: Path, tmp_path:
     with pytest.raises(CheckpointError, match="damaged"):
         bundle.create(found, tmp_path / "b", offline=True)
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["backbone/model.safetensors", "rte/*/seed-*/checkpoint.safetensors"]
+)
+@pytest.mark.parametrize("command", [["show"], ["predict", "rte", "a"]])
+def test_a_file_that_is_missing(
+    cli: Cli, made: Bundle, tmp_path: Path, name: str, command: list[str]
+) -> None:
+    copy = shutil.copytree(made.folder, tmp_path / "b")
+    (file,) = copy.glob(name)
+    file.unlink()
+    done = cli("bundle", command[0], copy, *command[1:])
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: {file}: is missing; make the bundle again\n"
 
 
 @pytest.mark.parametrize(

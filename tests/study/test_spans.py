@@ -138,7 +138,7 @@ def test_a_run_opens_with_the_commit_that_it_was_trained_on(
 
     def locate(name: str, *, offline: bool) -> backbone.Located:
         asked.append(name)
-        return replace(located, name=name, commit="c0ffee", files=None)
+        return replace(located, name=name, commit="c0ffee", is_own=False)
 
     monkeypatch.setattr(backbone, "locate", locate)
     opened = reopen(folder, result.model_copy(update={"backbone": facts}))

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from adaptertune import download, tasks
+from adaptertune import download, paths, tasks
 from adaptertune.data import tables
 from adaptertune.data.draft.columns import find_columns
 from adaptertune.data.draft.hold_out import divide
@@ -69,8 +69,9 @@ def draft(
     """
     if not train.name:
         raise ConfigError("is no file", where=train, remedy="name the file with the rows")
+    paths.check_name(train.absolute(), None)
     for other in (validation, test):
-        if other is not None and other.absolute().parent != train.absolute().parent:
+        if other is not None and _folder(other) != _folder(train):
             raise ConfigError(
                 "lies in another folder", where=other, remedy=f"move it beside {train.name}"
             )
@@ -107,6 +108,10 @@ def draft(
     files_at = {"columns": columns.model_dump(exclude_none=True), "splits": splits}
     _write(path, form, {"files": files_at}, train.name, has_test=test is not None)
     return Draft(path, written, notes)
+
+
+def _folder(file: Path) -> Path:
+    return file.absolute().parent.resolve()
 
 
 def draft_from_hub(
@@ -245,7 +250,7 @@ def _yaml(task: Mapping[str, Any], source: str) -> str:
             made = CommentedSeq(map(laid_out, value))
             made.fa.set_flow_style()
             return made
-        if isinstance(value, str) and value.startswith("?"):
+        if isinstance(value, str) and value.startswith(("?", ":")):
             return DoubleQuotedScalarString(value)  # which ruamel takes for a key when it reads it
         if not isinstance(value, dict):
             return value
