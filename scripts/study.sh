@@ -57,13 +57,15 @@ for step in "${steps[@]}"; do
       rows=("${two[@]}" --sizes 64 --protocol held-out)
       search --tasks cola,mrpc,rte "${rows[@]}" --epochs 6
       search --tasks stsb "${rows[@]}" --epochs 3
-      search --tasks cola,stsb "${rows[@]}"           # three and six epochs, by the first seed
-      search --tasks rte,mrpc --protocol held-out     # and so all methods
+      search --tasks rte,mrpc,stsb,cola --protocol held-out  # all methods, both epochs, by the first seed
       for task in qnli mnli sst2 qqp; do search --tasks "$task" "${rows[@]}" "${large[@]}"; done
       # A rate that the first seed chose fails with the others, or another is as good by it.
       rows=(--methods adapter --sizes 64 --protocol held-out --lrs 1e-3 --seeds-on all)
       search --tasks qnli "${rows[@]}" --epochs 3
       search --tasks cola "${rows[@]}" --epochs 6
+      rows=(--tasks stsb --methods adapter --protocol held-out --epochs 6 --seeds-on all)
+      search "${rows[@]}" --sizes 8 --lrs 1e-3
+      search "${rows[@]}" --sizes 256 --lrs 3e-4
       ;;
     apart)  # the best for each number of epochs, beside the best of both
       search --tasks stsb --epochs 3

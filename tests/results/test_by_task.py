@@ -174,9 +174,29 @@ def test_all_methods_with_held_out_rows(told: str, glue: Path) -> None:
         order = ("adapter", 8), ("adapter", 64), *OTHERS[1:], ("full", None)
         shown = [spread(found[key]) for key in order]
         assert f"| {label} | {' | '.join(shown)} |" in told
+    failed = [
+        next(one for one in with_held_out("stsb", "adapter", size) if is_at(one, rate, 6))
+        for size, rate in ((8, 3e-3), (256, 1e-3))
+    ]
+    assert [sum(score < 10 for score in scores(cell)) for cell in failed] == [1, 2]
+    assert all(cell is best_first_seed(cell) for cell in failed)
+    rates = [
+        chosen_by_held_out("stsb")["adapter", size].config["training"]["learning_rate"]
+        for size in (8, 256)
+    ]
+    assert (
+        "On STS-B the first seed chose a rate at which one other seed of size 8 failed "
+        f"({spread(failed[0])} at 3e-3) and two of 256 ({spread(failed[1])} at 1e-3), so the next best "
+        f"rates, {as_rate(rates[0])} and {as_rate(rates[1])}, got all seeds too" in told
+    )
     lines = (glue / "RTE" / "dev.tsv").read_text().splitlines()[1:]
     share = max(Counter(line.rpartition("\t")[2] for line in lines).values()) / len(lines)
     assert f"where RTE's largest class is {100 * share:.1f} %:" in told
+
+
+def is_at(cell: Cell, rate: float, epochs: int) -> bool:
+    training = cell.config["training"]
+    return (training["learning_rate"], training["epochs"]) == (rate, epochs)
 
 
 def with_all_seeds(task: str, name: str, epochs: int) -> Cell:
@@ -414,8 +434,8 @@ def test_what_ran_on_a_gpu(told: str) -> None:
     }  # fmt: skip
     row = (
         "on one H200, torch 2.11: sizes 8 and 256 on QNLI with three epochs and on QQP with one, size "
-        "64 and full fine-tuning on MNLI with three epochs, and with held-out rows CoLA with six "
-        "epochs, STS-B with three, and MNLI with one, but for two seeds each"
+        "64 and full fine-tuning on MNLI with three epochs, and both with held-out rows on CoLA with "
+        "six epochs, STS-B with three, and MNLI with one, but for two seeds each"
     )
     assert row in told
 
