@@ -9,6 +9,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ def insert_adapters(
     With ``freeze`` only the adapters, the LayerNorms and what lies outside the encoder (the head)
     train from then on, as in the paper; with chosen layers only these layers' LayerNorms do. Layers
     that had adapters before keep what of these and of their LayerNorms trains.
-    Insert into a loaded model: transformers would initialise the adapters anew in loading.
+    Insert into a loaded model: transformers would initialise the adapters anew in loading. What its
+    ``save_pretrained`` writes goes by ``load_state_dict`` into the base model with adapters inserted.
 
     Args:
         model: transformers' plain BERT, RoBERTa, ELECTRA or DeBERTa-v2, or a model of any task with one
@@ -71,9 +73,13 @@ def insert_adapters(
     bert = _bert(model)
     if activation not in ACTIVATIONS:
         raise ValueError(f"no activation '{activation}'; choose from {', '.join(ACTIVATIONS)}")
-    if not isinstance(size, int) or size < 1:
+    try:
+        is_bad = isinstance(size, bool) or (size := operator.index(size)) < 1
+    except TypeError:
+        is_bad = True
+    if is_bad:
         raise ValueError(f"size must be a whole number from 1, not {size!r}")
-    if not 0 < init_std < math.inf:
+    if not isinstance(init_std, Real) or not 0 < init_std < math.inf:
         raise ValueError(f"init_std must be a number above 0, not {init_std!r}")
     num_layers, width = len(bert.encoder.layer), bert.config.hidden_size
     try:
@@ -211,25 +217,29 @@ def pipeline(
     Its model computes in fp32: of a BERT it is a ``BertForSequenceClassification`` with the adapters in
     it, of other kinds this package's own forward pass. A pair is given as
     ``{"text": …, "text_pair": …}``; one that is too long is cut by transformers' tokenizer, in one
-    token otherwise than by ``predict`` where both texts end up equally long.
+    token otherwise than by ``predict`` where both texts end up equally long. It can't be saved in
+    transformers' form, which would leave the adapters out: keep the run's folder.
 
     Args:
         run: a run's folder, a seed's, its name or its digest.
         seed: which seed answers; the best on validation unless given.
         output: the run store, for names and digests.
-        device: cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N.
         backbone: where the run's base model is, a folder or a hub id, if it has moved.
         offline: whether to keep to the local cache.
 
     Raises:
         StoreError: there is no such run.
+        ConfigError: there is no such device.
         BackboneError: its base model is not to be found.
         CheckpointError: its checkpoint is damaged.
     """
     from transformers import AutoTokenizer, TextClassificationPipeline
 
     from adaptertune.runs import load
+    from adaptertune.train.device import choose_device
 
+    chosen = choose_device(device)
     found = load.find(str(run), Path(output), seed)
     place = None if backbone is None else str(backbone)
     located = found.locate(place, offline=offline)
@@ -252,7 +262,17 @@ def pipeline(
     types = ["token_type_ids"] if located.shape.types > 1 else []
     tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     kind = TextClassificationPipeline if is_bert else _pipeline_of_any()
-    return kind(model=model, tokenizer=tokenizer, device=device, truncation=True)
+    model.save_pretrained = (
+        _refuse_to_save  # theirs knows no adapters: what it loads answers otherwise
+    )
+    return kind(model=model, tokenizer=tokenizer, device=chosen, truncation=True)
+
+
+def _refuse_to_save(*_: Any, **__: Any) -> None:
+    raise ConfigError(
+        "a run is not saved in transformers' form, which has no place for adapters",
+        remedy="keep its folder for pipeline(), or see adaptertune push and export",
+    )
 
 
 def _pipeline_of_any() -> type[TextClassificationPipeline]:

@@ -453,7 +453,18 @@ class _Stack:
         # By key, and by each key of what was given as a whole.
         self._options = {key: origin for key, (_, origin) in command_line.items()}
         self._command_line: Plain = {}
+        given: dict[str, str] = {}
         for key, (value, origin) in command_line.items():
+            for leaf, _ in flatten({key: value}):
+                for other, place in given.items():
+                    if (
+                        leaf == other
+                        or leaf.startswith(f"{other}.")
+                        or other.startswith(f"{leaf}.")
+                    ):
+                        what = f"{place} and {origin} exclude each other"
+                        raise ConfigError(what, remedy="give one of them")
+                given[leaf] = origin
             layer = value
             for part in reversed(key.split(".")):
                 layer = {part: layer}

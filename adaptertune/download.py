@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -36,27 +37,22 @@ def snapshot(
         HubError: with the reason in a line.
     """
     import huggingface_hub
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    _be_quiet()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     try:
-        folder = Path(
-            huggingface_hub.snapshot_download(
+        with _quiet():
+            found = huggingface_hub.snapshot_download(
                 repo,
                 repo_type=kind,
                 revision=revision,
                 allow_patterns=list(patterns),
                 local_files_only=offline,
             )
-        )
     except Exception as error:  # network, missing, gated, disk, cache: each has a class of its own
         if is_off(offline=offline):
             what = "is not in the local cache, and the network is off"
             raise HubError(what, where=f"{kind} {repo}", remedy=remedy) from None
         raise _unavailable(f"{kind} {repo}", error, remedy) from None
-    return folder
+    return Path(found)
 
 
 def is_off(*, offline: bool) -> bool:
@@ -76,11 +72,11 @@ def files_of(
     """
     import huggingface_hub
 
-    _be_quiet()
     try:
         hub = huggingface_hub.HfApi()
         ask = hub.model_info if kind == "model" else hub.dataset_info
-        info = ask(repo, revision=revision, files_metadata=True)
+        with _quiet():
+            info = ask(repo, revision=revision, files_metadata=True)
     except Exception as error:  # network, missing, gated: each has a class of its own
         raise _unavailable(f"{kind} {repo}", error) from None
     assert info.sha is not None
@@ -101,11 +97,29 @@ def check_size(name: str, size: int, largest: int, where: str, remedy: str) -> N
         )
 
 
-def _be_quiet() -> None:
-    """What the client would say of each attempt is said once, in our words."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the client would say of each attempt is said once, in our words; bars are for terminals. A
+    caller's own use of it is as before.
+    """
     from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
+    level = logging.get_verbosity()
+    hides_bars = not sys.stderr.isatty() and not are_progress_bars_disabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    if hides_bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if hides_bars:
+            enable_progress_bars()
 
 
 def _unavailable(where: str, error: Exception, remedy: str | None = None) -> HubError:

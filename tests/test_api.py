@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from scipy.special import softmax
 from transformers import BertForMaskedLM, BertForSequenceClassification, BertModel
+from transformers.utils import logging
 
 import adaptertune as at
 from adaptertune import api
@@ -124,14 +126,14 @@ def test_what_cannot_be_adapted(tiny_bert: Path) -> None:
     for layers in ("9", 9, [0.0], [None]):
         with pytest.raises(ValueError, match="layers must be whole numbers"):
             at.insert_adapters(model, layers=layers)  # type: ignore[arg-type]
-    for size in (0, -1, 8.0, "8"):
+    for size in (0, -1, 8.0, "8", True, np.int64(0)):
         with pytest.raises(ValueError, match="size must be a whole number from 1, not "):
             at.insert_adapters(model, size=size)  # type: ignore[arg-type]
-    for init_std in (0.0, -1e-2, float("nan"), float("inf")):
+    for init_std in (0.0, -1e-2, float("nan"), float("inf"), "x"):
         with pytest.raises(ValueError, match="init_std must be a number above 0, not "):
-            at.insert_adapters(model, init_std=init_std)
+            at.insert_adapters(model, init_std=init_std)  # type: ignore[arg-type]
     assert at.count(model).adapters == 0
-    at.insert_adapters(model)
+    at.insert_adapters(model, size=np.int64(8), init_std=np.float32(1e-2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="layer 0 has adapters already"):
         at.insert_adapters(model)
     model = BertModel.from_pretrained(tiny_bert)
@@ -161,6 +163,39 @@ def test_a_run_as_a_pipeline(tiny_bert: Path, tmp_path: Path) -> None:
     assert (SAMPLE / "RTE").is_dir()
     with pytest.raises(StoreError, match="no run 'nothing'"):
         at.pipeline("nothing", output=tmp_path)
+    with pytest.raises(ConfigError, match="--device: no device 'cuda:99'"):
+        at.pipeline(cell, device="cuda:99")
+    with pytest.raises(ConfigError, match="has no place for adapters; keep its folder"):
+        pipe.save_pretrained(str(tmp_path / "saved"))
+
+
+def test_other_libraries_speak_afterwards_as_before(tiny_bert: Path, tmp_path: Path) -> None:
+    """Silenced for good, transformers would no longer say which of a user's weights are random."""
+    cell = train_tiny(tiny_bert, tmp_path, "rte", "--seeds", "1")
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_warning()
+        logging.enable_progress_bar()
+        at.pipeline(cell)
+        assert logging.get_verbosity() == logging.WARNING
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(level)
+        if not has_bars:
+            logging.disable_progress_bar()
+
+
+def test_a_model_of_ones_own_is_loaded_again(tiny_bert: Path, tmp_path: Path) -> None:
+    """As the docstring says; transformers' own way would leave the adapters out."""
+    model, again = (BertForMaskedLM.from_pretrained(tiny_bert) for _ in range(2))
+    at.insert_adapters(model, size=8, init_std=0.5)
+    model.save_pretrained(tmp_path)
+    at.insert_adapters(again, size=8)
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)  # a tied decoder
+    tokens = torch.arange(5, 12)[None]
+    model.eval()
+    again.eval()
+    assert torch.equal(model(tokens).logits, again(tokens).logits)
 
 
 def test_a_pipeline_knows_the_texts_of_a_pair_apart(tiny_bert: Path, tmp_path: Path) -> None:

@@ -380,7 +380,6 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
     import datasets
     import pyarrow
 
-    datasets.disable_progress_bars()
     stored_in = folder / wanted.config
     parts = {name: sorted(map(str, stored_in.glob(f"{name}-*.parquet"))) for name in names}
     for name, found in parts.items():

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,19 +110,17 @@ def load(located: Located, *, attention: str = "eager") -> PreTrainedModel:
     """
     import torch
     import transformers
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
     try:
         kind = getattr(transformers, architecture.CLASSES[located.shape.architecture])
-        model, info = kind.from_pretrained(
-            str(located.folder),
-            dtype=torch.float32,
-            attn_implementation=attention,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _silence():
+            model, info = kind.from_pretrained(
+                str(located.folder),
+                dtype=torch.float32,
+                attn_implementation=attention,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -148,6 +148,22 @@ def load(located: Located, *, attention: str = "eager") -> PreTrainedModel:
         )
     model.eval()
     return model
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What transformers would say of the weights is said here; of a caller's own it speaks again."""
+    from transformers.utils import logging
+
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _package_folder(package: catalogue.Package) -> Path:

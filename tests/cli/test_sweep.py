@@ -231,17 +231,27 @@ def test_without_any_score_it_is_no_success(cli: Cli, place: Place) -> None:
     assert f"error: {result}: no run came to a score (0 failed, 4 diverged); --retry" in done.err
 
 
-def test_where_no_score_is_defined_another_try_is_no_remedy(cli: Cli, place: Place) -> None:
-    dev = place.glue / "STS-B" / "dev.tsv"
-    lines = dev.read_text().splitlines()
-    rows = [line.rpartition("\t")[0] + "\t2.0" for line in lines[1:]]
-    dev.write_text("\n".join([lines[0], *rows, ""]))
-    done = cli(*place.sweep("--tasks", "stsb", "--sizes", "4", "--epochs", "1", "--seeds", "2"))
+def test_where_no_score_is_defined_another_try_is_no_remedy(
+    cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where all answers are the same."""
+    command = place.sweep("--tasks", "stsb", "--sizes", "4", "--epochs", "1", "--seeds", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr("adaptertune.metrics._correlation", lambda *_: float("nan"))
+        done = cli(*command)
     assert done.code == 1
     told = (
         r"no run came to a score \(adapter-4-.*: all 2 seeds finished without a defined pearson.*\)"
     )
     assert re.search(rf"{told}; try smaller learning rates", done.err), done.err
+    # Where it is the rows, that is told before anything trains.
+    dev = place.glue / "STS-B" / "dev.tsv"
+    lines = dev.read_text().splitlines()
+    rows = [line.rpartition("\t")[0] + "\t2.0" for line in lines[1:]]
+    dev.write_text("\n".join([lines[0], *rows, ""]))
+    done = cli(*command)
+    assert done.code == 2
+    assert "stsb validation: one score, 2, for all" in done.err
 
 
 def test_of_runs_that_all_failed_the_first_error_is_told(
