@@ -481,7 +481,7 @@ def test_set_takes_yaml_and_nothing_that_an_option_gives() -> None:
     ):
         collect({"task": "rte", "epochs": 3}, settings=["training.epochs=4"])
     for given in ("training={epochs: 4}", "training=4"):  # as a whole, too
-        with pytest.raises(ConfigError, match="training.*--epochs exclude each other"):
+        with pytest.raises(ConfigError, match=r"training.*--epochs exclude each other"):
             collect({"task": "rte", "epochs": 3}, settings=[given])
     settings = ["training.learning_rate=1e-4", "seeds=[3, 4]", "training.drop_last=true",
                 "method={name: full}"]  # fmt: skip
