@@ -386,6 +386,8 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
         if not found:
             known = {path.name.split("-")[0] for path in stored_in.glob("*.parquet")}
             raise DataError(f"no split '{name}'", where=place, remedy=nearest(name, sorted(known)))
+    has_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
     try:  # streaming reads the downloaded Parquet itself and makes no second copy in another cache
         loaded = datasets.load_dataset("parquet", data_files=parts, streaming=True)
         rows = {
@@ -400,6 +402,9 @@ def _from_hub(task: Task, source: Source, names: Sequence[str]) -> list[Split]:
             where=folder,
             remedy="delete the folder and run the command again",
         ) from None
+    finally:
+        if has_bars:
+            datasets.enable_progress_bars()
     columns = wanted.columns
     splits = []
     for name in names:
