@@ -75,7 +75,9 @@ for step in "${steps[@]}"; do
       search --tasks sst2,qqp,mnli "${two[@]}" --sizes 64 --protocol held-out --epochs 1
       ;;
     precision)  # at the settings that the search chose with bf16, seed by seed
-      search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all --precision fp32
+      fp32=(--epochs 6 --seeds-on all --precision fp32)
+      search --tasks cola,rte --methods adapter --sizes 64 --lrs 1e-3 "${fp32[@]}"
+      search --tasks rte --methods full --lrs 3e-5 "${fp32[@]}"
       ;;
     longer)  # on STS-B at the rate that the search chose for three epochs
       stsb=(--tasks stsb --methods adapter --sizes 64 --lrs 1e-3 --epochs 6 --seeds-on all)

@@ -164,12 +164,13 @@ def one_cell(epochs: int, rate: float, name: str, size: int | None, task: str) -
     return cell
 
 
-def in_fp32(task: str) -> Cell:
-    """Adapters 64 as the search chose them in bf16, with five seeds."""
+def in_fp32(task: str, method: str = "adapter") -> Cell:
+    """Adapters 64, or full fine-tuning, as the search chose them in bf16, with five seeds."""
     (cell,) = [
         cell
         for cell in study_cells()
-        if cell.facts.task == task and cell.facts.precision == "fp32" and len(cell.seeds) == 5
+        if cell.facts.task == task and cell.config["method"]["name"] == method
+        if cell.facts.precision == "fp32" and len(cell.seeds) == 5
     ]
     return cell
 

@@ -355,8 +355,12 @@ def test_bf16_beside_fp32(told: str) -> None:
     cells = in_fp32("cola"), in_fp32("rte"), pair("CoLA, 6")[0], pair("RTE")[0]
     both = "have {} on CoLA and {} on RTE, with bf16 {} and {}."
     assert both.format(*map(spread, cells)) in told
+    full = in_fp32("rte", "full"), pair("RTE")[1]
+    assert "full fine-tuning on RTE has {}, with bf16 {}.".format(*map(spread, full)) in told
+    low, high = by_t(paired(*full))
+    assert low < 0 < high
     apart = [abs(a - b) for a, b in zip(scores(cells[0]), scores(cells[2]), strict=True)]
-    assert f"on CoLA the two are up to {max(apart):.1f} points apart" in told
+    assert f"with adapters on CoLA the two are up to {max(apart):.1f} points apart" in told
 
 
 def test_a_gpu_beside_a_cpu(told: str) -> None:
