@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from adaptertune.errors import Interrupted, TrainingError
+from adaptertune.errors import Interrupted, StoreError, TrainingError
 from adaptertune.runs import results, units
 from adaptertune.runs.execute import Runner
 from adaptertune.runs.load import without_score
@@ -67,8 +67,11 @@ def run_cell(plan: Plan, progress: Progress) -> results.CellResult:
         settled.tell(progress)
         failures += settled.failures
         is_new = is_new or not settled.is_earlier
-    if is_new or not is_concluded(plan):  # else the folder may be closed by now
+    try:
         conclude(plan)
+    except StoreError:
+        if is_new or not is_concluded(plan):  # else it is closed by now, and has all that there is
+            raise
     result = so_far(plan)
     if result.best_seed is None:
         if failures:
