@@ -4,7 +4,7 @@
 # not trained again, and that includes the results in scripts/study, which come without their models.
 # Afterwards scripts/study/ holds the result files, charts and tables.
 glue="$(realpath "$1")"
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" embedded,peft  # of the variants
 export OMP_WAIT_POLICY=passive
 shift
 steps=("$@")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,3 +101,10 @@ def test_the_script_asks_for_what_is_kept(asked: dict[str, set[int]]) -> None:
         cell, seed = path.parents[1].relative_to(STUDY / "runs"), path.parent.name
         there[str(cell)].add(int(seed.removeprefix("seed-")))
     assert there == asked
+
+
+def test_its_environment_has_what_the_variants_need() -> None:
+    """LoRA and (IA)³ come through peft, which the tests' environment has in any case."""
+    script = (CHECKOUT / "scripts" / "study.sh").read_text()
+    (extras,) = re.findall(r"^source .*/environment\.sh\" (\S+)", script, re.MULTILINE)
+    assert {"embedded", "peft"} <= set(extras.split(","))
