@@ -262,9 +262,8 @@ def pipeline(
     types = ["token_type_ids"] if located.shape.types > 1 else []
     tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     kind = TextClassificationPipeline if is_bert else _pipeline_of_any()
-    model.save_pretrained = (
-        _refuse_to_save  # theirs knows no adapters: what it loads answers otherwise
-    )
+    # Theirs knows no adapters: what it loads would answer otherwise.
+    model.save_pretrained = _refuse_to_save
     return kind(model=model, tokenizer=tokenizer, device=chosen, truncation=True)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -440,6 +441,23 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def _check_apart(command_line: Mapping[str, tuple[Any, str]]) -> None:
+    """Whether nothing is given both as a whole and by its key.
+
+    Raises:
+        ConfigError: something is.
+    """
+    leaves = [
+        (f"{leaf}.", origin)
+        for key, (value, origin) in command_line.items()
+        for leaf, _ in flatten({key: value})
+    ]
+    for (one, origin), (other, place) in combinations(leaves, 2):
+        if one.startswith(other) or other.startswith(one):
+            what = f"{origin} and {place} exclude each other"
+            raise ConfigError(what, remedy="give one of them")
+
+
 class _Stack:
     """Layers under construction: values so far, and the origin of each."""
 
@@ -453,18 +471,8 @@ class _Stack:
         # By key, and by each key of what was given as a whole.
         self._options = {key: origin for key, (_, origin) in command_line.items()}
         self._command_line: Plain = {}
-        given: dict[str, str] = {}
+        _check_apart(command_line)
         for key, (value, origin) in command_line.items():
-            for leaf, _ in flatten({key: value}):
-                for other, place in given.items():
-                    if (
-                        leaf == other
-                        or leaf.startswith(f"{other}.")
-                        or other.startswith(f"{leaf}.")
-                    ):
-                        what = f"{place} and {origin} exclude each other"
-                        raise ConfigError(what, remedy="give one of them")
-                given[leaf] = origin
             layer = value
             for part in reversed(key.split(".")):
                 layer = {part: layer}

@@ -154,11 +154,15 @@ class Runner:
                 snapshots = read_snapshots(plan, seeds, progress.note)
                 by_graph, how = False, "go on without CUDA graphs"  # to the same result
             else:
-                is_single = num_parts >= batch_size
-                snapshots, num_parts = {}, evaluate.BATCH_SIZE if is_single else 2 * num_parts
-                micro_batch = math.ceil(batch_size / num_parts)
-                how = f"begin anew with {micro_batch} examples at a time, {batch_size} a step as before"
-                if is_single:
+                snapshots = {}
+                if num_parts < batch_size:
+                    num_parts *= 2
+                    rows = math.ceil(batch_size / num_parts)
+                    how = (
+                        f"begin anew with {rows} examples at a time, {batch_size} a step as before"
+                    )
+                else:  # a step has one example at a time: what is left to shrink is the scoring
+                    num_parts = evaluate.BATCH_SIZE
                     how = "begin anew, and score as few at a time as there can be"
             self._fitting[plan.digest] = num_parts, by_graph
             progress.note(f"seeds {', '.join(map(str, seeds))}: out of memory; they {how}")

@@ -118,9 +118,10 @@ class CellFolder:
 
     @property
     def bundled(self) -> Path | None:
-        """The base model's folder in the bundle that the run lies in, if it lies in one."""
+        """The base model's folder in the bundle that the run lies in, if there are both."""
         bundle = self.path.absolute().parent.parent
-        return bundle / BUNDLED_BACKBONE if (bundle / BUNDLE).is_file() else None
+        folder = bundle / BUNDLED_BACKBONE
+        return folder if (bundle / BUNDLE).is_file() and folder.is_dir() else None
 
     def read_result(self) -> CellResult | None:
         """The summary, or None if there is none yet. Its paths are those where the run lies now.

@@ -205,8 +205,12 @@ def test_the_commands(
     done = cli("bundle", "bench", "elsewhere", "--input", "rows.csv", "--json")
     assert len(json.loads(done.out)["ways"]) == 3
     assert "rte" in cli("runs", "--output", "elsewhere").out, "a bundle is a run store"
-    done = cli("predict", next((tmp_path / "elsewhere" / "rte").iterdir()), "a", "b", "--json")
+    run = next((tmp_path / "elsewhere" / "rte").iterdir())
+    done = cli("predict", run, "a", "b", "--json")
     assert done.code == 0, done.err
+    shutil.rmtree(tmp_path / "elsewhere" / "backbone")
+    done = cli("predict", run, "a", "b", "--offline")
+    assert "or name its folder with --backbone" in done.err
 
 
 def test_a_place_beside_the_working_folder(
