@@ -428,7 +428,7 @@ def _separated(lines: _Lines) -> Iterator[Record | Bad]:
         except StopIteration:
             return
         except _Broken as broken:
-            found.append(broken.bad)
+            given.bads.append(broken.bad)
         except csv.Error as error:
             what = f"not valid CSV up to line {lines.number} ({error})"
             found.append(Bad(start, what, REMEDY, ""))

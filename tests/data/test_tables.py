@@ -184,6 +184,14 @@ def test_the_rest_of_a_record_with_a_line_that_is_no_text_is_no_row(tmp_path: Pa
     assert {one.what for one in found if isinstance(one, Bad)} == {"not UTF-8 text"}
 
 
+def test_of_a_record_with_several_bad_lines_each_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'a,b,y\n"one\n\xff two\n' + b"x" * 1_000_001 + b"\ngood,one,yes\n")
+    *bad, good = read(path)
+    assert [one.what[:11] for one in bad if isinstance(one, Bad)] == ["not UTF-8 t", "the line is"]
+    assert isinstance(good, Row)
+
+
 def test_parquet_with_rows_that_are_no_texts(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": ["x", None, "z"], "b": ["p", "q", " "]}), tmp_path / "x.parquet")
     found = read(tmp_path / "x.parquet", Columns(first="a", second="b"))
